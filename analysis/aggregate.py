@@ -1,0 +1,131 @@
+"""From the frame of tasks to curves with intervals, and to early and late performance."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from .bootstrap import bootstrap_mean
+from .errors import AnalysisError
+from .frame import metric_names
+from .label import ordered
+
+__all__ = ["Curve", "bin_tasks", "bootstrap_mean", "check_metric", "curves", "early_late"]
+
+FloatArray = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One metric of the runs with one label.
+
+    x: (points,) task index or examples seen, at the left edge of what a point averages, as in the paper's figures.
+    values: (runs, points), NaN where a run has no such point (it is shorter, or diverged before). runs: their ids.
+    """
+
+    x: FloatArray
+    values: FloatArray
+    runs: list[str]
+
+    def count(self) -> npt.NDArray[np.int64]:
+        """(points,): runs that have the point."""
+        return np.asarray(np.sum(~np.isnan(self.values), axis=0), dtype=np.int64)
+
+    def first(self, points: int) -> "Curve":
+        """The first `points` points of every run; no run is left out."""
+        return Curve(self.x[:points], self.values[:, :points], self.runs)
+
+
+def bin_tasks(values: npt.ArrayLike, k: int) -> FloatArray:
+    """values (..., tasks) → (..., tasks // k): means of k consecutive tasks; an incomplete last block is dropped.
+
+    A block in which a task is missing (NaN) is missing. Source: `bin_m_errs` in the authors' plots.
+    """
+    array = np.asarray(values, dtype=np.float64)
+    if k < 1:
+        raise AnalysisError(f"a point must average at least one task, not {k}")
+    blocks = array.shape[-1] // k
+    binned: FloatArray = array[..., : blocks * k].reshape(*array.shape[:-1], blocks, k).mean(axis=-1)
+    return binned
+
+
+def check_metric(frame: pd.DataFrame, metric: str) -> None:
+    """Raises AnalysisError listing what there is if the frame has no value of `metric`."""
+    if metric not in frame.columns or not frame[metric].notna().any():
+        raise AnalysisError(f"no metric {metric!r}; available: {', '.join(metric_names(frame))}")
+
+
+def curves(frame: pd.DataFrame, metric: str, by: str = "label", k: int = 1, x: str = "task") -> dict[str, Curve]:
+    """Frame of tasks → value of `by` → Curve, baselines first; k tasks are averaged per point.
+
+    x: 'task' (index of a point's first task) or 'examples' (examples seen before it). Values without a number of
+    the metric (say, dead units of a linear network) give no curve. Raises AnalysisError for an unknown metric, and
+    if runs drawn together saw different numbers of examples per task but x is 'examples'.
+    """
+    check_metric(frame, metric)
+    if by == "label" and frame["benchmark"].nunique() > 1:  # a label is a configuration within one benchmark only
+        names = ", ".join(sorted(map(str, frame["benchmark"].unique())))
+        raise AnalysisError(f"several benchmarks ({names}) in one figure; take one: sweep.of(name)")
+    found: dict[str, Curve] = {}
+    needed = list(dict.fromkeys([by, "run", "task", "examples", metric]))  # groups copy what they hold
+    for name, group in frame[needed].groupby(by, observed=True):
+        table = _table(group, metric)
+        if np.isnan(table).all():
+            continue
+        runs = list(map(str, group["run"].unique()))
+        edges = np.arange(table.shape[1], dtype=np.float64)
+        if x == "examples":
+            edges = _examples_before(_table(group, "examples"), str(name))
+        values = bin_tasks(table, k)
+        found[str(name)] = Curve(edges[: values.shape[1] * k : k], values, runs)
+    return {name: found[name] for name in ordered(found)}
+
+
+def early_late(frame: pd.DataFrame, metric: str, by: str = "label", share: float = 0.1) -> pd.DataFrame:
+    """One row per value of `by`: n, then early, late and change = late − early, each with `_low` and `_high`.
+
+    Early (late) is a run's mean over the first (last) tenth of the tasks of which it has the metric, at least one
+    task; then the mean over runs with a 95 % bootstrap interval. The change is paired: computed within each run,
+    then averaged. It is NaN for a run whose early and late task are the same one. n: runs with the metric.
+    """
+    rows = {}
+    for name, curve in curves(frame, metric, by).items():
+        early, late = np.full(len(curve.runs), np.nan), np.full(len(curve.runs), np.nan)
+        single = np.zeros(len(curve.runs), dtype=bool)
+        for index, run in enumerate(curve.values):
+            seen = run[~np.isnan(run)]
+            window = max(1, int(len(seen) * share))
+            if seen.size:
+                early[index], late[index] = seen[:window].mean(), seen[-window:].mean()
+            single[index] = seen.size < 2
+        columns = {"early": early, "late": late, "change": np.where(single, np.nan, late - early)}
+        row: dict[str, float] = {"n": int(np.sum(~np.isnan(early)))}
+        for column, values in columns.items():
+            row |= _named(column, bootstrap_mean(values))
+        rows[name] = row
+    table = pd.DataFrame.from_dict(rows, orient="index")
+    table["n"] = table["n"].astype(int)
+    return table.rename_axis(by)
+
+
+def _named(name: str, interval: tuple[FloatArray, FloatArray, FloatArray]) -> Mapping[str, float]:
+    return dict(zip((name, f"{name}_low", f"{name}_high"), map(float, interval), strict=True))
+
+
+def _table(group: pd.DataFrame, metric: str) -> FloatArray:
+    """(runs, tasks), rows in the order in which the runs appear, columns by task index."""
+    rows, runs = pd.factorize(group["run"])
+    task = group["task"].to_numpy()
+    table = np.full((len(runs), int(task.max()) + 1), np.nan)
+    table[rows, task] = group[metric].to_numpy(dtype=np.float64)
+    return table
+
+
+def _examples_before(after: FloatArray, name: str) -> FloatArray:
+    """after (runs, tasks), cumulative at the end of each task → (tasks,) before each task."""
+    seen = np.nanmax(after, axis=0)
+    if np.any(np.nanmin(after, axis=0) != seen):
+        raise AnalysisError(f"{name!r}: its runs have different numbers of examples per task; draw them over tasks")
+    return np.concatenate([[0.0], seen[:-1]])

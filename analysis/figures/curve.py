@@ -1,0 +1,82 @@
+"""Curves with their intervals, on one pair of axes or on several that share the vertical one."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from matplotlib.axes import Axes
+
+from ..aggregate import Curve
+from ..bootstrap import bootstrap_mean
+from ..quantity import Quantity
+from .style import MARKED_POINTS, Look, count_axis
+
+FloatArray = npt.NDArray[np.float64]
+# A squared error of 1e12 shortly before a run diverges would flatten all other curves.
+LOG_RATIO = 300.0
+# Runs that all stop at different tasks (a sweep that is running) would cover their curve with crosses.
+MARKED_ENDS = 3
+X_LABELS = {"task": "Task", "examples": "Examples"}
+
+
+@dataclass(frozen=True)
+class Panel:
+    """x: 'task' or 'examples', what the curves' x counts."""
+
+    ax: Axes
+    curves: Mapping[str, Curve]
+    x: str = "task"
+
+
+def draw(panels: Sequence[Panel], quantity: Quantity, looks: Mapping[str, Look]) -> None:
+    """Mean over runs as a line, 95 % bootstrap interval over runs as a band (none where one run is left)."""
+    means: list[FloatArray] = []
+    for panel in panels:
+        for label, curve in panel.curves.items():
+            means.append(_line(panel.ax, curve, quantity.scale, looks[label]))
+        _horizontal(panel)
+        panel.ax.set_ylabel(quantity.axis)
+    _vertical([panel.ax for panel in panels], np.concatenate(means) if means else np.zeros(0), quantity)
+
+
+def ends(curve: Curve) -> npt.NDArray[np.int64]:
+    """Points behind which runs drop out of the mean; none if there are too many to mark."""
+    found = np.flatnonzero(np.diff(curve.count()) < 0)
+    return found if len(found) <= MARKED_ENDS else found[:0]
+
+
+def x_axis(tasks: pd.DataFrame) -> str:
+    """Tasks, unless their length differs between configurations: then only examples can be compared."""
+    name = "benchmark.examples_per_task"
+    differs = name in tasks.columns and tasks[name].nunique() > 1
+    return "examples" if differs and tasks["examples"].notna().all() else "task"
+
+
+def _line(ax: Axes, curve: Curve, scale: float, look: Look) -> FloatArray:
+    mean, low, high = (scale * values for values in bootstrap_mean(curve.values))
+    marker = "o" if len(curve.x) <= MARKED_POINTS else None
+    ax.plot(curve.x, mean, color=look.colour, linestyle=look.dashes, marker=marker)
+    ax.fill_between(curve.x, low, high, color=look.colour, alpha=0.2, linewidth=0)
+    # A jump behind the cross is a change of runs, not of what the network can do.
+    ax.plot(curve.x[ends(curve)], mean[ends(curve)], "x", color=look.colour, markersize=5)
+    return mean
+
+
+def _horizontal(panel: Panel) -> None:
+    panel.ax.set_xlabel(X_LABELS[panel.x])
+    last = max((float(curve.x[-1]) for curve in panel.curves.values() if len(curve.x)), default=0.0)
+    count_axis(panel.ax, last)
+    panel.ax.set_xlim((-0.02 * last, 1.02 * last) if last else (-0.5, 0.5))
+
+
+def _vertical(axes: Sequence[Axes], means: FloatArray, quantity: Quantity) -> None:
+    means = means[np.isfinite(means)]
+    if means.size and means.min() > 0 and means.max() / np.median(means) > LOG_RATIO:
+        for ax in axes:
+            ax.set_yscale("log")
+    elif quantity.from_zero:
+        # All-zero dead units are a line at the bottom of 0–1 %, not in the middle of ±0.05 %.
+        top = max(ax.get_ylim()[1] for ax in axes) if means.size and means.max() > 0 else 0.0
+        axes[0].set_ylim(0, max(top, 1.0 if quantity.unit else 0.0) or 1.0)

@@ -1,0 +1,98 @@
+"""Legend, title and caption: what a reader must know to judge the curves."""
+
+import math
+import textwrap
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import pandas as pd
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.lines import Line2D
+
+from ..aggregate import Curve
+from ..label import ordered
+from .curve import ends
+from .style import SIZES, Look, StyleName, readable
+
+# Below this the percentile bootstrap covers clearly less than its level.
+FEW_RUNS = 5
+# Widths in units of the font's size: a character of the sans-serif font on average; line sample and gaps per entry.
+CHARACTER, ENTRY = 0.56, 5.5
+
+
+@dataclass(frozen=True)
+class Legend:
+    """texts: one per handle, with the number of runs. caption: how mean and band were made."""
+
+    title: str
+    handles: list[Artist]
+    texts: list[str]
+    caption: str
+
+    @classmethod
+    def of(cls, curves: Mapping[str, Curve], runs: pd.DataFrame, looks: Mapping[str, Look], *more: str) -> "Legend":
+        """Diverged runs are counted, also where a label has no curve left. more: further caption sentences."""
+        diverged = runs.loc[runs["state"] == "diverged", "label"].value_counts()
+        labels = ordered([*curves, *map(str, diverged.index)])
+        handles: list[Artist] = [Line2D([], [], color=looks[n].colour, linestyle=looks[n].dashes) for n in labels]
+        texts = [f"{n.replace('_', ' ')} ({count(curves.get(n), int(diverged.get(n, 0)))})" for n in labels]
+        title = " / ".join(readable(str(name)) for name in sorted(runs["benchmark"].unique()))
+        return cls(title, handles, texts, ". ".join([*_statistics(curves), *more]) + ".")
+
+    def figure(self, width: float, height: float, style: StyleName) -> Figure:
+        """A figure whose panels have width × height inches; above them the title, below legend and caption."""
+        size = SIZES[style]
+        em = size.small / 72
+        longest = max(map(len, self.texts), default=0) * CHARACTER * em + ENTRY * em
+        rows = math.ceil(len(self.texts) / max(1, int(width / longest)))
+        columns = math.ceil(len(self.texts) / max(1, rows))
+        caption = textwrap.fill(self.caption, int(width / (CHARACTER * em)))
+        foot = (rows + caption.count("\n") + 1.7) * size.row
+        whole = height + 2 * size.row + foot
+        # The engine leaves room for a legend outside the axes, but would then put the caption on top of it.
+        layout = ConstrainedLayoutEngine(rect=(0, foot / whole, 1, 1 - foot / whole))
+        fig = Figure((width, whole), layout=layout)
+        fig.suptitle(self.title, fontweight="bold")
+        fig.text(
+            0.5,
+            0.3 * size.row / whole,
+            caption,
+            ha="center",
+            va="bottom",
+            color="#555555",
+            fontsize=size.small - 0.5,
+        )
+        anchor = (0.5, foot / whole)
+        fig.legend(self.handles, self.texts, loc="upper center", bbox_to_anchor=anchor, ncols=max(1, columns))
+        return fig
+
+    def inside(self, ax: Axes) -> Figure:
+        """For axes of the caller, whose figure has a layout of its own."""
+        ax.legend(self.handles, self.texts)
+        fig = ax.get_figure(root=True)
+        assert fig is not None  # axes that were removed from their figure cannot be drawn on
+        return fig
+
+
+def count(curve: Curve | None, diverged: int) -> str:
+    """'n=30', 'n=5→3, 2 diverged': runs in the mean where most are, and at the end of the curve."""
+    present = [int(n) for n in (curve.count() if curve is not None else []) if n]
+    text = f"n={max(present, default=0)}"
+    if present and present[-1] < max(present):
+        text += f"→{present[-1]}"
+    return text + (f", {diverged} diverged" if diverged else "")
+
+
+def _statistics(curves: Mapping[str, Curve]) -> list[str]:
+    runs = [max(curve.count().tolist(), default=0) for curve in curves.values()]
+    sentences = ["Mean over runs; band: 95% bootstrap interval over runs"]
+    if 1 in runs:
+        sentences[0] += " (none where n=1)"
+    if any(len(ends(curve)) for curve in curves.values()):
+        sentences.append("×: fewer runs from here on")
+    if any(1 < n < FEW_RUNS for n in runs):
+        sentences.append(f"Intervals from fewer than {FEW_RUNS} runs are too narrow")
+    return sentences

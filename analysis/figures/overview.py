@@ -1,0 +1,60 @@
+"""Performance beside what may explain it: weight magnitude, dead units and effective rank, as in the paper."""
+
+from collections.abc import Mapping
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from ..aggregate import curves
+from ..errors import AnalysisError
+from ..quantity import DIAGNOSTICS, first_available, performance_metric, quantity
+from .curve import Panel, draw, x_axis
+from .legend import Legend
+from .performance import tasks_per_point
+from .style import SIZES, Look, StyleName, context, looks_of
+
+ORDER = ("weight_magnitude", "dead_units", "effective_rank")
+
+
+def overview(
+    tasks: pd.DataFrame,
+    runs: pd.DataFrame,
+    *,
+    k: int | None = None,
+    looks: Mapping[str, Look] | None = None,
+    style: StyleName = "paper",
+) -> Figure:
+    """Up to four panels (Nature 632, Extended Data): those without any value, such as the dead units of linear
+    networks, are left out. k: tasks per point of the performance panel; diagnostics are drawn per task."""
+    k = k or tasks_per_point(tasks)
+    x = x_axis(tasks)
+    panels = {performance_metric(tasks): k} | {metric: 1 for metric in available(tasks).values()}
+    found = {metric: curves(tasks, metric, k=bins, x=x) for metric, bins in panels.items()}
+    notes = [f"Performance: points average {k} tasks"] if k > 1 else []
+    with context(style):
+        colours = looks_of(runs, looks)
+        everything = {label: curve for each in reversed(found.values()) for label, curve in each.items()}
+        legend = Legend.of(everything, runs, colours, *notes)
+        size = SIZES[style]
+        columns = min(2, len(panels))
+        rows = -(-len(panels) // columns)
+        width, height = size.width if columns == 2 else size.single, 0.85 * size.height * rows
+        fig = legend.figure(width, height, style)
+        grid = fig.subplots(rows, columns, squeeze=False).ravel()
+        for letter, metric, ax in zip("abcd", panels, grid, strict=False):
+            draw([Panel(ax, found[metric], x)], quantity(metric), colours)
+            ax.set_title(letter, loc="left", fontweight="bold")
+        for unused in grid[len(panels) :]:
+            unused.remove()
+    return fig
+
+
+def available(tasks: pd.DataFrame) -> dict[str, str]:
+    """Figure name → metric, for the diagnostics that have values."""
+    found = {}
+    for name in ORDER:
+        try:
+            found[name] = first_available(tasks, DIAGNOSTICS[name])
+        except AnalysisError:
+            continue
+    return found

@@ -1,0 +1,71 @@
+"""Performance per task: does the network still learn the thousandth task as well as the first?"""
+
+from collections.abc import Mapping, Sequence
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from ..aggregate import curves
+from ..errors import AnalysisError
+from ..quantity import performance_metric, quantity
+from .curve import Panel, draw, x_axis
+from .legend import Legend
+from .style import SIZES, Look, StyleName, context, looks_of
+
+FIRST_TASKS = 10
+
+
+def performance(
+    tasks: pd.DataFrame,
+    runs: pd.DataFrame,
+    *,
+    metric: str | None = None,
+    k: int | None = None,
+    looks: Mapping[str, Look] | None = None,
+    axes: Sequence[Axes] | None = None,
+    style: StyleName = "paper",
+) -> Figure:
+    """Left the first ten tasks one by one, right the whole course, on one vertical axis; frames of one benchmark.
+
+    metric: default the benchmark's performance. k: tasks per point on the right, default `tasks_per_point`.
+    axes: two axes of the caller's (then without title and caption). Runs of at most ten tasks give one panel.
+    """
+    metric = metric or performance_metric(tasks)
+    k = k or tasks_per_point(tasks)
+    x = x_axis(tasks)
+    single = curves(tasks, metric)
+    course = curves(tasks, metric, k=k, x=x)
+    split = int(tasks["task"].max()) >= FIRST_TASKS
+    notes = [f"Points{' on the right' if split else ''} average {k} tasks"] if k > 1 else []
+    with context(style):
+        colours = looks_of(runs, looks)
+        legend = Legend.of(course, runs, colours, *notes)
+        size = SIZES[style]
+        if axes is None:
+            fig = legend.figure(size.width if split else size.single, size.height, style)
+            axes = fig.subplots(1, 2, sharey=True, width_ratios=[1, 2.4]) if split else [fig.subplots()]
+        elif len(axes) != 1 + split:
+            raise AnalysisError(f"{1 + split} axes are needed, not {len(axes)}")
+        else:
+            fig = legend.inside(axes[-1])
+        panels = [Panel(axes[-1], course, x)]
+        if split:
+            panels.insert(0, Panel(axes[0], {n: c.first(FIRST_TASKS) for n, c in single.items()}))
+        draw(panels, quantity(metric), colours)
+        if split:
+            axes[0].set_title("First ten tasks")
+            axes[1].set_title("Whole course")
+            axes[1].set_ylabel("")
+            axes[1].tick_params(left=False)
+    return fig
+
+
+def tasks_per_point(tasks: pd.DataFrame) -> int:
+    """What the benchmark says (`bin_tasks`: 2 for the slowly-changing regression, as in its figures), else 1.
+
+    At most the number of tasks, so that a run cut short still shows a point.
+    """
+    name = "benchmark.bin_tasks"
+    given = tasks[name].max() if name in tasks.columns else 1
+    return max(1, min(int(given) if pd.notna(given) else 1, int(tasks["task"].max()) + 1))

@@ -1,0 +1,139 @@
+"""Labels: what a configuration is called in a legend, short and unique."""
+
+import hashlib
+import json
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+COMPONENTS = ("benchmark", "network", "optimizer", "algorithm")
+# A run can be extended by more tasks; it stays the same configuration, and its curve is longer.
+LENGTH = "num_tasks"
+BASELINE = re.compile(r"(backprop|bp|baseline)\b", re.IGNORECASE)
+
+
+def flatten(config: Mapping[str, Any]) -> dict[str, Any]:
+    """{'optimizer.step_size': 0.01, …}: the hyper-parameters of all components, without `_target_` and the like."""
+    flat: dict[str, Any] = {}
+
+    def walk(prefix: str, node: Any) -> None:
+        if isinstance(node, Mapping):
+            for key, value in node.items():
+                if not str(key).startswith("_"):
+                    walk(f"{prefix}.{key}", value)
+        else:
+            flat[prefix] = node
+
+    for component in COMPONENTS:
+        if isinstance(config.get(component), Mapping):
+            walk(component, config[component])
+    return flat
+
+
+def configuration(config: Mapping[str, Any]) -> str:
+    """Hash of everything that defines a result except the seed (and the number of tasks, which may grow)."""
+    science = {key: config.get(key) for key in (*COMPONENTS, "precision")}
+    science["benchmark"] = {k: v for k, v in config["benchmark"].items() if k != LENGTH}
+    text = json.dumps(_canonical(science), sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def benchmark(config: Mapping[str, Any]) -> str:
+    return str(config["benchmark"].get("name") or _choices(config).get("benchmark") or "benchmark")
+
+
+def choice(config: Mapping[str, Any], group: str) -> str:
+    """The chosen names of a group joined by '+'; no algorithm chosen is backprop."""
+    chosen = _choices(config).get(group)
+    names = [chosen] if isinstance(chosen, str) else list(chosen or ())
+    return "+".join(map(str, names)) or ("backprop" if group == "algorithm" else "")
+
+
+def labels(configs: Sequence[Mapping[str, Any]]) -> list[str]:
+    """One label per configuration given; runs of one configuration share it, others of the benchmark never do.
+
+    The base is the variant's name, else the algorithm, with the choices of network, optimiser, precision and scale
+    where these differ; then come exactly the hyper-parameters that differ among configurations with that base.
+    """
+    known: dict[tuple[str, str], Mapping[str, Any]] = {}
+    keys = [(benchmark(config), configuration(config)) for config in configs]
+    for key, config in zip(keys, configs, strict=True):  # a named variant wins over the same thing without a name
+        if key not in known or (not known[key].get("variant") and config.get("variant")):
+            known[key] = config
+    bases = {key: str(config.get("variant") or choice(config, "algorithm")) for key, config in known.items()}
+    for part in ("network", "optimizer", "precision", "scale"):
+        found = {key: choice(config, part) or str(config.get(part, "")) for key, config in known.items()}
+        for group in _groups(bases):
+            if len({found[key] for key in group}) > 1:
+                bases |= {key: f"{bases[key]}, {part}={found[key]}" for key in group}
+    named = {key: text for group in _groups(bases) for key, text in _extend(group, bases, known).items()}
+    return [named[key] for key in keys]
+
+
+def ordered(names: Iterable[str]) -> list[str]:
+    """Backprop-like baselines first, then alphabetical, numbers by value (1e-05 < 0.001 < 0.01)."""
+
+    def key(name: str) -> tuple[bool, list[tuple[int, float, str]]]:
+        parts = re.split(r"(\d+\.?\d*(?:e[-+]?\d+)?)", name.lower())
+        return not BASELINE.match(name), [(1, float(p), "") if i % 2 else (0, 0.0, p) for i, p in enumerate(parts)]
+
+    return sorted(set(names), key=lambda name: (key(name), name))
+
+
+def _extend(
+    group: list[tuple[str, str]],
+    bases: Mapping[tuple[str, str], str],
+    known: Mapping[tuple[str, str], Mapping[str, Any]],
+) -> dict[tuple[str, str], str]:
+    flats = {key: flatten(known[key]) for key in group}
+    paths = dict.fromkeys(path for flat in flats.values() for path in flat if path != f"benchmark.{LENGTH}")
+    differing = [p for p in paths if len({json.dumps(_canonical(f.get(p)), default=str) for f in flats.values()}) > 1]
+    shorts = {path: _short(path, differing) for path in differing}
+    for number in ("%g", "%.17g"):  # six digits unless two values need more
+        texts = {
+            key: ", ".join([bases[key], *(f"{shorts[p]}={_text(flat[p], number)}" for p in differing if p in flat)])
+            for key, flat in flats.items()
+        }
+        if len(set(texts.values())) == len(group):
+            return texts
+    return {key: f"{text} [{key[1]}]" for key, text in texts.items()}  # the classes differ, not the settings
+
+
+def _groups(bases: Mapping[tuple[str, str], str]) -> list[list[tuple[str, str]]]:
+    """Configurations of one benchmark with the same base label."""
+    groups: dict[tuple[str, str], list[tuple[str, str]]] = defaultdict(list)
+    for key, base in bases.items():
+        groups[key[0], base].append(key)
+    return list(groups.values())
+
+
+def _short(path: str, others: Sequence[str]) -> str:
+    """The shortest end of `path` that no other differing path shares."""
+    parts = path.split(".")
+    for length in range(1, len(parts)):
+        end = ".".join(parts[-length:])
+        if sum(f".{other}".endswith(f".{end}") for other in others) == 1:
+            return end
+    return path
+
+
+def _text(value: Any, number: str) -> str:
+    if isinstance(value, list):
+        return "-".join(_text(item, number) for item in value)
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return str(value) if isinstance(value, int) else number % value
+    return "none" if value is None else str(value)
+
+
+def _canonical(value: Any) -> Any:
+    """1 and 1.0 are one value: the configuration's own rule."""
+    if isinstance(value, Mapping):
+        return {str(key): _canonical(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_canonical(item) for item in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _choices(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    return config.get("choices") or {}

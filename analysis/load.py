@@ -1,0 +1,131 @@
+"""Sweep folders → frames."""
+
+import glob
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pandas as pd
+
+from .errors import AnalysisError
+from .frame import layer_sizes, runs_frame, tasks_frame
+from .rundir import Run, read
+
+CONFIG = "config.yaml"
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """One or several sweeps.
+
+    runs: one row per run (run, sweep, benchmark, variant, label, seed, state, tasks, num_tasks, hyper-parameters).
+    tasks: one row per run and finished task, see `frame.tasks_frame`.
+    notes: what a reader of the figures has to know about the data, one sentence each.
+    """
+
+    runs: pd.DataFrame
+    tasks: pd.DataFrame
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def benchmarks(self) -> list[str]:
+        """Benchmarks with at least one finished task."""
+        return sorted(map(str, self.tasks["benchmark"].unique()))
+
+    def of(self, benchmark: str) -> "Sweep":
+        """The part on one benchmark."""
+        runs, tasks = (f[f["benchmark"] == benchmark] for f in (self.runs, self.tasks))
+        return Sweep(runs.reset_index(drop=True), tasks.reset_index(drop=True), self.notes)
+
+    def progress(self) -> str:
+        """E.g. '30 runs: 24 finished, 1 diverged, 3 partial (2 running, 1 failed), 2 without a finished task'."""
+        runs = self.runs
+        final = runs["state"].isin(["done", "diverged"])
+        groups = {
+            "finished": runs[runs["state"] == "done"],
+            "diverged": runs[runs["state"] == "diverged"],
+            "partial": runs[~final & (runs["tasks"] > 0)],
+            "without a finished task": runs[~final & (runs["tasks"] == 0)],
+        }
+        parts = []
+        for name, group in groups.items():
+            states = Counter(group["state"])
+            why = ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
+            if len(group) or name == "finished":
+                parts.append(f"{len(group)} {name}" + (f" ({why})" if name[0] in "pw" else ""))
+        return f"{len(runs)} run{'s' * (len(runs) != 1)}: {', '.join(parts)}"
+
+
+def load(paths: str | Path | Sequence[str | Path]) -> Sweep:
+    """Read a sweep folder, several of them, or a glob such as 'sweeps/permuted_*'.
+
+    A run that lies in several sweeps (same id: same configuration and seed) counts once. Raises AnalysisError if a
+    folder does not exist or holds no run, if no run has a finished task, or if a file is damaged.
+    """
+    folders = [folder for sweep in sweep_folders(paths) for folder in _run_folders(sweep)]
+    runs, notes = _unique([read(folder) for folder in folders])
+    if not any(run.tasks for run in runs):
+        states = ", ".join(f"{n} {s}" for s, n in sorted(Counter(run.state for run in runs).items()))
+        raise AnalysisError(f"no run has finished a task yet ({states}); there is nothing to draw")
+    frame = runs_frame(runs)
+    _check_seeds(frame)
+    unweighted = sum(1 for run in runs if run.tasks and layer_sizes(run.config)[0] and not layer_sizes(run.config)[1])
+    if unweighted:
+        notes.append(
+            f"weight_magnitude is the plain mean over weight matrices in {unweighted} runs: "
+            "their configuration does not tell the network's inputs and outputs"
+        )
+    return Sweep(frame, tasks_frame(runs, frame), notes)
+
+
+def sweep_folders(paths: str | Path | Sequence[str | Path]) -> list[Path]:
+    """Existing folders, each once, in the order given; a pattern's matches are sorted."""
+    found: list[Path] = []
+    for path in [paths] if isinstance(paths, str | Path) else paths:
+        matches = [Path(path)]
+        if not matches[0].exists() and glob.has_magic(str(path)):
+            matches = [Path(match) for match in sorted(glob.glob(str(path))) if Path(match).is_dir()]
+            if not matches:
+                raise AnalysisError(f"{path}: no folder matches")
+        for folder in matches:
+            if not folder.is_dir():
+                raise AnalysisError(f"{folder}: {'not a folder' if folder.exists() else 'no such folder'}")
+        found += matches
+    if not found:
+        raise AnalysisError("no sweep folder given")
+    return list(dict.fromkeys(found))
+
+
+def _run_folders(sweep: Path) -> list[Path]:
+    if (sweep / CONFIG).is_file():
+        return [sweep]
+    folders = sorted(folder.parent for folder in sweep.glob(f"*/{CONFIG}"))
+    if not folders:
+        inner = sorted({str(folder.parent.parent) for folder in sweep.glob(f"*/*/{CONFIG}")})
+        hint = f"; it holds sweeps: {', '.join(inner[:5])}{', …' * (len(inner) > 5)}" if inner else ""
+        raise AnalysisError(f"{sweep}: contains no runs{hint}")
+    return folders
+
+
+def _unique(runs: Sequence[Run]) -> tuple[list[Run], list[str]]:
+    """Of several copies of a run the one that got furthest: counting it twice would narrow the error bars."""
+    copies: dict[str, list[Run]] = defaultdict(list)
+    for run in runs:
+        copies[run.id].append(run)
+    double = sum(len(group) > 1 for group in copies.values())
+    notes = [f"{double} runs lie in several of the folders and count once"] if double else []
+    return [max(group, key=lambda run: run.tasks) for group in copies.values()], notes
+
+
+def _check_seeds(runs: pd.DataFrame) -> None:
+    """Two results of one configuration and seed are not two independent runs."""
+    twice = runs[runs.duplicated(["benchmark", "configuration", "seed"], keep=False)]
+    if len(twice):
+        first = twice[
+            (twice["configuration"] == twice["configuration"].iloc[0]) & (twice["seed"] == twice["seed"].iloc[0])
+        ]
+        raise AnalysisError(
+            f"{first['label'].iloc[0]!r}, seed {first['seed'].iloc[0]}: several runs of one configuration and seed "
+            f"(after a change of the code?); move away all but one of: {', '.join(first['folder'])}"
+        )

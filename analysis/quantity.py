@@ -1,0 +1,97 @@
+"""What is known about a metric: how it is called, in which unit it is drawn, when it is measured."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import pandas as pd
+
+from .errors import AnalysisError
+from .frame import layers
+
+PERFORMANCE = ("accuracy", "squared_error", "cross_entropy")
+# File name → metrics, the first that has values is drawn: a network without known widths has no rank in percent.
+DIAGNOSTICS = {
+    "dead_units": ("dead_fraction",),
+    "weight_magnitude": ("weight_magnitude",),
+    "effective_rank": ("effective_rank_fraction", "effective_rank"),
+}
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """axis: label with the unit. scale: drawn = logged × scale. from_zero: the axis starts at 0."""
+
+    name: str
+    title: str
+    axis: str
+    unit: str = ""
+    scale: float = 1.0
+    from_zero: bool = False
+    part: str = "hidden layer"
+
+
+def _percent(name: str, title: str, axis: str | None = None, from_zero: bool = True) -> Quantity:
+    return Quantity(name, title, f"{axis or title} (%)", "%", 100.0, from_zero)
+
+
+_KNOWN = {
+    q.name: q
+    for q in (
+        _percent("accuracy", "Online accuracy", from_zero=False),
+        Quantity("cross_entropy", "Cross-entropy", "Cross-entropy (nats)", "nats"),
+        Quantity("squared_error", "Squared error", "Squared error"),
+        _percent("dead_fraction", "Dead units"),
+        _percent("rarely_active_fraction", "Rarely active units"),
+        _percent("saturated_fraction", "Saturated units"),
+        Quantity("effective_rank", "Effective rank", "Effective rank (units)", "units", from_zero=True),
+        Quantity(
+            "effective_rank_fraction",
+            "Effective rank",
+            "Effective rank (% of width)",
+            "% of width",
+            100.0,
+            True,
+        ),
+        Quantity("approximate_rank", "Approximate rank", "Approximate rank (units)", "units", from_zero=True),
+        Quantity("srank99", "srank, δ = 0.01", "srank, δ = 0.01 (units)", "units", from_zero=True),
+        Quantity("stable_rank_fro", "Stable rank ‖Φ‖²_F / ‖Φ‖²₂", "Stable rank", from_zero=True),
+        Quantity("numerical_rank", "Numerical rank", "Numerical rank (units)", "units", from_zero=True),
+        Quantity("weight_magnitude", "Weight magnitude", "Weight magnitude, mean |w|", "", 1.0, True, "weight matrix"),
+        Quantity(
+            "weight_magnitude_task",
+            "Weight magnitude over the task",
+            "Weight magnitude, mean |w| over the task",
+            from_zero=True,
+            part="weight matrix",
+        ),
+        Quantity("replaced_units", "Replaced units", "Replaced units per layer and task", "units", from_zero=True),
+    )
+}
+
+
+def quantity(name: str) -> Quantity:
+    """Of a metric or of one layer of it (`dead_fraction/2`); an unknown one is drawn under its own name."""
+    base, _, layer = name.partition("/")
+    if dormant := re.fullmatch(r"dormant_fraction_tau([\d.e-]+)", base):
+        found = _percent(base, f"Dormant units, τ = {dormant[1]}")
+    else:
+        text = base.replace("_", " ")
+        found = _KNOWN.get(base, Quantity(base, text[:1].upper() + text[1:], text[:1].upper() + text[1:]))
+    return replace(found, name=name, title=f"{found.part.capitalize()} {layer}") if layer else found
+
+
+def performance_metric(tasks: pd.DataFrame) -> str:
+    """How a benchmark's performance is measured; raises AnalysisError if it is none of the known ways."""
+    return first_available(tasks, PERFORMANCE)
+
+
+def first_available(tasks: pd.DataFrame, names: Sequence[str]) -> str:
+    for name in names:
+        if name in tasks.columns and tasks[name].notna().any():
+            return name
+    raise AnalysisError(f"no run logged {' or '.join(names)}")
+
+
+def has_layers(tasks: pd.DataFrame, metric: str) -> bool:
+    return len(layers(tasks, metric)) > 0

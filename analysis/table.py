@@ -1,0 +1,94 @@
+"""The summary table: early and late performance of each method, and by how much it changed."""
+
+from collections.abc import Hashable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from .aggregate import early_late
+from .errors import AnalysisError
+from .label import ordered
+from .load import Sweep
+from .quantity import performance_metric, quantity
+
+FINAL = ("done", "diverged")
+HEADINGS = ("method", "runs", "early", "late", "late − early")
+NOTE = (
+    "early, late: mean over the first and last tenth of a run's tasks, then over runs, with 95% bootstrap intervals "
+    "over runs; late − early is paired within runs"
+)
+
+
+def summary(sweep: Sweep) -> pd.DataFrame:
+    """One row per benchmark and label, in the drawn unit (accuracy in percent).
+
+    n: runs with data; diverged: how many did; partial: how many have data, but neither finished nor diverged.
+    """
+    tables = []
+    for name in sweep.benchmarks:
+        part = sweep.of(name)
+        metric = performance_metric(part.tasks)
+        unit = quantity(metric)
+        values = early_late(part.tasks, metric)
+        numbers = [column for column in values.columns if column != "n"]
+        values[numbers] *= unit.scale
+        labels = ordered(part.runs["label"])
+        table = values.reindex(labels)
+        table["n"] = table["n"].fillna(0).astype(int)
+        runs, started = part.runs, part.runs["tasks"] > 0
+        chosen = {"diverged": runs["state"] == "diverged", "partial": started & ~runs["state"].isin(FINAL)}
+        for column, which in chosen.items():
+            table[column] = which.groupby(runs["label"]).sum().reindex(labels).astype(int)
+        table.insert(0, "metric", f"{metric} ({unit.unit})" if unit.unit else metric)
+        table.insert(0, "benchmark", name)
+        tables.append(table.rename_axis("method").reset_index())
+    if not tables:
+        raise AnalysisError("no finished task to summarise")
+    table = pd.concat(tables, ignore_index=True)
+    first = ["benchmark", "method", "metric", "n", "diverged", "partial"]
+    return table[[*first, *(c for c in table.columns if c not in first)]]
+
+
+def text(table: pd.DataFrame) -> str:
+    """For a terminal: aligned columns, one block per benchmark."""
+    blocks = []
+    for (benchmark, metric), rows in table.groupby(["benchmark", "metric"], sort=False):
+        cells = [list(HEADINGS), *_cells(rows)]
+        widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+        lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in cells]
+        blocks.append("\n".join([f"{benchmark}: {metric}", *(line.rstrip() for line in lines)]))
+    return "\n\n".join([*blocks, NOTE])
+
+
+def markdown(table: pd.DataFrame) -> str:
+    blocks = []
+    for (benchmark, metric), rows in table.groupby(["benchmark", "metric"], sort=False):
+        lines = [f"**{benchmark}**: {metric}", ""]
+        body = [[cell.replace("|", "\\|") for cell in row] for row in _cells(rows)]
+        lines += [f"| {' | '.join(row)} |" for row in [HEADINGS, ["---", *["---:"] * 4], *body]]
+        blocks.append("\n".join(lines))
+    return "\n\n".join([*blocks, f"{NOTE[0].upper()}{NOTE[1:]}."]) + "\n"
+
+
+def write(table: pd.DataFrame, folder: Path) -> list[Path]:
+    """`table.csv` (numbers in full) and `table.md` in an existing folder."""
+    paths = [folder / "table.csv", folder / "table.md"]
+    table.to_csv(paths[0], index=False)
+    paths[1].write_text(markdown(table), encoding="utf-8")
+    return paths
+
+
+def _cells(rows: pd.DataFrame) -> Iterable[list[str]]:
+    for row in rows.to_dict("records"):
+        extra = [f"{row[name]} {name}" for name in ("diverged", "partial") if row[name]]
+        values = [_interval(row, name) for name in ("early", "late", "change")]
+        yield [str(row["method"]), ", ".join([str(row["n"]), *extra]), *values]
+
+
+def _interval(row: Mapping[Hashable, Any], name: str) -> str:
+    mean, low, high = row[name], row[f"{name}_low"], row[f"{name}_high"]
+    if pd.isna(mean):
+        return "–"
+    number = "{:.2f}" if "%" in str(row["metric"]) else "{:.3f}" if abs(mean) < 1000 else "{:.3g}"
+    return number.format(mean) + ("" if pd.isna(low) else f" [{number.format(low)}, {number.format(high)}]")

@@ -1,0 +1,249 @@
+"""Continual backpropagation: backprop plus the steady replacement of the least useful mature units.
+
+Dohare et al. 2024 (Nature 632, Eq. 1 and Algorithm 1). Where the authors' code (commit 63c35f3, gnt.py) differs from
+the paper, the code's behaviour is the default here, because it made the published numbers: utilities are corrected
+for their start at zero, magnitudes are means instead of sums (the ranking is the same), and the mean contribution of
+a removed unit is not moved into the next bias (their line for it always adds 0); `bias_transfer` does move it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lop_sweeps import checks, counter_random, streams
+from lop_sweeps.algorithms.intervention import Learner, columns
+from lop_sweeps.algorithms.replacement_schedule import plan_replacements
+from lop_sweeps.errors import ConfigError
+from lop_sweeps.networks.network import Network
+
+UTILITIES = (
+    "weight",
+    "contribution",
+    "adaptation",
+    "zero_contribution",
+    "adaptable_contribution",
+    "feature_by_input",
+    "random",
+)
+DEAD_UTILITY = 1e-30  # below this a utility counts as 0: dead float32 units otherwise rank by their denormals
+
+
+@dataclass(frozen=True)
+class ContinualBackprop:
+    """After each update, replace the mature units of lowest utility.
+
+    replacement_rate: expected share of the mature units replaced per step; a list gives one rate per hidden layer
+        ("layerwise"), 0 = never.
+    maturity_threshold: a unit younger than this many steps is safe. decay_rate: of the running averages; 0 =
+        instantaneous.
+    utility: with h the activation, f its running mean, w_out and w_in mean outgoing and incoming magnitude, the
+        running average of: weight = w_out; contribution = w_out |h|; adaptation = 1 / w_in; zero_contribution =
+        w_out |h - f|; adaptable_contribution = w_out |h - f| / w_in; feature_by_input = |h - f| / w_in. random: a
+        fresh uniform draw at every choice.
+    fractional: how fractions of a unit are handled: accumulate them, or bernoulli = replace one with that
+        probability.
+    bias_transfer: add outgoing weight x bias-corrected mean activation of a removed unit to the next bias.
+
+    A new unit has incoming weights from the network's initial law, bias 0, outgoing weights 0, and, with Adam, fresh
+    moments and step counts. Activations are those of the forward pass before the update, before dropout and before a
+    normalisation that follows them; weights are those after the update.
+    """
+
+    version: ClassVar[int] = 1
+    PER_RUN: ClassVar[frozenset[str]] = frozenset({"replacement_rate", "maturity_threshold", "decay_rate"})
+    resets_units: ClassVar[bool] = True
+
+    replacement_rate: float | Sequence[float] = 1e-4
+    maturity_threshold: int = 100
+    decay_rate: float = 0.99
+    utility: str = "contribution"
+    fractional: str = "accumulate"
+    bias_transfer: bool = False
+
+    def __post_init__(self) -> None:
+        rates = self.replacement_rate
+        if isinstance(rates, Sequence) and not isinstance(rates, str):
+            for i, rate in enumerate(rates):
+                checks.number(f"replacement_rate[{i}]", rate, 0.0, 1.0)
+        else:
+            checks.number("replacement_rate", rates, 0.0, 1.0)
+        checks.integer("maturity_threshold", self.maturity_threshold, 0)
+        checks.number("decay_rate", self.decay_rate, 0.0, 1.0, below=True)
+        checks.choice("utility", self.utility, UTILITIES)
+        checks.choice("fractional", self.fractional, ("accumulate", "bernoulli"))
+        checks.flag("bias_transfer", self.bias_transfer)
+
+    def rates(self, layers: int) -> list[float]:
+        """One replacement rate per hidden layer."""
+        if isinstance(self.replacement_rate, Sequence):
+            return [float(rate) for rate in self.replacement_rate]
+        return [float(self.replacement_rate)] * layers
+
+    def check(self, network: Network) -> None:
+        graph = network.unit_graph()
+        if not graph:
+            raise ConfigError("", "continual_backprop", "needs a network with hidden units, such as network=mlp")
+        if len(self.rates(len(graph))) != len(graph):
+            allowed = f"must be a number, or a list of one rate per hidden layer ({len(graph)} here)"
+            raise ConfigError("replacement_rate", self.replacement_rate, allowed)
+        if self.bias_transfer and any(layer.norm_after for layer in graph):
+            allowed = "must be false where a normalisation follows the activation: a unit's mean contribution is not "
+            raise ConfigError("bias_transfer", True, allowed + "outgoing weight x mean activation there")
+
+    def pack(self, peers: Sequence[ContinualBackprop], learner: Learner) -> PackedContinualBackprop:
+        return PackedContinualBackprop(peers, learner)
+
+
+class _LayerState:
+    """Running averages of one hidden layer, (runs, units) each, and the accumulated fraction, (runs,)."""
+
+    def __init__(self, runs: int, units: int, like: Tensor) -> None:
+        self.utility = torch.zeros(runs, units, dtype=like.dtype)
+        self.mean_activation = torch.zeros(runs, units, dtype=like.dtype)
+        self.age = torch.zeros(runs, units, dtype=torch.int64)
+        self.accumulated = torch.zeros(runs, dtype=torch.float64)
+        self.replaced = torch.zeros(runs, dtype=torch.int64)  # since the last report
+
+
+class PackedContinualBackprop:
+    """Continual backprop on a pack: all runs' utilities at once; replacements, which are rare, one by one."""
+
+    def __init__(self, runs: Sequence[ContinualBackprop], learner: Learner) -> None:
+        self.learner, self.options = learner, runs
+        self.kind, self.bias_transfer = runs[0].utility, runs[0].bias_transfer
+        self.decay = columns([run.decay_rate for run in runs], learner.parameters)
+        graph = learner.graph
+        self.rates = np.array([run.rates(len(graph)) for run in runs])  # (runs, layers)
+        self.layers = [_LayerState(len(runs), layer.units, learner.parameters) for layer in graph]
+        self.acting = [bool(self.rates[:, i].any()) for i in range(len(graph))]
+        places = [(seed, i) for seed in learner.seeds for i in range(len(graph))]
+        self.rounding_keys = [streams.counter_key(seed, "replacement rounding", i) for seed, i in places]
+        self.weight_keys = [streams.counter_key(seed, "new units", i) for seed, i in places]
+        self.utility_keys = [streams.counter_key(seed, "random utility", i) for seed, i in places]
+        self.first_step = 0
+        self.counts = np.zeros((0, len(graph), len(runs)), np.int64)  # (planned steps, layers, runs)
+        self.due = np.zeros(0, bool)
+
+    def plan(self, step: int, steps: int) -> None:
+        self.first_step = step
+        self.counts = np.zeros((steps, len(self.layers), len(self.options)), np.int64)
+        counts = np.empty(steps, np.int64)
+        for i, layer in enumerate(self.layers):
+            for run, options in enumerate(self.options):
+                layer.accumulated[run] = plan_replacements(
+                    layer.age[run].numpy(),
+                    int(options.maturity_threshold),
+                    self.rates[run, i],
+                    options.fractional == "bernoulli",
+                    float(layer.accumulated[run]),
+                    self.rounding_keys[run * len(self.layers) + i],
+                    step,
+                    counts,
+                )
+                self.counts[:, i, run] = counts
+        self.due = self.counts.any(axis=(1, 2))
+
+    def after_update(self, step: int) -> None:
+        for i, acting in enumerate(self.acting):
+            if acting:
+                self._update_utility(i)
+        t = step - self.first_step
+        if not self.due[t]:
+            return
+        chosen = []  # first choose in every layer, then replace: a choice sees no replacement of its own step
+        for i, run in zip(*np.nonzero(self.counts[t]), strict=True):
+            units = self.choose(step, int(i), int(run), int(self.counts[t, i, run]))
+            chosen.append((int(i), int(run), units))
+        for i, run, units in chosen:
+            self._replace(step, i, run, units)
+
+    def _update_utility(self, i: int) -> None:
+        """One step of the running averages of hidden layer i (spec: gnt.py, `update_utility`)."""
+        layer, graph, view = self.layers[i], self.learner.graph[i], self.learner.view
+        activation, kind = self.learner.activations[i], self.kind
+        layer.age += 1
+        layer.mean_activation.mul_(self.decay).addcmul_(activation.mean(1), 1 - self.decay)
+        if kind == "random":
+            return
+        instantaneous: Tensor | None = None
+        if kind == "contribution":
+            instantaneous = activation.abs().mean(1)
+        elif kind in ("zero_contribution", "adaptable_contribution", "feature_by_input"):
+            mean = layer.mean_activation / self._correction(layer)
+            instantaneous = (activation - mean.unsqueeze(1)).abs().mean(1)
+        if kind in ("weight", "contribution", "zero_contribution", "adaptable_contribution"):
+            outgoing = view(self.learner.parameters, graph.next_weight).abs().mean(1)
+            instantaneous = outgoing if instantaneous is None else instantaneous * outgoing
+        if kind in ("adaptation", "adaptable_contribution", "feature_by_input"):
+            incoming = view(self.learner.parameters, graph.weight).abs().mean(2)
+            instantaneous = 1 / incoming if instantaneous is None else instantaneous / incoming
+        assert instantaneous is not None
+        layer.utility.mul_(self.decay).addcmul_(instantaneous, 1 - self.decay)
+
+    def _correction(self, layer: _LayerState) -> Tensor:
+        """1 - decay^age, (runs, units): how much of a running average is filled."""
+        return 1 - self.decay**layer.age
+
+    def corrected_utility(self, step: int, i: int) -> Tensor:
+        """Bias-corrected utilities of hidden layer i, (runs, units); tiny ones are 0."""
+        layer = self.layers[i]
+        if self.kind == "random":
+            draws = np.empty(tuple(layer.utility.shape))
+            for run, row in enumerate(draws):
+                counter_random.uniforms(self.utility_keys[run * len(self.layers) + i], step, 0, row)
+            return torch.from_numpy(draws).to(layer.utility.dtype)
+        utility = layer.utility / self._correction(layer)
+        return torch.where(utility < DEAD_UTILITY, 0, utility)
+
+    def choose(self, step: int, i: int, run: int, number: int) -> Tensor:
+        """Indices of the `number` mature units of lowest utility; ties go to the lowest index."""
+        utility = self.corrected_utility(step, i)[run]
+        mature = self.layers[i].age[run] > int(self.options[run].maturity_threshold)
+        order = torch.sort(torch.where(mature, utility, torch.inf), stable=True).indices
+        return order[:number].sort().values
+
+    def draw_incoming(self, step: int, i: int, run: int, units: Tensor) -> Tensor:
+        """New incoming weights (len(units), fan_in), uniform within the initial bound; a draw belongs to its unit."""
+        graph = self.learner.graph[i]
+        draws = np.empty((len(units), graph.fan_in))
+        for row, unit in zip(draws, units.tolist(), strict=True):
+            counter_random.uniforms(self.weight_keys[run * len(self.layers) + i], step, unit * graph.fan_in, row)
+        return torch.from_numpy((2 * draws - 1) * graph.bound)
+
+    def _replace(self, step: int, i: int, run: int, units: Tensor) -> None:
+        layer, graph, learner = self.layers[i], self.learner.graph[i], self.learner
+        incoming = learner.view(learner.parameters, graph.weight)[run]
+        outgoing = learner.view(learner.parameters, graph.next_weight)[run]
+        if self.bias_transfer:
+            mean = layer.mean_activation[run, units] / self._correction(layer)[run, units]
+            learner.view(learner.parameters, graph.next_bias)[run] += outgoing[:, units] @ mean
+        incoming[units] = self.draw_incoming(step, i, run, units).to(incoming.dtype).reshape(incoming[units].shape)
+        learner.view(learner.parameters, graph.bias)[run, units] = 0
+        outgoing[:, units] = 0
+        for name, value in graph.norm:
+            owner = learner.buffers[name] if name in learner.buffers else learner.view(learner.parameters, name)
+            owner[run, units] = value
+        optimizer_state = learner.optimizer.state()
+        for name, value in learner.optimizer.fresh().items():
+            learner.view(optimizer_state[name], graph.weight)[run, units] = value
+            learner.view(optimizer_state[name], graph.bias)[run, units] = value
+            learner.view(optimizer_state[name], graph.next_weight)[run][:, units] = value
+        for average in (layer.utility, layer.mean_activation, layer.age):
+            average[run, units] = 0
+        layer.replaced[run] += len(units)
+
+    def state(self) -> dict[str, Tensor]:
+        return {f"{i}.{name}": value for i, layer in enumerate(self.layers) for name, value in vars(layer).items()}
+
+    def report(self, run: int) -> dict[str, list[float]]:
+        return {"replaced_units": [int(layer.replaced[run]) for layer in self.layers]}
+
+    def clear_report(self) -> None:
+        for layer in self.layers:
+            layer.replaced.zero_()

@@ -1,0 +1,72 @@
+"""What an intervention is: something that acts on a network besides the gradient.
+
+One idea is one file with two classes: the options of one run (a frozen dataclass; what YAML sets), and the same idea
+acting on a pack, on tensors with a leading run dimension.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar, Protocol
+
+import torch
+from torch import Tensor
+
+from lop_sweeps.networks.network import Network
+from lop_sweeps.networks.unit_graph import UnitLayer
+from lop_sweeps.optimizers.optimizer import PackedOptimizer
+
+
+class Learner(Protocol):
+    """What an intervention may see and change of a pack in training.
+
+    parameters: (runs, parameters). `view` gives one named parameter's share of it, or of any tensor of that layout,
+    as (runs, *shape). buffers: (runs, *shape) by name. activations: of the forward pass of the current step, one
+    (runs, batch, units) for each hidden layer, before dropout.
+    """
+
+    seeds: Sequence[int]
+    graph: tuple[UnitLayer, ...]
+    weight_names: tuple[str, ...]
+    parameters: Tensor
+    buffers: dict[str, Tensor]
+    activations: list[Tensor]
+    optimizer: PackedOptimizer
+
+    def view(self, flat: Tensor, name: str) -> Tensor: ...
+
+
+class PackedIntervention(Protocol):
+    """An intervention acting on a pack."""
+
+    def plan(self, step: int, steps: int) -> None:
+        """Called before steps `step` ... `step + steps - 1` (a fixed grid, at most 1,000 at a time)."""
+
+    def after_update(self, step: int) -> None:
+        """Called after the optimiser's step number `step` (counted from 0), without gradients."""
+
+    def state(self) -> dict[str, Tensor]:
+        """All state, each tensor with a leading run dimension; restored by copying into these tensors."""
+
+    def report(self, run: int) -> dict[str, list[float]]:
+        """Measurements of run `run` since `clear_report`, for its log."""
+
+    def clear_report(self) -> None: ...
+
+
+class Intervention(Protocol):
+    """The options of one run."""
+
+    version: ClassVar[int]
+    PER_RUN: ClassVar[frozenset[str]]  # options that may differ between the runs of a pack
+    resets_units: ClassVar[bool]  # whether it replaces units, so that optimisers keep a step count per weight
+
+    def check(self, network: Network) -> None:
+        """Raise `ConfigError` if it cannot act on this network."""
+
+    def pack(self, peers: Sequence[Intervention], learner: Learner) -> PackedIntervention: ...
+
+
+def columns(values: Sequence[float], like: Tensor) -> Tensor:
+    """Options of the runs as a column (runs, 1)."""
+    return torch.tensor(values, dtype=like.dtype).unsqueeze(1)

@@ -1,0 +1,74 @@
+"""Shrink and perturb, per step: weight decay (the optimiser's) and Gaussian noise.
+
+Ash & Adams 2020 (arXiv 1910.08475) shrink and perturb between data sets; Dohare et al. 2024 do both at every step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lop_sweeps import checks, counter_random, streams
+from lop_sweeps.algorithms.intervention import Learner, columns
+from lop_sweeps.networks.network import Network
+
+
+@dataclass(frozen=True)
+class ShrinkAndPerturb:
+    """After each update add independent N(0, noise_std^2) to every weight and bias (not to normalisation layers).
+
+    noise_std: a standard deviation, not multiplied by the step size. Shrinking is `optimizer.weight_decay`, which
+    the choice `algorithm=shrink_and_perturb` sets.
+    """
+
+    version: ClassVar[int] = 1
+    PER_RUN: ClassVar[frozenset[str]] = frozenset({"noise_std"})
+    resets_units: ClassVar[bool] = False
+
+    noise_std: float = 1e-5
+
+    def __post_init__(self) -> None:
+        checks.number("noise_std", self.noise_std, 0.0)
+
+    def check(self, network: Network) -> None:
+        """Acts on every network."""
+
+    def pack(self, peers: Sequence[ShrinkAndPerturb], learner: Learner) -> PackedShrinkAndPerturb:
+        return PackedShrinkAndPerturb(peers, learner)
+
+
+class PackedShrinkAndPerturb:
+    """Noise on parameters (runs, parameters); a run's draws depend on its seed and the step alone."""
+
+    def __init__(self, runs: Sequence[ShrinkAndPerturb], learner: Learner) -> None:
+        self.learner = learner
+        self.noise_std = columns([run.noise_std for run in runs], learner.parameters)
+        self.keys = [streams.counter_key(seed, "perturbation") for seed in learner.seeds]
+        self.draws = np.empty(tuple(learner.parameters.shape))
+        scale = torch.zeros_like(learner.parameters)
+        for weight in learner.weight_names:
+            for name in (weight, weight.removesuffix("weight") + "bias"):
+                learner.view(scale, name).copy_(self.noise_std.view(-1, *[1] * (learner.view(scale, name).dim() - 1)))
+        self.scale = scale
+
+    def plan(self, step: int, steps: int) -> None:
+        """Nothing to plan."""
+
+    def after_update(self, step: int) -> None:
+        for key, row in zip(self.keys, self.draws, strict=True):
+            counter_random.normals(key, step, row)
+        self.learner.parameters.addcmul_(torch.from_numpy(self.draws).to(self.scale.dtype), self.scale)
+
+    def state(self) -> dict[str, Tensor]:
+        return {}
+
+    def report(self, run: int) -> dict[str, list[float]]:
+        return {}
+
+    def clear_report(self) -> None:
+        """Nothing is reported."""

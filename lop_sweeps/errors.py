@@ -1,0 +1,41 @@
+"""The errors a user can cause. Each message names the key or the file, and what is allowed."""
+
+from __future__ import annotations
+
+
+class LopError(Exception):
+    """Something the user can put right; shown as one line, without a traceback."""
+
+
+class ConfigError(LopError):
+    """A configuration key has a value that is not allowed.
+
+    A component raises it with its own parameter's name; `under` adds the path that leads there
+    in the configuration, so that the message names what the user typed.
+    """
+
+    def __init__(self, key: str, value: object, allowed: str) -> None:
+        super().__init__(key, value, allowed)
+        self.key, self.value, self.allowed = key, value, allowed
+
+    def under(self, path: str) -> ConfigError:
+        return ConfigError(f"{path}.{self.key}" if self.key else path, self.value, self.allowed)
+
+    def __str__(self) -> str:
+        return f"{self.key} = {self.value!r}: {self.allowed}"
+
+
+class DataError(LopError):
+    """A data set is missing or damaged."""
+
+
+class CheckpointError(LopError):
+    """A checkpoint or log cannot be used to go on."""
+
+
+class ClaimLost(LopError):
+    """Another process has taken this run over, or holds it."""
+
+
+class Interrupted(LopError):
+    """The user (Ctrl-C) or the scheduler asked to stop; the run was saved and can go on."""

@@ -1,0 +1,142 @@
+"""Fully connected network of any depth and width (the authors' DeepFFNN and FFNN; spec: Nature 632, Methods)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import ClassVar
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lop_sweeps import checks
+from lop_sweeps.errors import ConfigError
+from lop_sweeps.networks.initialization import GAINS, LAWS, bias_bound, weight_bound
+from lop_sweeps.networks.network import Network, fill_uniform
+from lop_sweeps.networks.normalization import NORMALIZATIONS
+from lop_sweeps.networks.unit_graph import UnitLayer
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "relu": torch.relu,
+    "leaky_relu": F.leaky_relu,  # slope 0.01
+    "tanh": torch.tanh,
+    "sigmoid": torch.sigmoid,
+    "elu": F.elu,  # alpha 1
+    "selu": F.selu,
+    "swish": F.silu,
+    "identity": lambda z: z,
+}
+assert set(ACTIVATIONS) == set(GAINS)
+
+
+class Affine(nn.Module):
+    """x (..., batch, inputs) -> x weight^T + bias, for parameters of one run or stacked over runs."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(outputs, inputs))
+        self.bias = nn.Parameter(torch.empty(outputs))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.weight.dim() == 2:
+            return F.linear(x, self.weight, self.bias)
+        return torch.baddbmm(self.bias.unsqueeze(1), x, self.weight.mT)
+
+
+class MLP(Network):
+    """inputs -> hidden layers with one activation -> linear outputs.
+
+    hidden: units of each hidden layer, e.g. [100, 100, 100]; an empty list gives a linear network.
+    activation: one of `ACTIVATIONS`. init: one of `initialization.LAWS`, also for the weights of new units.
+    dropout: probability of setting a hidden activation to 0 in training (kept ones are scaled by 1/(1 - dropout)).
+    norm: none, layer, batch, or online (for batch size 1). norm_after: normalise after the activation instead of
+        before it.
+
+    Interventions and diagnostics see a layer's activations before dropout and before a norm that follows them.
+    """
+
+    version: ClassVar[int] = 1
+    stackable: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        hidden: Sequence[int] = (100, 100, 100),
+        activation: str = "relu",
+        init: str = "kaiming",
+        dropout: float = 0.0,
+        norm: str = "none",
+        norm_after: bool = False,
+    ) -> None:
+        super().__init__()
+        self.hidden = checks.integers("hidden", hidden, 1)
+        self.activation = checks.choice("activation", activation, ACTIVATIONS)
+        self.init = checks.choice("init", init, LAWS)
+        self.dropout = checks.number("dropout", dropout, 0.0, 1.0, below=True)
+        self.norm = checks.choice("norm", norm, ("none", *NORMALIZATIONS))
+        self.norm_after = checks.flag("norm_after", norm_after)
+        sizes = (inputs, *self.hidden, outputs)
+        self.layers = nn.ModuleList(Affine(a, b) for a, b in zip(sizes, sizes[1:], strict=False))
+        self.norms = nn.ModuleList(
+            NORMALIZATIONS[self.norm](units) for units in (self.hidden if self.norm != "none" else ())
+        )
+        self._function = ACTIVATIONS[self.activation]
+
+    def forward(self, x: Tensor, uniforms: Sequence[Tensor] | None = None) -> tuple[Tensor, list[Tensor]]:
+        activations = []
+        for i, layer in enumerate(self.layers[:-1]):
+            z = layer(x)
+            if self.norms and not self.norm_after:
+                z = self.norms[i](z)
+            x = self._function(z)
+            activations.append(x)
+            if self.norms and self.norm_after:
+                x = self.norms[i](x)
+            if uniforms:
+                x = x * (uniforms[i] >= self.dropout).to(x.dtype) / (1.0 - self.dropout)
+        return self.layers[-1](x), activations
+
+    def draws(self, batch_size: int) -> tuple[tuple[int, ...], ...]:
+        return tuple((batch_size, units) for units in self.hidden) if self.dropout > 0 else ()
+
+    def weights(self) -> tuple[str, ...]:
+        return tuple(f"layers.{i}.weight" for i in range(len(self.layers)))
+
+    def unit_graph(self) -> tuple[UnitLayer, ...]:
+        graph = []
+        for i, units in enumerate(self.hidden):
+            fresh = NORMALIZATIONS[self.norm].fresh.items() if self.norms else ()
+            graph.append(
+                UnitLayer(
+                    weight=f"layers.{i}.weight",
+                    bias=f"layers.{i}.bias",
+                    next_weight=f"layers.{i + 1}.weight",
+                    next_bias=f"layers.{i + 1}.bias",
+                    units=units,
+                    fan_in=self.layers[i].weight.shape[-1],
+                    bound=self._bound(i),
+                    norm=tuple((f"norms.{i}.{name}", value) for name, value in fresh),
+                    norm_after=bool(self.norms) and self.norm_after,
+                )
+            )
+        return tuple(graph)
+
+    def initialize(self, draw: Callable[[int], np.random.Generator]) -> None:
+        for i, layer in enumerate(self.layers):
+            generator = draw(i)
+            fill_uniform(layer.weight, self._bound(i), generator)
+            fill_uniform(layer.bias, bias_bound(self.init, layer.weight.shape[-1]), generator)
+        for norm in self.norms:
+            norm.initialize()
+
+    def check(self, batch_size: int) -> None:
+        if self.norm == "online" and batch_size != 1:
+            raise ConfigError("norm", "online", f"needs benchmark.batch_size = 1 (here {batch_size})")
+        if self.norm == "batch" and batch_size == 1:
+            raise ConfigError("norm", "batch", "needs benchmark.batch_size > 1; with batches of one, use norm=online")
+
+    def _bound(self, i: int) -> float:
+        fan_out, fan_in = self.layers[i].weight.shape[-2:]
+        return weight_bound(self.init, self.activation, fan_in, fan_out, output=i == len(self.hidden))

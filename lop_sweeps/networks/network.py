@@ -1,0 +1,58 @@
+"""What every network offers to the engines, the interventions and the diagnostics."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from lop_sweeps.networks.unit_graph import UnitLayer
+
+
+class Network(nn.Module):
+    """An ordinary module for one run: `forward` maps a mini-batch to outputs and hidden activations.
+
+    version: raise it when a change alters results; it is part of every run's identity.
+    stackable: whether `forward` also takes inputs (runs, batch, ...) when each parameter and buffer has a leading
+        run dimension. Packs of other networks are mapped with `torch.vmap`, which costs about three times as much
+        for small networks.
+    """
+
+    version: ClassVar[int] = 1
+    stackable: ClassVar[bool] = False
+
+    def forward(self, x: Tensor, uniforms: Sequence[Tensor] | None = None) -> tuple[Tensor, list[Tensor]]:
+        """x (batch, inputs) -> outputs (batch, outputs), hidden activations [(batch, units), ...].
+
+        uniforms: in training, one tensor for each entry of `draws`: numbers uniform on [0, 1) from the run's own
+        stream. None in evaluation.
+        """
+        raise TypeError(f"{type(self).__name__} must define forward(x, uniforms)")
+
+    def initialize(self, draw: Callable[[int], np.random.Generator]) -> None:
+        """Fill the parameters in place; `draw(i)` is the generator of the i-th weight matrix."""
+        raise TypeError(f"{type(self).__name__} must define initialize(draw)")
+
+    def unit_graph(self) -> tuple[UnitLayer, ...]:
+        """The hidden layers from input to output; empty for a linear network."""
+        return ()
+
+    def weights(self) -> tuple[str, ...]:
+        """Names of the weight matrices from input to output (no biases, no normalisation)."""
+        raise TypeError(f"{type(self).__name__} must define weights()")
+
+    def draws(self, batch_size: int) -> tuple[tuple[int, ...], ...]:
+        """Shapes of the uniform numbers that a training step needs; empty without dropout."""
+        return ()
+
+    def check(self, batch_size: int) -> None:
+        """Raise `ConfigError` if the network cannot learn from mini-batches of this size."""
+
+
+def fill_uniform(weight: Tensor, bound: float, generator: np.random.Generator) -> None:
+    """Set `weight` to i.i.d. uniform(-bound, bound), drawn in float64 so that every precision starts alike."""
+    with torch.no_grad():
+        weight.copy_(torch.from_numpy(generator.uniform(-bound, bound, tuple(weight.shape))))

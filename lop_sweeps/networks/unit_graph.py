@@ -1,0 +1,35 @@
+"""The unit graph: which parameters feed a hidden unit, which read it.
+
+Continual backprop, the other resets and the per-unit diagnostics walk this list and nothing else, so that they work
+on every network that can describe itself by it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class UnitLayer:
+    """One hidden layer. Parameter names are as in `Module.named_parameters()`; shapes are those of one run.
+
+    weight, bias: incoming parameters; `weight` is (units, fan_in, ...), `bias` is (units,).
+    next_weight, next_bias: the parameters that read the layer; `next_weight` is (next units, units * positions, ...).
+    bound: new incoming weights are uniform on (-bound, bound), the law that drew the initial ones.
+    positions: how many consecutive inputs of `next_weight` belong to one unit (more than one where a convolution's
+        channels are flattened into a linear layer).
+    norm: parameters and buffers, (units,) each, of a normalisation that belongs to the layer, with the value that a
+        fresh unit has.
+    norm_after: whether that normalisation comes after the activation, hence between a unit and its readers.
+    """
+
+    weight: str
+    bias: str
+    next_weight: str
+    next_bias: str
+    units: int
+    fan_in: int
+    bound: float
+    positions: int = 1
+    norm: tuple[tuple[str, float], ...] = ()
+    norm_after: bool = False

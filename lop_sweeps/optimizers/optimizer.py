@@ -1,0 +1,47 @@
+"""What an optimiser is: options for one run, and the same rule acting on a pack.
+
+A pack keeps the parameters of all its runs in one tensor (runs, parameters); an optimiser's state has that layout
+too, so that `Packed.reset` can address a unit's share of it by the parameters' names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar, Protocol
+
+import torch
+from torch import Tensor
+
+
+class PackedOptimizer(Protocol):
+    """An optimiser acting on a pack."""
+
+    def update(self, parameters: Tensor, gradient: Tensor) -> None:
+        """Take one step in place; both are (runs, parameters), and `gradient` may be overwritten."""
+
+    def state(self) -> dict[str, Tensor]:
+        """All state, each tensor with a leading run dimension; restored by copying into these tensors."""
+
+    def fresh(self) -> dict[str, float]:
+        """The state tensors of shape (runs, parameters) that a new unit resets, with their fresh values."""
+
+    def tidy(self) -> None:
+        """Called at fixed steps (every 1,000): housekeeping that must not depend on when a checkpoint is due."""
+
+
+class Optimizer(Protocol):
+    """The options of one run's optimiser."""
+
+    version: ClassVar[int]
+    PER_RUN: ClassVar[frozenset[str]]  # options that may differ between the runs of a pack
+
+    def pack(self, peers: Sequence[Optimizer], parameters: Tensor, *, resets_units: bool) -> PackedOptimizer:
+        """The acting optimiser for runs with options `peers`, of which `self` is the first.
+
+        resets_units: whether an intervention will ask for parts of the state to be reset.
+        """
+
+
+def per_run(values: Sequence[float], like: Tensor) -> Tensor:
+    """Options of the runs as a column (runs, 1) that broadcasts over parameters."""
+    return torch.tensor(values, dtype=like.dtype).unsqueeze(1)

@@ -1,0 +1,137 @@
+"""One process per run: a lock file that says who, and is touched while they work.
+
+A lock is stale when its process is known to be dead (same machine), or when it has not been touched for a minute.
+Ages are measured by the file system's own clock, so that machines need not agree on the time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import threading
+import uuid
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from lop_sweeps.errors import ClaimLost
+
+STALE_AFTER = 60.0  # seconds
+HEARTBEAT = 10.0  # seconds
+
+
+class Claim:
+    """The right to run one run; `take` it, check `held` before writing, `release` it."""
+
+    def __init__(self, directory: Path) -> None:
+        self.path = directory / "lock"
+        self.token = uuid.uuid4().hex
+
+    def take(self) -> bool:
+        """Try to become the owner; False if a living process is."""
+        for _ in range(3):  # a stale lock may be removed by somebody else between two of these lines
+            try:
+                descriptor = os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
+            except FileExistsError:
+                if is_alive(self.path):
+                    return False
+                self._remove_stale()
+                continue
+            with os.fdopen(descriptor, "w") as file:
+                json.dump({"token": self.token, **_myself()}, file)
+            return True
+        return False
+
+    def _remove_stale(self) -> None:
+        """Move the stale lock aside; of several that try, one succeeds, and a fresh lock is never touched."""
+        aside = self.path.with_name(f"lock.stale.{self.token}")
+        with contextlib.suppress(FileNotFoundError):
+            os.rename(self.path, aside)
+            if is_alive(aside):  # somebody took the claim between our look and the rename: give it back
+                with contextlib.suppress(FileExistsError):
+                    os.link(aside, self.path)
+            aside.unlink()
+
+    def held(self) -> bool:
+        return read(self.path).get("token") == self.token
+
+    def beat(self) -> None:
+        if self.held():
+            os.utime(self.path)
+
+    def release(self) -> None:
+        if self.held():
+            self.path.unlink(missing_ok=True)
+
+
+def read(lock: Path) -> dict[str, Any]:
+    """Who holds a lock; empty if nobody does or the file is damaged."""
+    try:
+        content = json.loads(lock.read_text())
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def is_alive(lock: Path) -> bool:
+    """Whether a lock's owner is at work, as far as anybody can tell from here."""
+    try:
+        touched = lock.stat().st_mtime
+    except FileNotFoundError:
+        return False
+    owner = read(lock)
+    if owner.get("host") == socket.gethostname():
+        try:
+            started: float = psutil.Process(int(owner["pid"])).create_time()
+            return abs(started - float(owner["started"])) < 2.0
+        except (psutil.NoSuchProcess, KeyError, ValueError):
+            return False
+    return _file_system_time(lock.parent) - touched < STALE_AFTER
+
+
+def _file_system_time(directory: Path) -> float:
+    probe = directory / f"clock.{uuid.uuid4().hex}"
+    try:
+        probe.touch()
+        return probe.stat().st_mtime
+    finally:
+        probe.unlink(missing_ok=True)
+
+
+def _myself() -> dict[str, Any]:
+    process = psutil.Process()
+    job = os.environ.get("SLURM_JOB_ID")
+    return {"host": socket.gethostname(), "pid": process.pid, "started": process.create_time(), "job": job}
+
+
+class Heartbeat:
+    """Touches the locks of a pack in the background, and calls `also` each time."""
+
+    def __init__(self, claims: Sequence[Claim], also: Callable[[], None]) -> None:
+        self._claims, self._also = claims, also
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def __enter__(self) -> Heartbeat:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._stop.wait(HEARTBEAT / 5):
+            for claim in self._claims:
+                claim.beat()
+            self._also()
+
+
+def check_held(claims: Sequence[Claim]) -> None:
+    for claim in claims:
+        if not claim.held():
+            raise ClaimLost(f"another process has taken over {claim.path.parent.name}")

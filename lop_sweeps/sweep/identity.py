@@ -1,0 +1,77 @@
+"""A run's identity: what can change its result beyond rounding, and nothing else, as a hash.
+
+Each component contributes its class, its integer `version`, and the options that differ from its constructor's
+defaults; so an option added later, with a default that keeps the old behaviour, changes no existing identity, and a
+change of behaviour does, by raising `version`. Numbers that are equal are the same (1 and 1.0). The number of tasks
+is not part of it: a longer run is the same run, further on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from lop_sweeps.build import locate, options, parameters
+
+PROTOCOL = ("online", 1)
+LENGTHS = frozenset({"num_tasks"})
+
+
+def normalise(value: Any) -> Any:
+    """A value such that equal settings are equal JSON."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, Mapping):
+        return {str(key): normalise(item) for key, item in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [normalise(item) for item in value]
+    return value
+
+
+def canonical(node: Mapping[str, Any], path: str, trusted: Sequence[str], drop: frozenset[str]) -> dict[str, Any]:
+    """One component: its class, version and the options that are not its defaults, without those in `drop`."""
+    target = locate(node, path, trusted)
+    defaults = {name: normalise(parameter.default) for name, parameter in parameters(target).items()}
+    given = {key: normalise(value) for key, value in options(node).items() if key not in drop}
+    kept = {key: value for key, value in given.items() if key not in defaults or defaults[key] != value}
+    return {"target": node["_target_"], "version": getattr(target, "version", 1), "options": kept}
+
+
+def scientific(config: Mapping[str, Any], *, shape_only: bool = False) -> dict[str, Any]:
+    """The part of a resolved configuration that defines a result, except the seed.
+
+    shape_only: leave out the options that runs of one pack may differ in.
+    """
+    trusted = config.get("trusted") or ()
+
+    def part(node: Mapping[str, Any], path: str) -> dict[str, Any]:
+        varying = getattr(locate(node, path, trusted), "PER_RUN", frozenset()) if shape_only else frozenset()
+        return canonical(node, path, trusted, varying | (LENGTHS if path == "benchmark" else frozenset()))
+
+    return {
+        "protocol": PROTOCOL,
+        "precision": config["precision"],
+        "benchmark": part(config["benchmark"], "benchmark"),
+        "network": part(config["network"], "network"),
+        "optimizer": part(config["optimizer"], "optimizer"),
+        "algorithm": [part(node, f"algorithm.{name}") for name, node in config["algorithm"].items()],
+    }
+
+
+def digest(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def run_id(config: Mapping[str, Any]) -> str:
+    """`<interventions or backprop>-seed<n>-<hash>`, for a resolved configuration."""
+    content = scientific(config)
+    seed = int(config["seed"])
+    names = [part["target"].rpartition(".")[2] for part in content["algorithm"]]
+    return f"{'+'.join(names) or 'Backprop'}-seed{seed}-{digest([content, seed])}"
+
+
+def pack_key(config: Mapping[str, Any]) -> str:
+    """Runs with equal keys can be trained side by side."""
+    return digest([scientific(config, shape_only=True), int(config["benchmark"]["num_tasks"])])

@@ -1,0 +1,181 @@
+"""Packs on this machine's cores: persistent worker processes that are handed one pack after another.
+
+Workers ignore Ctrl-C; the parent turns it into a request to stop, which each answers at the end of its interval with
+a checkpoint. A worker that dies takes nothing with it but its current pack's unsaved steps.
+"""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+import signal
+import sys
+from collections import deque
+from collections.abc import Sequence
+from contextlib import suppress
+from multiprocessing.connection import Connection, wait
+from typing import Any
+
+from lop_sweeps.errors import Interrupted
+from lop_sweeps.sweep.execute import Outcome, run_pack
+from lop_sweeps.sweep.planning import Pack, Plan
+from lop_sweeps.sweep.progress import ProgressDisplay
+
+log = logging.getLogger("lop")
+
+
+def steps_of(plan: Plan, packs: Sequence[Pack]) -> tuple[int, int]:
+    """(all steps, steps already done) of the runs that the packs will train."""
+    total = done = 0
+    todo = {pack.folder / name for pack in packs for name in pack.todo}
+    for point in plan.points:
+        if point.directory.path in todo:
+            benchmark, status = point.config["benchmark"], point.directory.status()
+            steps_per_task = int(benchmark["examples_per_task"]) // int(benchmark["batch_size"])
+            total += point.num_tasks * steps_per_task
+            done += status.get("task", 0) * steps_per_task + status.get("step", 0)
+    return total, done
+
+
+class StopFlag:
+    """Set by SIGTERM, or because the parent is gone: finish the interval, save, stop."""
+
+    def __init__(self, parent: int | None = None) -> None:
+        self.parent, self.set = parent, False
+        signal.signal(signal.SIGTERM, self._on_signal)
+
+    def _on_signal(self, number: int, frame: Any) -> None:
+        self.set = True
+
+    def __call__(self) -> bool:
+        return self.set or (self.parent is not None and os.getppid() != self.parent)
+
+
+def run_here(plan: Plan) -> list[Outcome]:
+    """Run the plan's packs in this process, one after another, stopping cleanly on Ctrl-C or SIGTERM."""
+    stop = StopFlag()
+    previous = signal.signal(signal.SIGINT, stop._on_signal)
+    display = ProgressDisplay(sum(len(pack.todo) for pack in plan.packs), *steps_of(plan, plan.packs))
+
+    def on_progress(runs: int, steps: int) -> None:
+        display.advance(runs * steps)
+        display.show()
+
+    outcomes: list[Outcome] = []
+    try:
+        for pack in plan.packs:
+            outcomes += run_pack(pack, on_progress, stop)
+            _count(display, outcomes)
+            if stop():
+                break
+    finally:
+        signal.signal(signal.SIGINT, previous)
+        display.close()
+    if stop():
+        raise Interrupted("stopped; every run was saved, and the same command continues")
+    return outcomes
+
+
+def run_workers(plan: Plan, workers: int) -> list[Outcome]:
+    """Run the plan's packs on `workers` processes; raises `Interrupted` after a clean stop."""
+    context = multiprocessing.get_context("spawn")
+    waiting = deque(sorted(plan.packs, key=lambda pack: -len(pack.todo)))
+    display = ProgressDisplay(sum(len(pack.todo) for pack in plan.packs), *steps_of(plan, plan.packs))
+    at_work: dict[Connection, tuple[Any, Pack | None]] = {}
+    outcomes: list[Outcome] = []
+    stopping = False
+
+    def start() -> None:
+        ours, theirs = context.Pipe()
+        process = context.Process(target=_work, args=(theirs, os.getpid(), log.getEffectiveLevel()))
+        process.start()
+        theirs.close()
+        at_work[ours] = (process, None)
+
+    def hand_out(connection: Connection) -> None:
+        process, _ = at_work[connection]
+        pack = waiting.popleft() if waiting and not stopping else None
+        at_work[connection] = (process, pack)
+        with suppress(OSError):
+            connection.send(pack)
+
+    def stop_all(number: int, frame: Any) -> None:
+        nonlocal stopping
+        if stopping:  # asked twice: do not wait
+            for process, _ in at_work.values():
+                process.kill()
+            return
+        stopping = True
+        sys.stderr.write("\nstopping at the next checkpoint boundary (again to stop at once) ...\n")
+        for process, _ in at_work.values():
+            process.terminate()
+
+    previous = {number: signal.signal(number, stop_all) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        for _ in range(min(workers, len(waiting))):
+            start()
+        for connection in list(at_work):
+            hand_out(connection)
+        while at_work:
+            for ready in wait(list(at_work), timeout=0.5):
+                connection = ready
+                assert isinstance(connection, Connection)
+                try:
+                    kind, content = connection.recv()
+                except (EOFError, OSError):  # the process is gone
+                    process, pack = at_work.pop(connection)
+                    process.join()
+                    if pack is not None:
+                        outcomes += [_died(pack, name, process.exitcode, stopping) for name in pack.todo]
+                        if waiting and not stopping:
+                            start()
+                            hand_out(list(at_work)[-1])
+                    continue
+                if kind == "progress":
+                    display.advance(content)
+                else:
+                    outcomes += content
+                    _count(display, outcomes)
+                    hand_out(connection)
+            display.show()
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+        display.close()
+    if stopping:
+        raise Interrupted("stopped; every run was saved, and the same command continues")
+    return outcomes
+
+
+def _count(display: ProgressDisplay, outcomes: Sequence[Outcome]) -> None:
+    display.finished = sum(outcome.state in ("done", "diverged") for outcome in outcomes)
+    display.failed = sum(outcome.state == "failed" for outcome in outcomes)
+
+
+def _died(pack: Pack, name: str, exitcode: int | None, stopping: bool) -> Outcome:
+    if stopping:
+        return Outcome(pack.folder / name, "interrupted")
+    how = f"signal {-exitcode}" if exitcode is not None and exitcode < 0 else f"exit code {exitcode}"
+    message = f"its process died ({how}); the same command continues from its last checkpoint"
+    return Outcome(pack.folder / name, "failed", message)
+
+
+def _work(connection: Connection, parent: int, level: int) -> None:
+    """A worker process: packs come in, progress and outcomes go out, None ends it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    logging.basicConfig(format="%(message)s")
+    log.setLevel(level)
+    stop = StopFlag(parent)
+
+    def on_progress(runs: int, steps: int) -> None:
+        connection.send(("progress", runs * steps))
+
+    while not stop():
+        try:
+            pack = connection.recv()
+        except (EOFError, OSError):
+            return
+        if pack is None:
+            return
+        connection.send(("outcomes", run_pack(pack, on_progress, stop)))

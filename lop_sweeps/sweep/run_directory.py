@@ -1,0 +1,136 @@
+"""The directory of a run, and what its files say. Imports no torch: `lop-status` reads a thousand of these.
+
+| file             | content                                                                     |
+|------------------|-----------------------------------------------------------------------------|
+| config.yaml      | the resolved configuration                                                  |
+| status.json      | state, position, rate, first error                                          |
+| metrics.jsonl    | one row per task; nothing measured by a clock                               |
+| checkpoint*.pt   | the newest checkpoint and the one before it                                 |
+| pack.json        | the runs it is trained with, in order, and their threads                    |
+| provenance.json  | commit, uncommitted diff, package versions, machine, and each session's times |
+| lock             | who is running it (see `claim`)                                             |
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from lop_sweeps.errors import LopError
+
+STATES = ("waiting", "running", "done", "diverged", "failed")
+FINAL = ("done", "diverged")
+_STATUS_LOCK = threading.Lock()
+
+
+class RunDirectory:
+    """Reads and writes the small files of one run; every write is atomic."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __repr__(self) -> str:
+        return f"RunDirectory({str(self.path)!r})"
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    def create(self, config: Mapping[str, Any]) -> None:
+        """Make the directory with its configuration, or bring the configuration of an existing one up to date."""
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            text = yaml.dump(dict(config), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+            config_file = self.path / "config.yaml"
+            if not config_file.exists() or config_file.read_text() != text:
+                write_atomically(config_file, text)
+            if not (self.path / "status.json").exists():
+                self.write_status(state="waiting", num_tasks=config["benchmark"]["num_tasks"], task=0)
+        except OSError as error:
+            raise LopError(f"cannot write in the sweep folder {self.path.parent}: {error.strerror or error}") from error
+
+    def config(self) -> dict[str, Any]:
+        try:
+            loaded = yaml.load((self.path / "config.yaml").read_text(), Loader=_Loader)
+        except (OSError, yaml.YAMLError) as error:
+            raise LopError(f"cannot read {self.path / 'config.yaml'}: {error}") from error
+        if not isinstance(loaded, dict):
+            raise LopError(f"{self.path / 'config.yaml'} does not hold a configuration")
+        return loaded
+
+    def status(self) -> dict[str, Any]:
+        """What status.json says; `{"state": "waiting"}` if it is missing or damaged (the run is then looked at anew)."""
+        try:
+            status = json.loads((self.path / "status.json").read_text())
+        except (OSError, ValueError):
+            return {"state": "waiting", "task": 0}
+        known = isinstance(status, dict) and status.get("state") in STATES
+        return status if known else {"state": "waiting", "task": 0}
+
+    def write_status(self, *, only_if: str | None = None, **changes: Any) -> None:
+        """Change some entries of status.json; with `only_if`, only while the run is in that state."""
+        with _STATUS_LOCK:  # the heartbeat's thread writes too
+            status = self.status()
+            if only_if is None or status["state"] == only_if:
+                status |= {**changes, "updated": time.time()}
+                write_atomically(self.path / "status.json", json.dumps(status, indent=1) + "\n")
+
+    def pack(self) -> dict[str, Any] | None:
+        """{"members": run names in order, "threads": n}, as saved when the run was first started."""
+        try:
+            saved = json.loads((self.path / "pack.json").read_text())
+        except (OSError, ValueError):
+            return None
+        return saved if isinstance(saved, dict) and self.name in saved.get("members", ()) else None
+
+    def write_pack(self, members: list[str], threads: int) -> None:
+        write_atomically(self.path / "pack.json", json.dumps({"members": members, "threads": threads}) + "\n")
+
+    def prune(self) -> int:
+        """Delete the checkpoints; the log stays, but the run can no longer be extended or loaded. Returns bytes."""
+        files = list(self.path.glob("checkpoint*.pt"))
+        size = sum(file.stat().st_size for file in files)
+        for file in files:
+            file.unlink()
+        return size
+
+
+class _Dumper(getattr(yaml, "CSafeDumper", yaml.SafeDumper)):  # type: ignore[misc]
+    """Writes tuples as lists."""
+
+
+class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
+    """Reads a number such as 1e-05, which YAML 1.1 takes for a string."""
+
+
+_Dumper.add_representer(tuple, lambda dumper, data: dumper.represent_list(list(data)))
+_Dumper.add_representer(float, lambda dumper, data: dumper.represent_scalar("tag:yaml.org,2002:float", _float(data)))
+
+
+def _float(value: float) -> str:
+    text = repr(value)
+    return text.replace("e", ".0e") if "e" in text and "." not in text else text  # 1e-05 -> 1.0e-05, a YAML 1.1 float
+
+
+def write_atomically(path: Path, text: str) -> None:
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_text(text)
+        temporary.replace(path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def runs_in(sweep: Path) -> Iterator[RunDirectory]:
+    """The runs of a sweep folder, by name."""
+    for path in sorted(sweep.iterdir()):
+        if (path / "config.yaml").is_file():
+            yield RunDirectory(path)

@@ -1,0 +1,177 @@
+"""A sweep: expand, compose, check, plan, run.
+
+Composing a point takes Hydra about a tenth of a second. Here each combination of config-group choices is composed
+once, and value overrides are applied to copies, by Hydra's own function.
+"""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import logging
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from hydra.plugins.launcher import Launcher
+from hydra.types import RunMode
+from hydra_plugins.lop_sweeps import LocalLauncher
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from lop_sweeps import checks
+from lop_sweeps.errors import ConfigError, LopError
+from lop_sweeps.sweep.planning import Plan, Point, check_scale, is_finished, make_plan, make_point, resolve
+from lop_sweeps.sweep.report import describe, finish
+
+log = logging.getLogger("lop")
+
+Overrides = list[str]
+
+
+def sweep(
+    loader: ConfigLoader, config: DictConfig, launcher: Launcher, params: Mapping[str, Any], arguments: Sequence[str]
+) -> Any:
+    """What `lop -m` does. Raises `LopError` before anything runs if any point is wrong."""
+    points = []
+    composer = Composer(loader, config)
+    variants = OmegaConf.to_container(config.variants) if config.get("variants") else {None: []}
+    if not isinstance(variants, dict):
+        raise ConfigError("variants", variants, "must map names to lists of overrides")
+    jobs: list[Overrides] = []
+    for name, overrides in expand(loader, variants, params, arguments):
+        points.append(composer.point(name, overrides))
+        jobs.append([*overrides, *([f"variant={name}"] if name is not None else [])])
+    if isinstance(launcher, LocalLauncher):
+        return run_locally(points, launcher)
+    todo = {point.directory.path: job for point, job in zip(points, jobs, strict=True) if not is_finished(point)}
+    log.info("%d points: %d to run, the others are finished or the same", len(points), len(todo))
+    return launcher.launch(list(todo.values()), initial_job_idx=0) if todo else []
+
+
+def run_locally(points: Sequence[Point], launcher: LocalLauncher) -> list[Any]:
+    from lop_sweeps.sweep.local_runner import run_workers
+
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    workers = cores if launcher.workers is None else checks.integer("hydra.launcher.workers", launcher.workers, 1)
+    pack = None if launcher.pack is None else checks.integer("hydra.launcher.pack", launcher.pack, 1)
+    threads = checks.integer("hydra.launcher.threads", launcher.threads, 1)
+    plan = make_plan(points, workers, pack, threads)
+    sys.stderr.write(describe(plan) + "\n")
+    outcomes = run_workers(plan, workers) if plan.packs else []
+    finish(plan, outcomes)
+    return []
+
+
+def expand(
+    loader: ConfigLoader,
+    variants: Mapping[str | None, Sequence[str]],
+    params: Mapping[str, Any],
+    arguments: Sequence[str],
+) -> Iterator[tuple[str | None, Overrides]]:
+    """Every combination of a variant's overrides with the sweeper's `params` and the command line, which wins."""
+    parser = OverridesParser.create(config_loader=loader)
+    for name, overrides in variants.items():
+        if not isinstance(overrides, Sequence) or isinstance(overrides, str):
+            raise ConfigError(f"variants.{name}", overrides, "must be a list of overrides, such as [algorithm=l2]")
+        lines = [*overrides, *(f"{key}={value}" for key, value in params.items()), *arguments]
+        alternatives: dict[str, Overrides] = {}
+        for override in parser.parse_overrides([str(line) for line in lines]):
+            alternatives[override.get_key_element()] = _alternatives(override)
+        for combination in itertools.product(*alternatives.values()):
+            yield name, list(combination)
+
+
+def _alternatives(override: Override) -> Overrides:
+    key = override.get_key_element()
+    if not override.is_sweep_override():
+        if override.is_delete():
+            return [str(override.input_line)]
+        return [f"{key}={override.get_value_element_as_str()}"]
+    if not override.is_discrete_sweep():
+        raise ConfigError(key, override.input_line, "an interval cannot be swept over; use a list, range or choice")
+    return [f"{key}={value}" for value in override.sweep_string_iterator()]
+
+
+class Composer:
+    """Composes each combination of config-group choices once."""
+
+    def __init__(self, loader: ConfigLoader, master: DictConfig) -> None:
+        self.loader, self.master = loader, master
+        self.parser = OverridesParser.create(config_loader=loader)
+        self.bases: dict[tuple[str, ...], tuple[DictConfig, dict[str, Any]]] = {}
+        self.groups: dict[str, bool] = {}
+
+    def point(self, variant: str | None, overrides: Overrides) -> Point:
+        """The checked point of these overrides."""
+        try:
+            config, choices = self.compose(overrides)
+            check_scale(config, OmegaConf.to_container(config.benchmark).get("scales"))  # type: ignore[union-attr]
+            plain = OmegaConf.to_container(config, resolve=True)
+            assert isinstance(plain, dict)
+            return make_point(resolve({**plain, "variant": variant}, choices))
+        except (HydraException, OmegaConfBaseException) as error:
+            causes = [str(error), *([str(error.__cause__)] if error.__cause__ else [])]
+            raise LopError(f"{' '.join(overrides)}: {' '.join(' '.join(causes).split())}") from error
+        except LopError as error:
+            raise type(error)(*error.args) from error
+
+    def compose(self, overrides: Overrides) -> tuple[DictConfig, dict[str, Any]]:
+        """The configuration of these overrides, and the choice made in each group."""
+        parsed = self.parser.parse_overrides(overrides)
+        choices = tuple(line for line, one in zip(overrides, parsed, strict=True) if self._is_group(one))
+        values = [one for one in parsed if not self._is_group(one)]
+        if choices not in self.bases:
+            composed = self.loader.load_configuration(
+                self.master.hydra.job.config_name,
+                [*OmegaConf.to_container(self.master.hydra.overrides.hydra), *choices],  # type: ignore[misc]
+                RunMode.RUN,
+            )
+            chosen = OmegaConf.to_container(composed.hydra.runtime.choices)
+            assert isinstance(chosen, dict)
+            with flag_off(composed):
+                del composed["hydra"]
+            self.bases[choices] = (composed, {str(group): choice for group, choice in chosen.items()})
+        base, chosen = self.bases[choices]
+        config = copy.deepcopy(base)
+        ConfigLoaderImpl._apply_overrides_to_config(values, config)
+        return config, chosen
+
+    def _is_group(self, override: Override) -> bool:
+        key = override.key_or_group
+        if key not in self.groups:
+            self.groups[key] = override.package is not None or self.loader.group_exists(key)  # type: ignore[attr-defined]
+        return self.groups[key]
+
+
+def flag_off(config: DictConfig) -> Any:
+    from omegaconf import open_dict
+
+    return open_dict(config)
+
+
+def make_single(config: DictConfig, choices: Mapping[str, Any]) -> Point:
+    """The checked point of one composed configuration, for `lop` without `-m` and for Hydra's own launchers."""
+    if config.get("variants") and config.get("variant") is None:
+        names = ", ".join(str(name) for name in config.variants)
+        raise ConfigError("variants", names, "this experiment is a sweep over variants; add -m to run it")
+    check_scale(config, OmegaConf.to_container(config.benchmark).get("scales"))  # type: ignore[union-attr]
+    plain = OmegaConf.to_container(config, resolve=True)
+    assert isinstance(plain, dict)
+    return make_point(resolve({str(key): value for key, value in plain.items()}, choices))
+
+
+def run_single(point: Point) -> Plan:
+    """Run one point in this process."""
+    from lop_sweeps.sweep.local_runner import run_here
+
+    plan = make_plan([point], workers=1, pack=None, threads=1)
+    sys.stderr.write(describe(plan) + "\n")
+    finish(plan, run_here(plan) if plan.packs else [])
+    return plan

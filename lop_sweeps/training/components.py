@@ -1,0 +1,116 @@
+"""The objects of one run, built and checked against each other from its resolved configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lop_sweeps import checks
+from lop_sweeps.algorithms.intervention import Intervention
+from lop_sweeps.benchmarks.benchmark import Benchmark
+from lop_sweeps.build import build, suggest
+from lop_sweeps.errors import ConfigError
+from lop_sweeps.networks.network import Network
+from lop_sweeps.optimizers.optimizer import Optimizer
+from lop_sweeps.training.learner import LOSSES, TorchLearner
+
+DTYPES = {"float32": torch.float32, "float64": torch.float64}
+KEYS = frozenset(
+    "benchmark network optimizer algorithm scale seed precision variants variant sweep engine checkpoint trusted "
+    "paths".split()
+)
+
+
+@dataclass(frozen=True)
+class Components:
+    """What one run consists of. `parameters` counts its network's parameters."""
+
+    benchmark: Benchmark
+    network: Mapping[str, Any]
+    optimizer: Optimizer
+    interventions: tuple[Intervention, ...]
+    dtype: torch.dtype
+    trusted: Sequence[str]
+    parameters: int
+
+    def make_network(self) -> Network:
+        """The network of this run, its weights not yet initialised."""
+        network = build(
+            self.network, "network", self.trusted, inputs=self.benchmark.inputs, outputs=self.benchmark.outputs
+        )
+        if not isinstance(network, Network):
+            raise ConfigError("network._target_", self.network["_target_"], "must be a lop_sweeps Network")
+        return network
+
+
+def assemble(config: Mapping[str, Any]) -> Components:
+    """Build and check everything that `config` names, without allocating a network or reading data.
+
+    Raises `ConfigError` with the key, its value and what is allowed, or `DataError` if the data are not there.
+    """
+    check_shape(config)
+    trusted = config.get("trusted") or ()
+    benchmark: Benchmark = build(config["benchmark"], "benchmark", trusted)
+    if benchmark.loss not in LOSSES:
+        raise ConfigError("benchmark", benchmark.loss, f"its loss must be one of: {', '.join(LOSSES)}")
+    optimizer: Optimizer = build(config["optimizer"], "optimizer", trusted)
+    interventions = []
+    for name, node in config["algorithm"].items():
+        if not isinstance(node, Mapping):
+            raise ConfigError(f"algorithm.{name}", node, "must be an intervention with a _target_")
+        interventions.append((name, build(node, f"algorithm.{name}", trusted)))
+    dtype = DTYPES[checks.choice("precision", config["precision"], DTYPES)]
+    made = Components(
+        benchmark, config["network"], optimizer, tuple(i for _, i in interventions), dtype, trusted, parameters=0
+    )
+    with torch.device("meta"):
+        network = made.make_network()
+    _under("network", network.check, benchmark.batch_size)
+    for name, intervention in interventions:
+        _under(f"algorithm.{name}", intervention.check, network)
+    benchmark.check_data(Path(config["paths"]["data"]))
+    parameters = sum(p.numel() for p in network.parameters())
+    return Components(
+        benchmark, config["network"], optimizer, made.interventions, dtype, trusted, parameters=parameters
+    )
+
+
+def _under(path: str, check: Any, *arguments: Any) -> None:
+    try:
+        check(*arguments)
+    except ConfigError as error:
+        raise error.under(path) from error
+
+
+def check_shape(config: Mapping[str, Any]) -> None:
+    """Top-level keys, and the values that no component sees."""
+    for key in config:
+        if key not in KEYS:
+            raise ConfigError(key, config[key], f"is not a key of an experiment{suggest(key, KEYS)}")
+    for group in ("benchmark", "network", "optimizer", "algorithm"):
+        if not isinstance(config[group], Mapping):
+            raise ConfigError(group, config[group], f"must be a choice of the group: lop {group}=...")
+    checks.integer("seed", config["seed"], 0)
+    checks.choice("engine", config["engine"], ("auto", "torch"))
+    for key in ("first", "every"):
+        checks.number(f"checkpoint.{key}", config["checkpoint"].get(key), 0.0)
+    for key in config["checkpoint"]:
+        if key not in ("first", "every"):
+            raise ConfigError(f"checkpoint.{key}", config["checkpoint"][key], suggest(key, ("first", "every")))
+
+
+def make_learner(runs: Sequence[Components], seeds: Sequence[int]) -> TorchLearner:
+    """The pack of runs with these components, which must agree in everything that a pack shares."""
+    interventions = list(zip(*[run.interventions for run in runs], strict=True))
+    return TorchLearner(
+        runs[0].make_network,
+        [run.optimizer for run in runs],
+        interventions,
+        seeds,
+        runs[0].benchmark.loss,
+        runs[0].dtype,
+    )

@@ -1,0 +1,178 @@
+"""The torch engine: runs of one shape trained side by side, on tensors with a leading run dimension.
+
+Parameters of the whole pack are one tensor (runs, parameters); the network sees each weight as a view of it. One
+forward pass serves all runs (a stackable network takes stacked weights; any other is mapped with `torch.vmap`; a pack
+of one runs as it is), one backward pass of the summed loss gives every run its own gradient.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from math import prod
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lop_sweeps import counter_random, streams
+from lop_sweeps.algorithms.intervention import Intervention, PackedIntervention
+from lop_sweeps.networks.network import Network
+from lop_sweeps.optimizers.optimizer import Optimizer
+
+LOSSES = ("cross_entropy", "squared_error")
+
+
+class TorchLearner:
+    """The learning state of a pack, and one training step of it.
+
+    make_network: builds the network of one run. optimizers: one per run. interventions: for each intervention, its
+    options in every run, in the order in which they act. loss: cross_entropy (mean over the mini-batch, on logits) or
+    squared_error (mean over mini-batch and outputs).
+    """
+
+    def __init__(
+        self,
+        make_network: Callable[[], Network],
+        optimizers: Sequence[Optimizer],
+        interventions: Sequence[Sequence[Intervention]],
+        seeds: Sequence[int],
+        loss: str,
+        dtype: torch.dtype,
+    ) -> None:
+        self.seeds, self.loss, self.dtype = seeds, loss, dtype
+        networks = [make_network().to(dtype) for _ in seeds]
+        for seed, network in zip(seeds, networks, strict=True):
+            network.initialize(lambda i, seed=seed: streams.generator(seed, "initial weights", i))  # type: ignore[misc]
+        self.network = networks[0]
+        self.graph, self.weight_names = self.network.unit_graph(), self.network.weights()
+        self._shapes = {name: tuple(p.shape) for name, p in self.network.named_parameters()}
+        self._offsets = dict(
+            zip(self._shapes, np.cumsum([0, *map(prod, self._shapes.values())]).tolist(), strict=False)
+        )
+        with torch.no_grad():
+            flat = [torch.cat([p.reshape(-1) for p in network.parameters()]) for network in networks]
+            self.parameters = torch.stack(flat)
+            named = [dict(network.named_buffers()) for network in networks]
+            self.buffers = {name: torch.stack([buffers[name] for buffers in named]) for name in named[0]}
+        self._forward = self._bind()
+        resets_units = any(options[0].resets_units for options in interventions)
+        self.optimizer = optimizers[0].pack(optimizers, self.parameters, resets_units=resets_units)
+        self.activations: list[Tensor] = []
+        self.interventions: list[PackedIntervention] = [options[0].pack(options, self) for options in interventions]
+        self._draw_keys = [streams.counter_key(seed, "dropout") for seed in seeds]
+
+    def view(self, flat: Tensor, name: str) -> Tensor:
+        """The share of parameter `name` in a tensor (runs, parameters), as (runs, *shape); it shares memory."""
+        start, shape = self._offsets[name], self._shapes[name]
+        return flat[:, start : start + prod(shape)].view(len(flat), *shape)
+
+    def _bind(self) -> Callable[..., tuple[Tensor, list[Tensor]]]:
+        """Make the network read the pack's parameters; return its forward pass over (runs, batch, inputs)."""
+        alone, stackable = len(self.seeds) == 1, self.network.stackable
+        leaves = {}
+        for name in self._shapes:
+            stacked = self.view(self.parameters, name)
+            leaves[name] = nn.Parameter(stacked[0] if alone else stacked)
+        self._leaves = list(leaves.values())
+        if alone or stackable:
+            for name, leaf in leaves.items():
+                _assign(self.network, name, leaf)
+            for name, stacked in self.buffers.items():
+                _assign(self.network, name, stacked[0] if alone else stacked)
+        if alone:
+
+            def forward_one(x: Tensor, uniforms: Sequence[Tensor] | None) -> tuple[Tensor, list[Tensor]]:
+                output, activations = self.network(x[0], None if uniforms is None else [u[0] for u in uniforms])
+                return output.unsqueeze(0), [h.unsqueeze(0) for h in activations]
+
+            return forward_one
+        if stackable:
+            return self.network
+
+        def call(
+            parameters: dict[str, Tensor], buffers: dict[str, Tensor], x: Tensor, uniforms: Sequence[Tensor] | None
+        ) -> tuple[Tensor, list[Tensor]]:
+            result: tuple[Tensor, list[Tensor]]
+            result = torch.func.functional_call(self.network, (parameters, buffers), (x, uniforms))
+            return result
+
+        mapped = torch.vmap(call)
+        without = torch.vmap(call, in_dims=(0, 0, 0, None))
+
+        def forward_mapped(x: Tensor, uniforms: Sequence[Tensor] | None) -> tuple[Tensor, list[Tensor]]:
+            result: tuple[Tensor, list[Tensor]]
+            result = (without if uniforms is None else mapped)(leaves, self.buffers, x, uniforms)
+            return result
+
+        return forward_mapped
+
+    def plan(self, step: int, steps: int) -> None:
+        """Prepare for steps `step` ... `step + steps - 1`; called on a fixed grid, never because of a checkpoint."""
+        self.optimizer.tidy()
+        for intervention in self.interventions:
+            intervention.plan(step, steps)
+
+    def learn(self, x: Tensor, y: Tensor, step: int) -> tuple[Tensor, Tensor | None]:
+        """One update: forward, loss, backward, optimiser, interventions.
+
+        x (runs, batch, inputs); y (runs, batch) class labels or (runs, batch, outputs) targets. Returns loss (runs,)
+        and, for classification, accuracy (runs,), both of the outputs before the update.
+        """
+        self.network.train()
+        output, self.activations = self._forward(x, self._draw(step, x.shape[1]))
+        losses, accuracy = self.score(output, y)
+        gradients = torch.autograd.grad(losses.sum(), self._leaves)
+        with torch.no_grad():
+            runs = len(self.seeds)
+            gradient = torch.cat([g.reshape(runs, -1) for g in gradients], dim=1)
+            self.activations = [h.detach() for h in self.activations]
+            self.optimizer.update(self.parameters, gradient)
+            for intervention in self.interventions:
+                intervention.after_update(step)
+        return losses.detach(), accuracy
+
+    def score(self, output: Tensor, y: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Mean loss (runs,) and accuracy (runs,) of outputs (runs, batch, outputs)."""
+        if self.loss == "squared_error":
+            return (output - y).square().mean((1, 2)), None
+        each = F.cross_entropy(output.flatten(0, 1), y.flatten(), reduction="none")
+        with torch.no_grad():
+            accuracy = (output.argmax(2) == y).to(torch.float64).mean(1)
+        return each.view(y.shape).mean(1), accuracy
+
+    @torch.no_grad()
+    def probe(self, x: Tensor) -> list[Tensor]:
+        """Hidden activations [(runs, samples, units), ...] on x (runs, samples, inputs), in evaluation mode."""
+        self.network.eval()
+        return self._forward(x, None)[1]
+
+    def _draw(self, step: int, batch: int) -> list[Tensor] | None:
+        shapes = self.network.draws(batch)
+        if not shapes:
+            return None
+        draws = np.empty((len(self.seeds), sum(map(prod, shapes))))
+        for key, row in zip(self._draw_keys, draws, strict=True):
+            counter_random.uniforms(key, step, 0, row)
+        parts = torch.from_numpy(draws).to(self.dtype).split([prod(shape) for shape in shapes], dim=1)
+        return [part.view(-1, *shape) for part, shape in zip(parts, shapes, strict=True)]
+
+    def state(self) -> dict[str, Tensor]:
+        """Everything that learning has changed, each tensor with a leading run dimension."""
+        state = {"parameters": self.parameters}
+        state |= {f"buffers/{name}": value for name, value in self.buffers.items()}
+        state |= {f"optimizer/{name}": value for name, value in self.optimizer.state().items()}
+        for i, intervention in enumerate(self.interventions):
+            state |= {f"interventions/{i}/{name}": value for name, value in intervention.state().items()}
+        return state
+
+    @torch.no_grad()
+    def mask(self, run: int) -> None:
+        """Take a run out of the pack: its slot stays and computes with zeros, which cannot disturb the others."""
+        for value in self.state().values():
+            value[run] = 0
+
+
+def _assign(network: nn.Module, name: str, value: Tensor) -> None:
+    path, _, leaf = name.rpartition(".")
+    setattr(network.get_submodule(path), leaf, value)

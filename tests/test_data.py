@@ -1,0 +1,212 @@
+"""`lop-data` and the quick check that jobs use: each way a file can be wrong is named, with what to do."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import sys
+import threading
+from collections.abc import Callable
+from http.client import IncompleteRead
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from lop_sweeps import data
+from lop_sweeps.data import MNIST_FILES, IdxFile, check_mnist, data_root, main, mnist_folder
+from lop_sweeps.errors import DataError
+from tests.shared import SHARED, needs_mnist
+
+TRAIN_IMAGES = MNIST_FILES[0]
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """Four files of the right size and header; the rest is a hole, so they take no room on disk."""
+    mnist_folder(tmp_path).mkdir(parents=True)
+    for file in MNIST_FILES:
+        with (mnist_folder(tmp_path) / file.name).open("wb") as stream:
+            stream.write(file.header)
+            stream.truncate(file.size)
+    return tmp_path
+
+
+def rewrite_header(path: Path, header: bytes) -> None:
+    with path.open("r+b") as stream:
+        stream.write(header)
+
+
+def truncate(path: Path, size: int) -> None:
+    with path.open("r+b") as stream:
+        stream.truncate(size)
+
+
+def test_pinned_sizes_are_those_published() -> None:
+    assert [file.size for file in MNIST_FILES] == [47040016, 60008, 7840016, 10008]
+
+
+def test_quick_check_accepts_complete_files(root: Path) -> None:
+    check_mnist(root)
+
+
+DAMAGE: list[tuple[str, Callable[[Path], None], str]] = [
+    ("missing", lambda path: path.unlink(), "is missing"),
+    (
+        "truncated",
+        lambda path: truncate(path, 1000),
+        "is truncated: has 1000 bytes, should have 47040016",
+    ),
+    (
+        "too long",
+        lambda path: truncate(path, 47040017),
+        "is too long: has 47040017 bytes, should have 47040016",
+    ),
+    ("magic", lambda path: rewrite_header(path, b"\0\0\x09\x03"), "has the wrong IDX header"),
+    (
+        "dimensions",
+        lambda path: rewrite_header(path, IdxFile("", (60000, 56, 14), "").header),
+        "has the wrong IDX header",
+    ),
+]
+
+
+@pytest.mark.parametrize(("damage", "message"), [row[1:] for row in DAMAGE], ids=[row[0] for row in DAMAGE])
+def test_damage_is_named_with_what_to_do(
+    root: Path, damage: Callable[[Path], None], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = mnist_folder(root) / TRAIN_IMAGES.name
+    damage(path)
+    with pytest.raises(DataError) as caught:
+        check_mnist(root)
+    assert main(["verify", "mnist", "--data", str(root)]) == 1
+    for text in (str(caught.value), capsys.readouterr().err):
+        assert str(path) in text
+        assert message in text
+        assert f"lop-data fetch mnist --data {root}" in text
+
+
+def test_only_verify_sees_wrong_content(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    check_mnist(root)
+    assert main(["verify", "mnist", "--data", str(root)]) == 1
+    assert capsys.readouterr().err.count("has the wrong checksum") == len(MNIST_FILES)
+
+
+def test_empty_folder(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"train-images-idx3-ubyte is missing\. .*lop-data fetch mnist"):
+        check_mnist(tmp_path)
+
+
+def test_data_root_precedence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("LOP_DATA", raising=False)
+    assert data_root(None) == Path("data")
+    monkeypatch.setenv("LOP_DATA", "")
+    assert data_root(None) == Path("data")
+    monkeypatch.setenv("LOP_DATA", "~/sets")
+    assert data_root(None) == Path.home() / "sets"
+    assert data_root("here") == Path("here")
+
+
+@needs_mnist
+def test_real_files_verify(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    check_mnist(SHARED / "data")
+    monkeypatch.setenv("LOP_DATA", str(SHARED / "data"))
+    assert main(["verify", "mnist"]) == 0
+    # Complete data may be read-only: fetch takes no lock and needs no network.
+    assert main(["fetch", "mnist"]) == 0
+    assert "already complete" in capsys.readouterr().out
+
+
+class Downloads:
+    """Stands for torchvision and the network: small files with checksums of their own."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.error: Exception | None = None
+        self.contents = {}
+        files = []
+        for name, shape in (("images", (2, 3, 3)), ("labels", (2,))):
+            content = IdxFile(name, shape, "").header + bytes(range(math.prod(shape)))
+            self.contents[name] = content
+            files.append(IdxFile(name, shape, hashlib.sha256(content).hexdigest()))
+        self.files = tuple(files)
+
+    def dataset(self, root: str, download: bool) -> None:
+        assert download
+        self.count += 1
+        mnist_folder(Path(root)).mkdir(parents=True)
+        for name, content in self.contents.items():
+            (mnist_folder(Path(root)) / name).write_bytes(content)
+            if self.error:
+                raise self.error
+
+
+@pytest.fixture
+def downloads(monkeypatch: pytest.MonkeyPatch) -> Downloads:
+    fake = Downloads()
+    module = ModuleType("torchvision.datasets")
+    module.MNIST = fake.dataset  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "torchvision", ModuleType("torchvision"))
+    monkeypatch.setitem(sys.modules, "torchvision.datasets", module)
+    monkeypatch.setattr(data, "MNIST_FILES", fake.files)
+    return fake
+
+
+def test_fetch_then_verify(downloads: Downloads, tmp_path: Path) -> None:
+    arguments = ["mnist", "--data", str(tmp_path)]
+    assert main(["fetch", *arguments]) == 0
+    assert main(["verify", *arguments]) == 0
+    assert main(["fetch", *arguments]) == 0
+    assert downloads.count == 1
+    assert not (tmp_path / "MNIST" / ".fetch").exists()
+
+
+def test_fetch_mends_a_truncated_file_and_leaves_the_others(downloads: Downloads, tmp_path: Path) -> None:
+    """torchvision alone takes any existing file for complete."""
+    main(["fetch", "mnist", "--data", str(tmp_path)])
+    images, labels = (mnist_folder(tmp_path) / file.name for file in downloads.files)
+    truncate(images, 7)
+    untouched = labels.stat().st_ino
+    assert main(["fetch", "mnist", "--data", str(tmp_path)]) == 0
+    assert images.read_bytes() == downloads.contents["images"]
+    assert labels.stat().st_ino == untouched
+
+
+@pytest.mark.parametrize("error", [RuntimeError("no mirror"), OSError("disk full"), IncompleteRead(b"")])
+def test_failed_download_changes_nothing(
+    downloads: Downloads, tmp_path: Path, error: Exception, capsys: pytest.CaptureFixture[str]
+) -> None:
+    downloads.error = error
+    assert main(["fetch", "mnist", "--data", str(tmp_path)]) == 1
+    message = capsys.readouterr().err
+    assert str(error) in message
+    assert "copy the folder MNIST/raw" in message
+    assert not mnist_folder(tmp_path).exists()
+    assert not (tmp_path / "MNIST" / ".fetch").exists()
+
+
+def test_damaged_download_is_not_installed(
+    downloads: Downloads, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    downloads.contents["labels"] = downloads.contents["labels"][:-1]
+    assert main(["fetch", "mnist", "--data", str(tmp_path)]) == 1
+    assert "labels is truncated: has 9 bytes, should have 10" in capsys.readouterr().err
+    assert not mnist_folder(tmp_path).exists()
+
+
+def test_concurrent_fetches_download_once(downloads: Downloads, tmp_path: Path) -> None:
+    threads = [threading.Thread(target=data.fetch_mnist, args=(tmp_path,)) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert downloads.count == 1
+    assert data.mnist_problems(tmp_path) == {}
+
+
+def test_unwritable_folder_is_an_error_of_one_line(
+    downloads: Downloads, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    assert main(["fetch", "mnist", "--data", str(tmp_path / "file")]) == 1
+    assert capsys.readouterr().err.count("\n") == 1

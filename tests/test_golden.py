@@ -1,0 +1,125 @@
+"""Parity with trajectories of the authors' code, in float64: losses, weights, utilities, ages and replacements.
+
+New incoming weights are injected, since random streams differ. On exact ties of utility the authors' choice is
+arbitrary: theirs must be among the minima and is then taken.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from lop_sweeps.algorithms.continual_backprop import ContinualBackprop, PackedContinualBackprop
+from lop_sweeps.diagnostics import rank, units
+from lop_sweeps.networks.mlp import MLP
+from lop_sweeps.optimizers.adam import Adam
+from lop_sweeps.optimizers.sgd import SGD
+from lop_sweeps.training.learner import TorchLearner
+from tests.shared import SHARED, needs_golden
+
+GOLDEN = SHARED / "golden"
+FILES = sorted(path.stem for path in GOLDEN.glob("mlp_*.npz"))
+
+
+class InjectedBackprop(PackedContinualBackprop):
+    """Takes the golden new weights, and on a tie the golden unit; records what it replaced."""
+
+    golden: Any
+    events: list[tuple[int, int, int]]
+
+    def choose(self, step: int, i: int, run: int, number: int) -> Tensor:
+        ours = super().choose(step, i, run, number)
+        rows = self.golden["events"]
+        theirs = torch.from_numpy(rows[(rows[:, 0] == step) & (rows[:, 1] == i), 2])
+        utility = self.corrected_utility(step, i)[run]
+        assert len(theirs) == number, f"step {step} layer {i}: {number} replaced, theirs {len(theirs)}"
+        if not torch.equal(theirs.sort().values, ours):
+            torch.testing.assert_close(utility[theirs].sort().values, utility[ours].sort().values, rtol=0, atol=1e-12)
+        if run == 0:
+            self.events += [(step, i, int(unit)) for unit in theirs]
+        return theirs
+
+    def draw_incoming(self, step: int, i: int, run: int, units: Tensor) -> Tensor:
+        rows = self.golden["events"]
+        found = [np.flatnonzero((rows == (step, i, int(unit))).all(1))[0] for unit in units]
+        fan_in = self.learner.graph[i].fan_in
+        return torch.from_numpy(self.golden["event_incoming_weights"][found, :fan_in])
+
+
+def build(golden: Any, meta: dict[str, Any], runs: int) -> TorchLearner:
+    inputs, outputs = golden["x"].shape[2], golden[f"init_w{meta['depth']}"].shape[0]
+
+    def make() -> MLP:
+        return MLP(inputs, outputs, [meta["hidden"]] * meta["depth"], meta["activation"])
+
+    if meta["optimizer"] == "adam":
+        optimizer: Any = Adam(meta["step_size"], correction="authors" if meta["algorithm"] == "cbp" else "standard")
+    else:
+        optimizer = SGD(meta["step_size"], meta.get("momentum", 0.0), meta.get("weight_decay", 0.0))
+    interventions: Sequence[Any] = []
+    if meta["algorithm"] == "cbp":
+        cbp = ContinualBackprop(
+            meta["replacement_rate"], meta["maturity_threshold"], meta["decay_rate"], meta["util_type"]
+        )
+        interventions = [[cbp] * runs]
+    loss = {"nll": "cross_entropy", "mse": "squared_error"}[meta["loss"]]
+    learner = TorchLearner(make, [optimizer] * runs, interventions, list(range(runs)), loss, torch.float64)
+    for i in range(meta["depth"] + 1):
+        with torch.no_grad():
+            learner.view(learner.parameters, f"layers.{i}.weight").copy_(torch.from_numpy(golden[f"init_w{i}"]))
+            learner.view(learner.parameters, f"layers.{i}.bias").copy_(torch.from_numpy(golden[f"init_b{i}"]))
+    if interventions:
+        packed: Any = learner.interventions[0]
+        packed.__class__ = InjectedBackprop
+        packed.golden, packed.events = golden, []
+    return learner
+
+
+@needs_golden
+@pytest.mark.parametrize("runs", [1, 3])
+@pytest.mark.parametrize("name", FILES)
+def test_trajectory_of_the_authors_code(name: str, runs: int) -> None:
+    with np.load(GOLDEN / f"{name}.npz", allow_pickle=False) as file:
+        golden = dict(file)
+    meta = json.loads(str(golden["meta"]))
+    learner = build(golden, meta, runs)
+    xs, ys = torch.from_numpy(golden["x"]), torch.from_numpy(golden["y"])
+    losses = []
+    for step, (x, y) in enumerate(zip(xs, ys, strict=True)):
+        if step % 1_000 == 0:
+            learner.plan(step, min(1_000, len(xs) - step))
+        loss, _ = learner.learn(x.expand(runs, *x.shape), y.expand(runs, *y.shape), step)
+        losses.append(loss)
+    close: dict[str, Any] = {"rtol": 0, "atol": 1e-9}
+    expected = torch.from_numpy(golden["losses"]).unsqueeze(1).expand(-1, runs)
+    torch.testing.assert_close(torch.stack(losses), expected, **close)
+    for i in range(meta["depth"] + 1):
+        for kind, key in (("weight", "w"), ("bias", "b")):
+            ours = learner.view(learner.parameters, f"layers.{i}.{kind}")
+            theirs = torch.from_numpy(golden[f"final_{key}{i}"])
+            torch.testing.assert_close(ours, theirs.expand_as(ours), **close)
+    if meta["algorithm"] == "cbp":
+        packed: Any = learner.interventions[0]
+        assert np.array_equal(np.array(packed.events), golden["events"])
+        for i, layer in enumerate(packed.layers):
+            for ours, key in ((layer.utility, "util"), (layer.mean_activation, "mean"), (layer.age, "age")):
+                theirs = torch.from_numpy(golden[f"final_{key}{i}"]).to(ours.dtype)
+                torch.testing.assert_close(ours, theirs.expand_as(ours), **close)
+
+
+@needs_golden
+@pytest.mark.parametrize("k", range(4))
+def test_rank_summaries_of_the_authors_code(k: int) -> None:
+    with np.load(GOLDEN / "ranks.npz", allow_pickle=False) as golden:
+        h = torch.from_numpy(golden[f"activations{k}"])
+        sigma = rank.singular_values(h)
+        assert float(rank.effective_rank(sigma)) == pytest.approx(float(golden[f"effective_rank{k}"]), rel=1e-6)
+        assert int(rank.approximate_rank(sigma)) == golden[f"approximate_rank{k}"]
+        assert int(rank.srank99(sigma)) == golden[f"abs_approximate_rank{k}"]
+        assert round(float(units.dead_fraction(h)) * h.shape[1]) == golden[f"dead_units{k}"]
