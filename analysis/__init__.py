@@ -6,6 +6,6 @@
     sweep = load("sweeps/permuted_mnist_small")
     performance(sweep.tasks, sweep.runs)
 
-load → aggregate → figures, table → report. It reads files only and imports nothing of the training code, so that a
-sweep copied to a laptop can be analysed without torch.
+load → aggregate → figures, table → report. It reads files only and imports nothing of the training code, so
+that a sweep copied to a laptop can be analysed without torch.
 """

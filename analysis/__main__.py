@@ -5,8 +5,6 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import matplotlib as mpl
-
 from . import table
 from .errors import AnalysisError
 from .load import Sweep, load
@@ -18,7 +16,6 @@ __all__ = ["main", "make", "print_table"]
 def main(argv: Sequence[str] | None = None) -> int:
     """0, or 2 with one line on stderr for whatever the user can put right."""
     options = _parser().parse_args(argv)
-    mpl.use("Agg")  # a cluster node has no display
     try:
         out = output_folder(options.sweep, options.out)
         sweep = load(options.sweep)

@@ -21,8 +21,9 @@ FloatArray = npt.NDArray[np.float64]
 class Curve:
     """One metric of the runs with one label.
 
-    x: (points,) task index or examples seen, at the left edge of what a point averages, as in the paper's figures.
-    values: (runs, points), NaN where a run has no such point (it is shorter, or diverged before). runs: their ids.
+    x: (points,) task index or examples seen, at the left edge of what a point averages, as in the paper.
+    values: (runs, points), NaN where a run has no such point (it is shorter, or diverged before).
+    runs: (runs,) their ids.
     """
 
     x: FloatArray
@@ -39,7 +40,7 @@ class Curve:
 
 
 def bin_tasks(values: npt.ArrayLike, k: int) -> FloatArray:
-    """values (..., tasks) → (..., tasks // k): means of k consecutive tasks; an incomplete last block is dropped.
+    """values (..., tasks) → (..., tasks // k): means of k consecutive tasks, without an incomplete last block.
 
     A block in which a task is missing (NaN) is missing. Source: `bin_m_errs` in the authors' plots.
     """
@@ -60,9 +61,9 @@ def check_metric(frame: pd.DataFrame, metric: str) -> None:
 def curves(frame: pd.DataFrame, metric: str, by: str = "label", k: int = 1, x: str = "task") -> dict[str, Curve]:
     """Frame of tasks → value of `by` → Curve, baselines first; k tasks are averaged per point.
 
-    x: 'task' (index of a point's first task) or 'examples' (examples seen before it). Values without a number of
-    the metric (say, dead units of a linear network) give no curve. Raises AnalysisError for an unknown metric, and
-    if runs drawn together saw different numbers of examples per task but x is 'examples'.
+    x: 'task' (index of a point's first task) or 'examples' (examples seen before it). Values without a number
+    of the metric (say, dead units of a linear network) give no curve. Raises AnalysisError for an unknown
+    metric, and if runs drawn together saw different numbers of examples per task but x is 'examples'.
     """
     check_metric(frame, metric)
     if by == "label" and frame["benchmark"].nunique() > 1:  # a label is a configuration within one benchmark only
@@ -86,9 +87,9 @@ def curves(frame: pd.DataFrame, metric: str, by: str = "label", k: int = 1, x: s
 def early_late(frame: pd.DataFrame, metric: str, by: str = "label", share: float = 0.1) -> pd.DataFrame:
     """One row per value of `by`: n, then early, late and change = late − early, each with `_low` and `_high`.
 
-    Early (late) is a run's mean over the first (last) tenth of the tasks of which it has the metric, at least one
-    task; then the mean over runs with a 95 % bootstrap interval. The change is paired: computed within each run,
-    then averaged. It is NaN for a run whose early and late task are the same one. n: runs with the metric.
+    Early (late) is a run's mean over the first (last) tenth of the tasks of which it has the metric, at least
+    one task; then the mean over runs with a 95 % bootstrap interval. The change is paired: computed within
+    each run, then averaged, leaving out runs of a single task. n: runs with the metric.
     """
     rows = {}
     for name, curve in curves(frame, metric, by).items():

@@ -15,17 +15,18 @@ def bootstrap_mean(
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
     """values (runs, points) → mean, low, high, each (points,); values (runs,) give three arrays of shape ().
 
-    Percentile interval of the mean (Efron & Tibshirani 1993, ch. 13) over *runs*, the only independent repetitions:
-    whole runs are drawn with replacement, the same draw for all points. NaN means that a run has no such point; each
-    point uses the runs that have it. With one run the interval is NaN, without any the mean too. The result at a
-    point depends on that point's values and the seed only. Below five runs the interval is known to be too narrow.
+    Percentile interval of the mean (Efron & Tibshirani 1993, ch. 13) over *runs*, the only independent
+    repetitions: whole runs are drawn with replacement, the same draw for all points. NaN means that a run has
+    no such point; each point uses the runs that have it. With one run the interval is NaN, without any the
+    mean too. The result at a point depends on that point's values and the seed only. Below five runs the
+    interval is known to be too narrow.
     """
     array = np.asarray(values, dtype=np.float64)
     if array.ndim not in (1, 2):
         raise ValueError(f"values must be (runs, points) or (runs,), not of shape {array.shape}")
     if not 0 < level < 1 or n_boot < 1:
         raise ValueError(f"level must be in (0, 1) and n_boot positive, not {level} and {n_boot}")
-    table = array.reshape(len(array), -1)
+    table = array if array.ndim == 2 else array[:, None]
     present = ~np.isnan(table)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Mean of empty slice")
@@ -51,5 +52,5 @@ def _interval(values: FloatArray, n_boot: int, seed: int, level: float) -> Float
     centred = values - values.mean(axis=0)  # equal runs then give an interval of exactly zero width
     tails = [(1 - level) / 2, (1 + level) / 2]
     step = max(1, CHUNK // n_boot)
-    chunks = [np.quantile(shares @ centred[:, at : at + step], tails, axis=0) for at in range(0, points, step)]
-    return np.concatenate(chunks, axis=1)
+    chunks = (centred[:, at : at + step] for at in range(0, points, step))
+    return np.concatenate([np.quantile(shares @ chunk, tails, axis=0) for chunk in chunks], axis=1)

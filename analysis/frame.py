@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -49,9 +50,10 @@ def runs_frame(runs: Sequence[Run]) -> pd.DataFrame:
 def tasks_frame(runs: Sequence[Run], frame: pd.DataFrame) -> pd.DataFrame:
     """One row per run and finished task: what identifies the run, task, examples, metrics, hyper-parameters.
 
-    A list per layer becomes `name/1`, `name/2`, … and `name`, the mean over that run's layers (NaN without layers).
-    `weight_magnitude` averages over weights where the layer sizes are known (the authors' definition), else over
-    matrices. `effective_rank_fraction` is the effective rank divided by the layer's width, where that is known.
+    A list per layer becomes `name/1`, `name/2`, … and `name`, the mean over that run's layers (NaN without
+    layers). `weight_magnitude` averages over weights where the layer sizes are known (the authors'
+    definition), else over matrices. `effective_rank_fraction` is the effective rank divided by the layer's
+    width, where that is known.
     """
     lengths = np.array([run.tasks for run in runs])
     ends = np.cumsum(lengths)
@@ -95,7 +97,7 @@ def layer_sizes(config: Mapping[str, Any]) -> tuple[list[int], list[int]]:
     if not all(isinstance(size, int) for size in ends):
         return hidden, []
     widths = [ends[0], *hidden, ends[1]]
-    return hidden, [a * b for a, b in zip(widths, widths[1:], strict=False)]
+    return hidden, [a * b for a, b in pairwise(widths)]
 
 
 def _scalars(run: Run) -> dict[str, FloatArray]:

@@ -3,18 +3,20 @@
 import hashlib
 import json
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 COMPONENTS = ("benchmark", "network", "optimizer", "algorithm")
 # A run can be extended by more tasks; it stays the same configuration, and its curve is longer.
 LENGTH = "num_tasks"
+# Benchmark and configuration.
+Key = tuple[str, str]
 BASELINE = re.compile(r"(backprop|bp|baseline)\b", re.IGNORECASE)
 
 
 def flatten(config: Mapping[str, Any]) -> dict[str, Any]:
-    """{'optimizer.step_size': 0.01, …}: the hyper-parameters of all components, without `_target_` and the like."""
+    """{'optimizer.step_size': 0.01, …}: all components' hyper-parameters, without `_target_` and the like."""
     flat: dict[str, Any] = {}
 
     def walk(prefix: str, node: Any) -> None:
@@ -51,14 +53,16 @@ def choice(config: Mapping[str, Any], group: str) -> str:
 
 
 def labels(configs: Sequence[Mapping[str, Any]]) -> list[str]:
-    """One label per configuration given; runs of one configuration share it, others of the benchmark never do.
+    """One label per config: runs of one configuration share it, no other of the benchmark has it.
 
-    The base is the variant's name, else the algorithm, with the choices of network, optimiser, precision and scale
-    where these differ; then come exactly the hyper-parameters that differ among configurations with that base.
+    The base is the variant's name, else the algorithm, with the choices of network, optimiser, precision and
+    scale where they differ (they stand for the options they bring); then come exactly the hyper-parameters
+    that differ among the configurations with that base.
     """
-    known: dict[tuple[str, str], Mapping[str, Any]] = {}
+    known: dict[Key, Mapping[str, Any]] = {}
     keys = [(benchmark(config), configuration(config)) for config in configs]
-    for key, config in zip(keys, configs, strict=True):  # a named variant wins over the same thing without a name
+    for key, config in zip(keys, configs, strict=True):
+        # A variant's name wins over the same configuration without one.
         if key not in known or (not known[key].get("variant") and config.get("variant")):
             known[key] = config
     bases = {key: str(config.get("variant") or choice(config, "algorithm")) for key, config in known.items()}
@@ -68,7 +72,10 @@ def labels(configs: Sequence[Mapping[str, Any]]) -> list[str]:
             if len({found[key] for key in group}) > 1:
                 bases |= {key: f"{bases[key]}, {part}={found[key]}" for key in group}
     named = {key: text for group in _groups(bases) for key, text in _extend(group, bases, known).items()}
-    return [named[key] for key in keys]
+    times = Counter((key[0], text) for key, text in named.items())
+    # What is left differs in its classes only (`_target_`), which have no short name.
+    unique = {key: text if times[key[0], text] == 1 else f"{text} [{key[1]}]" for key, text in named.items()}
+    return [unique[key] for key in keys]
 
 
 def ordered(names: Iterable[str]) -> list[str]:
@@ -76,33 +83,35 @@ def ordered(names: Iterable[str]) -> list[str]:
 
     def key(name: str) -> tuple[bool, list[tuple[int, float, str]]]:
         parts = re.split(r"(\d+\.?\d*(?:e[-+]?\d+)?)", name.lower())
-        return not BASELINE.match(name), [(1, float(p), "") if i % 2 else (0, 0.0, p) for i, p in enumerate(parts)]
+        values = [(1, float(part), "") if i % 2 else (0, 0.0, part) for i, part in enumerate(parts)]
+        return not BASELINE.match(name), values
 
     return sorted(set(names), key=lambda name: (key(name), name))
 
 
 def _extend(
-    group: list[tuple[str, str]],
-    bases: Mapping[tuple[str, str], str],
-    known: Mapping[tuple[str, str], Mapping[str, Any]],
-) -> dict[tuple[str, str], str]:
+    group: list[Key],
+    bases: Mapping[Key, str],
+    known: Mapping[Key, Mapping[str, Any]],
+) -> dict[Key, str]:
     flats = {key: flatten(known[key]) for key in group}
     paths = dict.fromkeys(path for flat in flats.values() for path in flat if path != f"benchmark.{LENGTH}")
-    differing = [p for p in paths if len({json.dumps(_canonical(f.get(p)), default=str) for f in flats.values()}) > 1]
+    values = {path: {json.dumps(_canonical(f.get(path)), default=str) for f in flats.values()} for path in paths}
+    differing = [path for path in paths if len(values[path]) > 1]
     shorts = {path: _short(path, differing) for path in differing}
+    texts: dict[Key, str] = {}
     for number in ("%g", "%.17g"):  # six digits unless two values need more
-        texts = {
-            key: ", ".join([bases[key], *(f"{shorts[p]}={_text(flat[p], number)}" for p in differing if p in flat)])
-            for key, flat in flats.items()
-        }
+        for key, flat in flats.items():
+            settings = [f"{shorts[path]}={_text(flat[path], number)}" for path in differing if path in flat]
+            texts[key] = ", ".join([bases[key], *settings])
         if len(set(texts.values())) == len(group):
-            return texts
-    return {key: f"{text} [{key[1]}]" for key, text in texts.items()}  # the classes differ, not the settings
+            break
+    return texts
 
 
-def _groups(bases: Mapping[tuple[str, str], str]) -> list[list[tuple[str, str]]]:
+def _groups(bases: Mapping[Key, str]) -> list[list[Key]]:
     """Configurations of one benchmark with the same base label."""
-    groups: dict[tuple[str, str], list[tuple[str, str]]] = defaultdict(list)
+    groups: dict[Key, list[Key]] = defaultdict(list)
     for key, base in bases.items():
         groups[key[0], base].append(key)
     return list(groups.values())

@@ -19,7 +19,7 @@ CONFIG = "config.yaml"
 class Sweep:
     """One or several sweeps.
 
-    runs: one row per run (run, sweep, benchmark, variant, label, seed, state, tasks, num_tasks, hyper-parameters).
+    runs: one row per run, see `frame.runs_frame`.
     tasks: one row per run and finished task, see `frame.tasks_frame`.
     notes: what a reader of the figures has to know about the data, one sentence each.
     """
@@ -35,11 +35,13 @@ class Sweep:
 
     def of(self, benchmark: str) -> "Sweep":
         """The part on one benchmark."""
+        if self.runs["benchmark"].eq(benchmark).all():
+            return self
         runs, tasks = (f[f["benchmark"] == benchmark] for f in (self.runs, self.tasks))
         return Sweep(runs.reset_index(drop=True), tasks.reset_index(drop=True), self.notes)
 
     def progress(self) -> str:
-        """E.g. '30 runs: 24 finished, 1 diverged, 3 partial (2 running, 1 failed), 2 without a finished task'."""
+        """E.g. '30 runs: 24 finished, 1 diverged, 5 partial (3 running, 2 failed)'."""
         runs = self.runs
         final = runs["state"].isin(["done", "diverged"])
         groups = {
@@ -60,34 +62,35 @@ class Sweep:
 def load(paths: str | Path | Sequence[str | Path]) -> Sweep:
     """Read a sweep folder, several of them, or a glob such as 'sweeps/permuted_*'.
 
-    A run that lies in several sweeps (same id: same configuration and seed) counts once. Raises AnalysisError if a
-    folder does not exist or holds no run, if no run has a finished task, or if a file is damaged.
+    A run that lies in several sweeps (same id: same configuration and seed) counts once. Raises AnalysisError
+    if a folder does not exist or holds no run, if no run has a finished task, or if a file is damaged.
     """
     folders = [folder for sweep in sweep_folders(paths) for folder in _run_folders(sweep)]
     runs, notes = _unique([read(folder) for folder in folders])
     if not any(run.tasks for run in runs):
         states = ", ".join(f"{n} {s}" for s, n in sorted(Counter(run.state for run in runs).items()))
-        raise AnalysisError(f"no run has finished a task yet ({states}); there is nothing to draw")
+        raise AnalysisError(f"no run has finished a task ({states}); there is nothing to draw")
     frame = runs_frame(runs)
     _check_seeds(frame)
-    unweighted = sum(1 for run in runs if run.tasks and layer_sizes(run.config)[0] and not layer_sizes(run.config)[1])
+    sizes = [layer_sizes(run.config) for run in runs if run.tasks]
+    unweighted = sum(bool(hidden) and not weights for hidden, weights in sizes)
     if unweighted:
         notes.append(
-            f"weight_magnitude is the plain mean over weight matrices in {unweighted} runs: "
-            "their configuration does not tell the network's inputs and outputs"
+            "weight_magnitude is the plain mean over weight matrices, not over weights, for runs whose "
+            f"configuration does not tell the network's inputs and outputs ({unweighted} of {len(sizes)})"
         )
     return Sweep(frame, tasks_frame(runs, frame), notes)
 
 
 def sweep_folders(paths: str | Path | Sequence[str | Path]) -> list[Path]:
-    """Existing folders, each once, in the order given; a pattern's matches are sorted."""
+    """Existing folders, each once, in the order given; of a pattern's matches those with runs, sorted."""
     found: list[Path] = []
     for path in [paths] if isinstance(paths, str | Path) else paths:
         matches = [Path(path)]
         if not matches[0].exists() and glob.has_magic(str(path)):
-            matches = [Path(match) for match in sorted(glob.glob(str(path))) if Path(match).is_dir()]
+            matches = [Path(match) for match in sorted(glob.glob(str(path))) if any(Path(match).glob(f"*/{CONFIG}"))]
             if not matches:
-                raise AnalysisError(f"{path}: no folder matches")
+                raise AnalysisError(f"{path}: no sweep matches")
         for folder in matches:
             if not folder.is_dir():
                 raise AnalysisError(f"{folder}: {'not a folder' if folder.exists() else 'no such folder'}")
@@ -114,7 +117,7 @@ def _unique(runs: Sequence[Run]) -> tuple[list[Run], list[str]]:
     for run in runs:
         copies[run.id].append(run)
     double = sum(len(group) > 1 for group in copies.values())
-    notes = [f"{double} runs lie in several of the folders and count once"] if double else []
+    notes = [f"runs that lie in several of the folders count once ({double})"] if double else []
     return [max(group, key=lambda run: run.tasks) for group in copies.values()], notes
 
 
@@ -122,10 +125,9 @@ def _check_seeds(runs: pd.DataFrame) -> None:
     """Two results of one configuration and seed are not two independent runs."""
     twice = runs[runs.duplicated(["benchmark", "configuration", "seed"], keep=False)]
     if len(twice):
-        first = twice[
-            (twice["configuration"] == twice["configuration"].iloc[0]) & (twice["seed"] == twice["seed"].iloc[0])
-        ]
+        label, seed = twice["label"].iloc[0], twice["seed"].iloc[0]
+        folders = ", ".join(twice.loc[(twice["label"] == label) & (twice["seed"] == seed), "folder"])
         raise AnalysisError(
-            f"{first['label'].iloc[0]!r}, seed {first['seed'].iloc[0]}: several runs of one configuration and seed "
-            f"(after a change of the code?); move away all but one of: {', '.join(first['folder'])}"
+            f"{label!r}, seed {seed}: several runs of one configuration and seed (from different versions of the "
+            f"code?); move away all but one of: {folders}"
         )

@@ -1,4 +1,4 @@
-"""What is known about a metric: how it is called, in which unit it is drawn, when it is measured."""
+"""What is known about a metric: how it is called, and in which unit it is drawn."""
 
 import re
 from collections.abc import Sequence
@@ -7,10 +7,9 @@ from dataclasses import dataclass, replace
 import pandas as pd
 
 from .errors import AnalysisError
-from .frame import layers
+from .rundir import PERFORMANCE
 
-PERFORMANCE = ("accuracy", "squared_error", "cross_entropy")
-# File name → metrics, the first that has values is drawn: a network without known widths has no rank in percent.
+# File name → metrics, of which the first with values is drawn: without known widths no rank in percent.
 DIAGNOSTICS = {
     "dead_units": ("dead_fraction",),
     "weight_magnitude": ("weight_magnitude",),
@@ -31,8 +30,8 @@ class Quantity:
     part: str = "hidden layer"
 
 
-def _percent(name: str, title: str, axis: str | None = None, from_zero: bool = True) -> Quantity:
-    return Quantity(name, title, f"{axis or title} (%)", "%", 100.0, from_zero)
+def _percent(name: str, title: str, from_zero: bool = True) -> Quantity:
+    return Quantity(name, title, f"{title} (%)", "%", 100.0, from_zero)
 
 
 _KNOWN = {
@@ -43,7 +42,8 @@ _KNOWN = {
         Quantity("squared_error", "Squared error", "Squared error"),
         _percent("dead_fraction", "Dead units"),
         _percent("rarely_active_fraction", "Rarely active units"),
-        _percent("saturated_fraction", "Saturated units"),
+        _percent("inactive_fraction", "Activations that are 0"),
+        _percent("saturated_fraction", "Activations beyond ±0.9"),
         Quantity("effective_rank", "Effective rank", "Effective rank (units)", "units", from_zero=True),
         Quantity(
             "effective_rank_fraction",
@@ -91,7 +91,3 @@ def first_available(tasks: pd.DataFrame, names: Sequence[str]) -> str:
         if name in tasks.columns and tasks[name].notna().any():
             return name
     raise AnalysisError(f"no run logged {' or '.join(names)}")
-
-
-def has_layers(tasks: pd.DataFrame, metric: str) -> bool:
-    return len(layers(tasks, metric)) > 0

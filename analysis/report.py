@@ -41,9 +41,10 @@ def make(
     formats: Sequence[str] = FORMATS,
     style: StyleName = "paper",
 ) -> list[Path]:
-    """Load, draw, write; the paths. out: default `figures` in the sweep's folder. See `write` for the options."""
+    """Load, draw, write; the paths. out: default `figures` in the sweep's folder. Options: `write`."""
     folder = output_folder(sweep_paths, out)
-    report = write(load(sweep_paths), folder, metrics=metrics, per_layer=per_layer, k=k, formats=formats, style=style)
+    sweep = load(sweep_paths)
+    report = write(sweep, folder, metrics=metrics, per_layer=per_layer, k=k, formats=formats, style=style)
     return report.paths
 
 
@@ -70,8 +71,9 @@ def write(
     """One set of figures per benchmark, and the table of them all.
 
     metrics: draw these instead of the usual set. per_layer: also a figure with one panel per layer for each
-    diagnostic. k: tasks averaged per point in every figure, default what the benchmark says for its performance.
-    Raises AnalysisError for an unknown metric or format before anything is written, and if `out` cannot be.
+    diagnostic. k: tasks averaged per point in every figure, default what the benchmark says for its
+    performance. Raises AnalysisError for an unknown metric or format before anything is written, and if `out`
+    cannot be.
     """
     unknown = [name for name in formats if name not in Figure().canvas.get_supported_filetypes()]
     if unknown or not formats:

@@ -13,7 +13,7 @@ import yaml
 from .errors import AnalysisError
 
 SCHEMA = 1
-# A diverged run is cut where one of these stops being a number (metrics measured before the task may lag behind).
+# A diverged run is cut where one of these stops being a number; what is measured before a task lags behind.
 PERFORMANCE = ("accuracy", "squared_error", "cross_entropy")
 
 Column = npt.NDArray[Any]
@@ -21,7 +21,7 @@ Column = npt.NDArray[Any]
 
 @dataclass(frozen=True)
 class Run:
-    """`columns`: metric → (tasks,) or, for a list per layer, (tasks, layers); `task` and `examples` are int64."""
+    """columns: metric → (tasks,), or (tasks, layers) for a list per layer; `task`, `examples` are int64."""
 
     folder: Path
     config: dict[str, Any]
@@ -38,8 +38,8 @@ class Run:
         return len(self.columns["task"])
 
 
-class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]  # the C loader is 8 times faster
-    """PyYAML takes `1e-5` for a string; the configuration was written by a library that takes it for a number."""
+class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]  # C: 8 times faster
+    """PyYAML takes `1e-5` for a string; Hydra, which composed the configuration, for a number."""
 
 
 _Loader.add_implicit_resolver(
@@ -91,7 +91,7 @@ def _read_status(path: Path) -> dict[str, Any]:
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
-    """Rows of a JSON-lines file; a damaged last line is a row still being written (or cut by a kill): left out."""
+    """Rows of a JSON-lines file; a damaged last line, being written or cut by a kill, is left out."""
     try:
         text = path.read_text(encoding="utf-8", errors="replace")
     except FileNotFoundError:
@@ -99,7 +99,7 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     lines = text.split("\n")
     if not lines[-1].strip():
         lines.pop()
-    try:  # one call for all lines saves a tenth of the time; the count shows rows that two damaged lines make up
+    try:  # one call for all lines is faster; the count betrays a row that two damaged lines make up
         rows = json.loads(f"[{','.join(lines)}]")
         if len(rows) == len(lines) and all(isinstance(row, dict) for row in rows):
             return list(rows)
@@ -132,7 +132,7 @@ def _columns(rows: list[dict[str, Any]], path: Path) -> dict[str, Column]:
 
 
 def _column(name: str, rows: list[dict[str, Any]], path: Path) -> Column | None:
-    """(tasks,) or (tasks, layers) floats, absent or null = NaN; None for what is no measurement (text, objects)."""
+    """(tasks,) or (tasks, layers) floats, absent or null = NaN; None for text and objects."""
     cells = [row.get(name) for row in rows]
     first = next((cell for cell in cells if cell is not None), None)
     if isinstance(first, list):

@@ -15,8 +15,8 @@ from .quantity import performance_metric, quantity
 FINAL = ("done", "diverged")
 HEADINGS = ("method", "runs", "early", "late", "late − early")
 NOTE = (
-    "early, late: mean over the first and last tenth of a run's tasks, then over runs, with 95% bootstrap intervals "
-    "over runs; late − early is paired within runs"
+    "early, late: mean over the first and last tenth of a run's tasks, then over runs, "
+    "with 95% bootstrap intervals over runs; late − early is paired within runs"
 )
 
 
@@ -56,8 +56,8 @@ def text(table: pd.DataFrame) -> str:
     for (benchmark, metric), rows in table.groupby(["benchmark", "metric"], sort=False):
         cells = [list(HEADINGS), *_cells(rows)]
         widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-        lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in cells]
-        blocks.append("\n".join([f"{benchmark}: {metric}", *(line.rstrip() for line in lines)]))
+        lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in cells]
+        blocks.append("\n".join([f"{benchmark}: {metric}", *lines]))
     return "\n\n".join([*blocks, NOTE])
 
 

@@ -7,10 +7,9 @@ import sys
 from importlib import resources
 from typing import Any
 
-from lop_sweeps.errors import ConfigError, Interrupted, LopError
+from lop_sweeps.console import explained, unknown_key
 
 GROUPS = ("benchmark", "network", "optimizer", "algorithm", "experiment", "hydra/launcher")
-INTERRUPTED, WRONG, FAILED = 130, 2, 1  # exit codes
 
 
 def help_text() -> str:
@@ -48,20 +47,22 @@ def run(config: Any) -> None:
     run_single(make_single(config, {str(group): choice for group, choice in choices.items()}))
 
 
-def _explained(task: Any) -> Any:
-    """Turn errors that the user can put right into one message and an exit code, without a traceback."""
+def _explain_unknown_keys(arguments: list[str]) -> None:
+    """After Hydra has refused a command line: say which keys there are where one is unknown."""
+    import contextlib
+    import re
 
-    def wrapped(*arguments: Any, **named: Any) -> Any:
-        try:
-            return task(*arguments, **named)
-        except Interrupted as error:
-            sys.stderr.write(f"lop: {error}\n")
-            raise SystemExit(INTERRUPTED) from None
-        except LopError as error:
-            sys.stderr.write(f"lop: {error}\n")
-            raise SystemExit(WRONG if isinstance(error, ConfigError) else FAILED) from None
+    from hydra import compose, initialize_config_module
+    from hydra.core.global_hydra import GlobalHydra
 
-    return wrapped
+    GlobalHydra.instance().clear()
+    pairs = [match.groups() for match in map(re.compile(r"(\w[\w./@]*)=(.*)").fullmatch, arguments) if match]
+    groups = [f"{key}={value}" for key, value in pairs if key in GROUPS and "," not in value]
+    with contextlib.suppress(Exception), initialize_config_module("lop_sweeps.conf", version_base="1.3"):
+        config = compose("config", groups)
+        for key, _ in pairs:
+            if key not in GROUPS and not key.startswith("hydra") and (hint := unknown_key(config, key)):
+                sys.stderr.write(f"lop: {hint}\n")
 
 
 def main() -> None:
@@ -72,6 +73,7 @@ def main() -> None:
         return
     import hydra
     from hydra.conf import HydraConf  # noqa: F401  (Hydra's schemas must be registered before the plugins)
+
     from hydra_plugins.lop_sweeps import register
 
     register()
@@ -79,7 +81,12 @@ def main() -> None:
     logging.getLogger("lop").setLevel(logging.INFO)
     sweeping = "-m" in arguments or "--multirun" in arguments
     application = hydra.main(version_base="1.3", config_path="pkg://lop_sweeps.conf", config_name="config")
-    application(run if sweeping else _explained(run))()
+    try:
+        application(run if sweeping else explained(run))()
+    except SystemExit as error:
+        if error.code == 1:
+            _explain_unknown_keys(arguments)
+        raise
 
 
 if __name__ == "__main__":

@@ -20,9 +20,10 @@ def number(
     allowed = f"must be a finite number {ends}".rstrip()
     if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
         raise ConfigError(key, value, allowed)
-    if value < low or value > high or (above and value == low) or (below and value == high):
+    x = float(value)
+    if x < low or x > high or (above and x == low) or (below and x == high):
         raise ConfigError(key, value, allowed)
-    return float(value)
+    return x
 
 
 def integer(key: str, value: Any, low: int, high: int | None = None) -> int:

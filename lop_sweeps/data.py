@@ -177,9 +177,7 @@ def argument_parser() -> argparse.ArgumentParser:
     ):
         sub = commands.add_parser(command, help=text, description=text.capitalize() + ".")
         sub.add_argument("dataset", choices=["mnist"])
-        sub.add_argument(
-            "--data", metavar="DIR", help="where the data sets are (default: $LOP_DATA, else data)"
-        )
+        sub.add_argument("--data", metavar="DIR", help="where the data sets are (default: $LOP_DATA, else data)")
     return parser
 
 

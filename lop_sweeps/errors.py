@@ -22,7 +22,7 @@ class ConfigError(LopError):
         return ConfigError(f"{path}.{self.key}" if self.key else path, self.value, self.allowed)
 
     def __str__(self) -> str:
-        return f"{self.key} = {self.value!r}: {self.allowed}"
+        return f"{self.key}: {self.allowed}" if self.value is None else f"{self.key} = {self.value!r}: {self.allowed}"
 
 
 class DataError(LopError):

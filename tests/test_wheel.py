@@ -63,13 +63,9 @@ def test_installed_wheel_composes_its_own_configs(wheel: Path, tmp_path: Path) -
     """From another folder and with -P, only the wheel can answer: the editable install is asked last."""
     site, elsewhere = tmp_path / "site", tmp_path / "elsewhere"
     elsewhere.mkdir()
-    python(
-        "-m", "pip", "install", "--quiet", "--no-index", "--no-deps", "--target", site, wheel, cwd=elsewhere
-    )
+    python("-m", "pip", "install", "--quiet", "--no-index", "--no-deps", "--target", site, wheel, cwd=elsewhere)
     names = ("lop_sweeps", "lop_sweeps.conf", "lop_sweeps.analysis")
     show = f"import {', '.join(names)}; print({', '.join(f'{name}.__file__' for name in names)}, sep='\\n')"
     for file in python("-P", "-c", show, cwd=elsewhere, PYTHONPATH=str(site)).splitlines():
         assert Path(file).is_relative_to(site)
-    assert "benchmark" in python(
-        "-P", "-m", "lop_sweeps", "--cfg", "job", cwd=elsewhere, PYTHONPATH=str(site)
-    )
+    assert "benchmark" in python("-P", "-m", "lop_sweeps", "--cfg", "job", cwd=elsewhere, PYTHONPATH=str(site))

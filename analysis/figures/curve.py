@@ -78,5 +78,6 @@ def _vertical(axes: Sequence[Axes], means: FloatArray, quantity: Quantity) -> No
             ax.set_yscale("log")
     elif quantity.from_zero:
         # All-zero dead units are a line at the bottom of 0–1 %, not in the middle of ±0.05 %.
-        top = max(ax.get_ylim()[1] for ax in axes) if means.size and means.max() > 0 else 0.0
+        highest = means.max() if means.size else 0.0
+        top = max(1.05 * highest, *(ax.get_ylim()[1] for ax in axes)) if highest > 0 else 0.0
         axes[0].set_ylim(0, max(top, 1.0 if quantity.unit else 0.0) or 1.0)

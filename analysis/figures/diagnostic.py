@@ -30,8 +30,8 @@ def diagnostic(
 ) -> Figure:
     """Mean over layers in one panel, or one panel per layer on one vertical axis; frames of one benchmark.
 
-    k: tasks averaged per point. ax: axes of the caller's, for the mean over layers (then without title and caption).
-    Raises AnalysisError for an unknown metric, or if per_layer and it has no layers.
+    k: tasks averaged per point. ax: axes of the caller's, for the mean over layers (then without title and
+    caption). Raises AnalysisError for an unknown metric, or if per_layer and it has no layers.
     """
     check_metric(tasks, metric)
     panels = layers(tasks, metric) if per_layer else [metric]

@@ -19,7 +19,7 @@ from .style import SIZES, Look, StyleName, readable
 
 # Below this the percentile bootstrap covers clearly less than its level.
 FEW_RUNS = 5
-# Widths in units of the font's size: a character of the sans-serif font on average; line sample and gaps per entry.
+# Widths in units of the font's size: a character on average; line sample and gaps of an entry.
 CHARACTER, ENTRY = 0.56, 5.5
 
 
@@ -34,21 +34,25 @@ class Legend:
 
     @classmethod
     def of(cls, curves: Mapping[str, Curve], runs: pd.DataFrame, looks: Mapping[str, Look], *more: str) -> "Legend":
-        """Diverged runs are counted, also where a label has no curve left. more: further caption sentences."""
+        """Diverged runs are counted, also where a label has no curve left. more: sentences."""
         diverged = runs.loc[runs["state"] == "diverged", "label"].value_counts()
         labels = ordered([*curves, *map(str, diverged.index)])
-        handles: list[Artist] = [Line2D([], [], color=looks[n].colour, linestyle=looks[n].dashes) for n in labels]
+        shown = [looks[name] for name in labels]
+        handles: list[Artist] = [Line2D([], [], color=look.colour, linestyle=look.dashes) for look in shown]
         texts = [f"{n.replace('_', ' ')} ({count(curves.get(n), int(diverged.get(n, 0)))})" for n in labels]
         title = " / ".join(readable(str(name)) for name in sorted(runs["benchmark"].unique()))
         return cls(title, handles, texts, ". ".join([*_statistics(curves), *more]) + ".")
 
     def figure(self, width: float, height: float, style: StyleName) -> Figure:
-        """A figure whose panels have width × height inches; above them the title, below legend and caption."""
+        """A figure whose panels have width × height inches; title above, legend and caption below."""
         size = SIZES[style]
         em = size.small / 72
+        room = int((width / em - ENTRY) / CHARACTER)
+        texts = [textwrap.fill(text, room, subsequent_indent="    ") for text in self.texts]
         longest = max(map(len, self.texts), default=0) * CHARACTER * em + ENTRY * em
-        rows = math.ceil(len(self.texts) / max(1, int(width / longest)))
-        columns = math.ceil(len(self.texts) / max(1, rows))
+        rows = math.ceil(len(texts) / max(1, int(width / longest)))
+        columns = math.ceil(len(texts) / max(1, rows))
+        rows += sum(text.count("\n") for text in texts)  # texts are broken only where one column is all there is
         caption = textwrap.fill(self.caption, int(width / (CHARACTER * em)))
         foot = (rows + caption.count("\n") + 1.7) * size.row
         whole = height + 2 * size.row + foot
@@ -66,7 +70,7 @@ class Legend:
             fontsize=size.small - 0.5,
         )
         anchor = (0.5, foot / whole)
-        fig.legend(self.handles, self.texts, loc="upper center", bbox_to_anchor=anchor, ncols=max(1, columns))
+        fig.legend(self.handles, texts, loc="upper center", bbox_to_anchor=anchor, ncols=max(1, columns))
         return fig
 
     def inside(self, ax: Axes) -> Figure:

@@ -1,4 +1,4 @@
-"""Performance beside what may explain it: weight magnitude, dead units and effective rank, as in the paper."""
+"""Performance beside what may explain it: weight magnitude, dead units, effective rank."""
 
 from collections.abc import Mapping
 
@@ -24,8 +24,10 @@ def overview(
     looks: Mapping[str, Look] | None = None,
     style: StyleName = "paper",
 ) -> Figure:
-    """Up to four panels (Nature 632, Extended Data): those without any value, such as the dead units of linear
-    networks, are left out. k: tasks per point of the performance panel; diagnostics are drawn per task."""
+    """Up to four panels, as in Nature 632; one without any value (dead units of a linear network) is left out.
+
+    k: tasks per point of performance, default what the benchmark says; diagnostics are drawn task by task.
+    """
     k = k or tasks_per_point(tasks)
     x = x_axis(tasks)
     panels = {performance_metric(tasks): k} | {metric: 1 for metric in available(tasks).values()}

@@ -26,7 +26,7 @@ def performance(
     axes: Sequence[Axes] | None = None,
     style: StyleName = "paper",
 ) -> Figure:
-    """Left the first ten tasks one by one, right the whole course, on one vertical axis; frames of one benchmark.
+    """Left the first ten tasks, right the whole course, on one vertical axis; frames of one benchmark.
 
     metric: default the benchmark's performance. k: tasks per point on the right, default `tasks_per_point`.
     axes: two axes of the caller's (then without title and caption). Runs of at most ten tasks give one panel.

@@ -14,7 +14,7 @@ from ..label import ordered
 
 StyleName = Literal["paper", "notebook"]
 
-# Okabe & Ito (2008), told apart with every kind of colour blindness, without their yellow (invisible on white).
+# Okabe & Ito (2008): told apart with every kind of colour blindness. Without their yellow, invisible on white.
 # The first is the baseline's: red as in the paper's figures.
 PALETTE = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 DASHES: tuple[Any, ...] = ("-", (0, (4, 1.5)), (0, (1, 1.2)), (0, (5, 1.5, 1, 1.5)))

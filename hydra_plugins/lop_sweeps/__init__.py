@@ -24,15 +24,16 @@ class GridSweeper(Sweeper):
         self.params = dict(params or {})
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        self.hydra_context, self.config = hydra_context, config
-        self.launcher = Plugins.instance().instantiate_launcher(
+        self.loader, self.master = hydra_context.config_loader, config
+        self.used_launcher = Plugins.instance().instantiate_launcher(
             hydra_context=hydra_context, task_function=task_function, config=config
         )
 
     def sweep(self, arguments: list[str]) -> Any:
+        from lop_sweeps.console import explained
         from lop_sweeps.sweep.sweeper import sweep
 
-        return sweep(self.hydra_context.config_loader, self.config, self.launcher, self.params, arguments)
+        return explained(sweep)(self.loader, self.master, self.used_launcher, self.params, arguments)
 
 
 class LocalLauncher(Launcher):

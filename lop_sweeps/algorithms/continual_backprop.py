@@ -14,6 +14,7 @@ from typing import ClassVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from lop_sweeps import checks, counter_random, streams
@@ -128,7 +129,7 @@ class PackedContinualBackprop:
         self.utility_keys = [streams.counter_key(seed, "random utility", i) for seed, i in places]
         self.first_step = 0
         self.counts = np.zeros((0, len(graph), len(runs)), np.int64)  # (planned steps, layers, runs)
-        self.due = np.zeros(0, bool)
+        self.due: NDArray[np.bool_] = np.zeros(0, bool)  # (planned steps,): whether any unit is replaced
 
     def plan(self, step: int, steps: int) -> None:
         self.first_step = step
@@ -147,7 +148,7 @@ class PackedContinualBackprop:
                     counts,
                 )
                 self.counts[:, i, run] = counts
-        self.due = self.counts.any(axis=(1, 2))
+        self.due = np.asarray(self.counts.any(axis=(1, 2)))
 
     def after_update(self, step: int) -> None:
         for i, acting in enumerate(self.acting):

@@ -47,7 +47,11 @@ class PermutedImages:
 
     def __init__(self, num_tasks: int, examples_per_task: int, batch_size: int = 1) -> None:
         check_lengths(num_tasks, examples_per_task, batch_size)
-        self.num_tasks, self.examples_per_task, self.batch_size = int(num_tasks), int(examples_per_task), int(batch_size)
+        self.num_tasks, self.examples_per_task, self.batch_size = (
+            int(num_tasks),
+            int(examples_per_task),
+            int(batch_size),
+        )
 
     def task(self, seed: int, index: int) -> PermutedTask:
         pixels = streams.generator(seed, "pixel permutation", index).permutation(self.inputs)

@@ -88,7 +88,11 @@ class SlowlyChangingRegression:
         beta: float = 0.7,
     ) -> None:
         check_lengths(num_tasks, examples_per_task, batch_size)
-        self.num_tasks, self.examples_per_task, self.batch_size = int(num_tasks), int(examples_per_task), int(batch_size)
+        self.num_tasks, self.examples_per_task, self.batch_size = (
+            int(num_tasks),
+            int(examples_per_task),
+            int(batch_size),
+        )
         self.change = checks.choice("change", change, ("redraw", "flip_one"))
         self.inputs = checks.integer("input_bits", input_bits, 1)
         self.slow_bits = checks.integer("slow_bits", slow_bits, 1, self.inputs)

@@ -13,12 +13,13 @@ from torch import Tensor
 def singular_values(h: Tensor) -> Tensor:
     """Singular values (..., min(samples, units)), descending, of h (..., samples, units), computed in float64.
 
-    As square roots of the eigenvalues of the smaller Gram matrix: several times faster than an SVD, exact to about
-    1e-8 of the largest value, which none of the summaries below can see.
+    As square roots of the eigenvalues of the smaller Gram matrix: several times faster than an SVD. Values below 1e-7
+    of the largest are rounding errors of this and count as 0.
     """
     h = h.double()
     gram = h.mT @ h if h.shape[-2] >= h.shape[-1] else h @ h.mT
-    return torch.linalg.eigvalsh(gram).clamp(min=0).sqrt().flip(-1)
+    sigma = torch.linalg.eigvalsh(gram).clamp(min=0).sqrt().flip(-1)
+    return torch.where(sigma > 1e-7 * sigma[..., :1], sigma, 0)
 
 
 def effective_rank(sigma: Tensor) -> Tensor:
@@ -54,8 +55,8 @@ def stable_rank_fro(sigma: Tensor) -> Tensor:
 
 
 def numerical_rank(sigma: Tensor) -> Tensor:
-    """Number of singular values above 1e-7 of the largest.
+    """Number of singular values that are not 0 (above 1e-7 of the largest).
 
-    The authors count every value that is not exactly 0, which counts rounding errors.
+    The authors count every value that is not exactly 0 in floating point, which counts rounding errors.
     """
-    return ((sigma > 1e-7 * sigma[..., :1]) & (sigma > 0)).sum(-1).double()
+    return (sigma > 0).sum(-1).double()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from typing import ClassVar
 
@@ -14,7 +15,7 @@ from lop_sweeps import checks
 from lop_sweeps.errors import ConfigError
 from lop_sweeps.networks.initialization import GAINS, LAWS, bias_bound, weight_bound
 from lop_sweeps.networks.network import Network, fill_uniform
-from lop_sweeps.networks.normalization import NORMALIZATIONS
+from lop_sweeps.networks.normalization import NORMALIZATIONS, Normalization
 from lop_sweeps.networks.unit_graph import UnitLayer
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -41,7 +42,8 @@ class Affine(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if self.weight.dim() == 2:
             return F.linear(x, self.weight, self.bias)
-        return torch.baddbmm(self.bias.unsqueeze(1), x, self.weight.mT)
+        # In this order the gradient of the weights comes out contiguous.
+        return torch.baddbmm(self.bias.unsqueeze(2), self.weight, x.mT).mT
 
 
 class MLP(Network):
@@ -78,7 +80,8 @@ class MLP(Network):
         self.norm = checks.choice("norm", norm, ("none", *NORMALIZATIONS))
         self.norm_after = checks.flag("norm_after", norm_after)
         sizes = (inputs, *self.hidden, outputs)
-        self.layers = nn.ModuleList(Affine(a, b) for a, b in zip(sizes, sizes[1:], strict=False))
+        self.layers = nn.ModuleList(Affine(a, b) for a, b in itertools.pairwise(sizes))
+        self._sizes = sizes
         self.norms = nn.ModuleList(
             NORMALIZATIONS[self.norm](units) for units in (self.hidden if self.norm != "none" else ())
         )
@@ -115,7 +118,7 @@ class MLP(Network):
                     next_weight=f"layers.{i + 1}.weight",
                     next_bias=f"layers.{i + 1}.bias",
                     units=units,
-                    fan_in=self.layers[i].weight.shape[-1],
+                    fan_in=self._sizes[i],
                     bound=self._bound(i),
                     norm=tuple((f"norms.{i}.{name}", value) for name, value in fresh),
                     norm_after=bool(self.norms) and self.norm_after,
@@ -125,10 +128,12 @@ class MLP(Network):
 
     def initialize(self, draw: Callable[[int], np.random.Generator]) -> None:
         for i, layer in enumerate(self.layers):
+            assert isinstance(layer, Affine)
             generator = draw(i)
             fill_uniform(layer.weight, self._bound(i), generator)
-            fill_uniform(layer.bias, bias_bound(self.init, layer.weight.shape[-1]), generator)
+            fill_uniform(layer.bias, bias_bound(self.init, self._sizes[i]), generator)
         for norm in self.norms:
+            assert isinstance(norm, Normalization)
             norm.initialize()
 
     def check(self, batch_size: int) -> None:
@@ -138,5 +143,5 @@ class MLP(Network):
             raise ConfigError("norm", "batch", "needs benchmark.batch_size > 1; with batches of one, use norm=online")
 
     def _bound(self, i: int) -> float:
-        fan_out, fan_in = self.layers[i].weight.shape[-2:]
+        fan_in, fan_out = self._sizes[i : i + 2]
         return weight_bound(self.init, self.activation, fan_in, fan_out, output=i == len(self.hidden))

@@ -16,7 +16,7 @@ import torch
 from lop_sweeps.errors import CheckpointError, ClaimLost, Interrupted
 from lop_sweeps.sweep import provenance
 from lop_sweeps.sweep.claim import Claim, Heartbeat, check_held
-from lop_sweeps.sweep.planning import Pack
+from lop_sweeps.sweep.planning import DESCRIPTION, Pack
 from lop_sweeps.sweep.run_directory import RunDirectory
 from lop_sweeps.training import checkpoint, online
 from lop_sweeps.training.components import Components, assemble, make_learner
@@ -97,9 +97,8 @@ def _train(
     for name in pack.members:
         member = online.Member(runs[name].path, int(configs[name]["seed"]), active=name in pack.todo)
         if member.active:
-            payload = payloads.get(name)
-            position = tuple(payload["metrics"]) if payload else (0, 0)
-            member.log = MetricsLog(member.directory, position)  # type: ignore[arg-type]
+            size, checksum = payloads[name]["metrics"] if payloads else (0, 0)
+            member.log = MetricsLog(member.directory, (size, checksum))
         members.append(member)
     position = online.Position()
     if payloads:
@@ -144,8 +143,8 @@ def _train(
 
 def _science(config: dict[str, Any]) -> dict[str, Any]:
     """A stored configuration as `assemble` takes it."""
-    benchmark = {key: value for key, value in config["benchmark"].items() if key not in ("name", "bin_tasks")}
-    rest = {key: value for key, value in config.items() if key not in ("schema", "run", "choices")}
+    benchmark = {key: value for key, value in config["benchmark"].items() if key not in DESCRIPTION}
+    rest = {key: value for key, value in config.items() if key not in ("schema", "run", "configuration", "choices")}
     return {**rest, "benchmark": benchmark}
 
 
@@ -154,7 +153,7 @@ def _outcome(run: RunDirectory) -> str:
     return "interrupted" if state == "waiting" else state
 
 
-def _end(run: RunDirectory, state: str, member: online.Member, **position: int) -> None:
+def _end(run: RunDirectory, state: str, member: online.Member, **position: Any) -> None:
     if member.log is not None:
         member.log.sync()
         member.log.close()

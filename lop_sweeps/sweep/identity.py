@@ -47,8 +47,10 @@ def scientific(config: Mapping[str, Any], *, shape_only: bool = False) -> dict[s
     trusted = config.get("trusted") or ()
 
     def part(node: Mapping[str, Any], path: str) -> dict[str, Any]:
-        varying = getattr(locate(node, path, trusted), "PER_RUN", frozenset()) if shape_only else frozenset()
-        return canonical(node, path, trusted, varying | (LENGTHS if path == "benchmark" else frozenset()))
+        drop: frozenset[str] = LENGTHS if path == "benchmark" else frozenset()
+        if shape_only:
+            drop |= getattr(locate(node, path, trusted), "PER_RUN", frozenset())
+        return canonical(node, path, trusted, drop)
 
     return {
         "protocol": PROTOCOL,

@@ -1,20 +1,21 @@
-"""From configurations to packs: check every point, drop duplicates and finished runs, decide what is trained together."""
+"""From configurations to packs: check every point, drop duplicates and finished runs, decide what runs side by side."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from lop_sweeps.errors import ConfigError
 from lop_sweeps.sweep.claim import is_alive
-from lop_sweeps.sweep.identity import pack_key, run_id
+from lop_sweeps.sweep.identity import digest, pack_key, run_id, scientific
 from lop_sweeps.sweep.run_directory import FINAL, RunDirectory
 from lop_sweeps.training.components import assemble
 
 SCHEMA = 1
+DESCRIPTION = ("name", "bin_tasks", "inputs", "outputs")  # facts of a benchmark that its config.yaml adds for readers
 PACK_PARAMETERS = 500_000  # of all runs of a pack: beyond a core's cache, side by side is no faster
 PACK_RUNS = 32
 
@@ -69,14 +70,15 @@ def resolve(config: Mapping[str, Any], choices: Mapping[str, Any]) -> dict[str, 
     chosen = {group: choices.get(group) for group in ("benchmark", "network", "optimizer", "algorithm", "experiment")}
     name = config.get("sweep") or chosen["experiment"] or f"{chosen['benchmark']}-{config['scale']}"
     resolved |= {"benchmark": benchmark, "sweep": str(name).replace("/", "-")}
-    resolved["choices"] = {group: _strings(choice) for group, choice in chosen.items()}
+    resolved["choices"] = {**chosen, "algorithm": _names(chosen["algorithm"])}
     return resolved
 
 
-def _strings(choice: Any) -> Any:
-    if isinstance(choice, str) and choice.startswith("["):  # Hydra keeps a list of choices as its text
+def _names(choice: Any) -> list[str]:
+    """The chosen algorithms; Hydra keeps a list of choices as its text."""
+    if isinstance(choice, str):
         return [item.strip() for item in choice.strip("[]").split(",") if item.strip()]
-    return list(choice) if isinstance(choice, Sequence) and not isinstance(choice, str) else choice
+    return [str(item) for item in choice or ()]
 
 
 def make_point(resolved: Mapping[str, Any]) -> Point:
@@ -87,7 +89,9 @@ def make_point(resolved: Mapping[str, Any]) -> Point:
     folder = Path(resolved["paths"]["sweeps"]) / resolved["sweep"]
     benchmark = {**resolved["benchmark"], "name": resolved["choices"]["benchmark"]}
     benchmark["bin_tasks"] = components.benchmark.BIN_TASKS
-    stored = {"schema": SCHEMA, "run": name, **resolved, "benchmark": benchmark}
+    benchmark |= {"inputs": components.benchmark.inputs, "outputs": components.benchmark.outputs}
+    stored = {"schema": SCHEMA, "run": name, "configuration": digest(scientific(science)), **resolved}
+    stored["benchmark"] = benchmark
     return Point(stored, RunDirectory(folder / name), pack_key(science), components.parameters)
 
 
@@ -99,7 +103,8 @@ def check_scale(config: Mapping[str, Any], scales: Mapping[str, Any] | None) -> 
 
 def is_finished(point: Point) -> bool:
     status = point.directory.status()
-    return status["state"] == "diverged" or (status["state"] == "done" and status.get("task", 0) >= point.num_tasks)
+    done = status["state"] == "done" and int(status.get("task", 0)) >= point.num_tasks
+    return done or status["state"] == "diverged"
 
 
 def make_plan(points: Iterable[Point], workers: int, pack: int | None, threads: int) -> Plan:
@@ -124,14 +129,19 @@ def make_plan(points: Iterable[Point], workers: int, pack: int | None, threads: 
             waiting.append(point)
     for point in waiting:
         point.directory.create(point.config)
+    saved = {point.directory.path: point.directory.pack() for point in waiting}
+    for path, pack_file in list(saved.items()):  # a kill may have come before every member's file was written
+        for name in pack_file["members"] if pack_file else ():
+            if (sibling := path.with_name(name)) in saved:
+                saved[sibling] = saved[sibling] or pack_file
     started: dict[tuple[Path, tuple[str, ...], int], list[str]] = defaultdict(list)
     fresh: dict[tuple[Path, str], list[Point]] = defaultdict(list)
     for point in waiting:
-        folder, saved = point.directory.path.parent, point.directory.pack()
-        if saved is None:
+        folder, packed = point.directory.path.parent, saved[point.directory.path]
+        if packed is None:
             fresh[folder, point.pack_key].append(point)
         else:
-            started[folder, tuple(saved["members"]), int(saved["threads"])].append(point.directory.name)
+            started[folder, tuple(packed["members"]), int(packed["threads"])].append(point.directory.name)
     for (folder, members, saved_threads), todo in started.items():
         plan.packs.append(Pack(folder, members, tuple(todo), saved_threads))
     for (folder, _), group in fresh.items():

@@ -23,7 +23,7 @@ MAX_DIFF = 200_000  # characters
 @lru_cache(maxsize=1)
 def collect() -> dict[str, Any]:
     """What is the same for every run of this process."""
-    versions = {}
+    versions: dict[str, str | None] = {}
     for package in PACKAGES:
         try:
             versions[package] = metadata.version(package)

@@ -33,7 +33,11 @@ class SweepFailed(LopError):
 def finish(plan: Plan, outcomes: Sequence[Outcome]) -> None:
     """Say how the runs ended; raise `SweepFailed` with a table of the failures if there are any."""
     counts = Counter(outcome.state for outcome in outcomes)
-    names = {"done": "done", "diverged": "diverged (loss not finite: a result, not an error)", "busy": "left to another process"}
+    names = {
+        "done": "done",
+        "diverged": "diverged (loss not finite: a result, not an error)",
+        "busy": "left to another process",
+    }
     parts = [f"{counts[state]} {text}" for state, text in names.items() if counts[state]]
     if parts:
         sys.stderr.write(", ".join(parts) + "\n")

@@ -52,7 +52,9 @@ class RunDirectory:
             if not config_file.exists() or config_file.read_text() != text:
                 write_atomically(config_file, text)
             if not (self.path / "status.json").exists():
-                self.write_status(state="waiting", num_tasks=config["benchmark"]["num_tasks"], task=0)
+                benchmark = config["benchmark"]
+                steps = int(benchmark["examples_per_task"]) // int(benchmark["batch_size"])
+                self.write_status(state="waiting", num_tasks=benchmark["num_tasks"], task=0, steps_per_task=steps)
         except OSError as error:
             raise LopError(f"cannot write in the sweep folder {self.path.parent}: {error.strerror or error}") from error
 
@@ -66,7 +68,7 @@ class RunDirectory:
         return loaded
 
     def status(self) -> dict[str, Any]:
-        """What status.json says; `{"state": "waiting"}` if it is missing or damaged (the run is then looked at anew)."""
+        """What status.json says; `{"state": "waiting"}` if it is missing or damaged, so that the run is looked at anew."""
         try:
             status = json.loads((self.path / "status.json").read_text())
         except (OSError, ValueError):

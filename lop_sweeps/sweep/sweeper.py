@@ -21,12 +21,13 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from hydra.plugins.launcher import Launcher
 from hydra.types import RunMode
-from hydra_plugins.lop_sweeps import LocalLauncher
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
+from hydra_plugins.lop_sweeps import LocalLauncher
 from lop_sweeps import checks
-from lop_sweeps.errors import ConfigError, LopError
+from lop_sweeps.console import unknown_key
+from lop_sweeps.errors import ConfigError
 from lop_sweeps.sweep.planning import Plan, Point, check_scale, is_finished, make_plan, make_point, resolve
 from lop_sweeps.sweep.report import describe, finish
 
@@ -41,7 +42,7 @@ def sweep(
     """What `lop -m` does. Raises `LopError` before anything runs if any point is wrong."""
     points = []
     composer = Composer(loader, config)
-    variants = OmegaConf.to_container(config.variants) if config.get("variants") else {None: []}
+    variants: Any = OmegaConf.to_container(config.variants) if config.get("variants") else {None: []}
     if not isinstance(variants, dict):
         raise ConfigError("variants", variants, "must map names to lists of overrides")
     jobs: list[Overrides] = []
@@ -113,14 +114,13 @@ class Composer:
         try:
             config, choices = self.compose(overrides)
             check_scale(config, OmegaConf.to_container(config.benchmark).get("scales"))  # type: ignore[union-attr]
-            plain = OmegaConf.to_container(config, resolve=True)
-            assert isinstance(plain, dict)
+            plain: Any = OmegaConf.to_container(config, resolve=True)
             return make_point(resolve({**plain, "variant": variant}, choices))
         except (HydraException, OmegaConfBaseException) as error:
+            hint = self._hint(overrides)
             causes = [str(error), *([str(error.__cause__)] if error.__cause__ else [])]
-            raise LopError(f"{' '.join(overrides)}: {' '.join(' '.join(causes).split())}") from error
-        except LopError as error:
-            raise type(error)(*error.args) from error
+            what = hint or " ".join(" ".join(causes).split())
+            raise ConfigError(" ".join(overrides), None, what) from error
 
     def compose(self, overrides: Overrides) -> tuple[DictConfig, dict[str, Any]]:
         """The configuration of these overrides, and the choice made in each group."""
@@ -135,7 +135,7 @@ class Composer:
             )
             chosen = OmegaConf.to_container(composed.hydra.runtime.choices)
             assert isinstance(chosen, dict)
-            with flag_off(composed):
+            with open_dict(composed):
                 del composed["hydra"]
             self.bases[choices] = (composed, {str(group): choice for group, choice in chosen.items()})
         base, chosen = self.bases[choices]
@@ -146,14 +146,17 @@ class Composer:
     def _is_group(self, override: Override) -> bool:
         key = override.key_or_group
         if key not in self.groups:
-            self.groups[key] = override.package is not None or self.loader.group_exists(key)  # type: ignore[attr-defined]
+            exists = self.loader.repository.group_exists(key)  # type: ignore[attr-defined]
+            self.groups[key] = override.package is not None or exists
         return self.groups[key]
 
-
-def flag_off(config: DictConfig) -> Any:
-    from omegaconf import open_dict
-
-    return open_dict(config)
+    def _hint(self, overrides: Overrides) -> str | None:
+        """Which keys there are where one of the overrides has an unknown one."""
+        parsed = self.parser.parse_overrides(overrides)
+        chosen = tuple(line for line, one in zip(overrides, parsed, strict=True) if self._is_group(one))
+        base, _ = self.bases.get(chosen, (None, None))
+        values = [one for one in parsed if not self._is_group(one) and not one.is_add() and not one.is_force_add()]
+        return next((hint for one in values if base and (hint := unknown_key(base, one.key_or_group))), None)
 
 
 def make_single(config: DictConfig, choices: Mapping[str, Any]) -> Point:
@@ -162,9 +165,8 @@ def make_single(config: DictConfig, choices: Mapping[str, Any]) -> Point:
         names = ", ".join(str(name) for name in config.variants)
         raise ConfigError("variants", names, "this experiment is a sweep over variants; add -m to run it")
     check_scale(config, OmegaConf.to_container(config.benchmark).get("scales"))  # type: ignore[union-attr]
-    plain = OmegaConf.to_container(config, resolve=True)
-    assert isinstance(plain, dict)
-    return make_point(resolve({str(key): value for key, value in plain.items()}, choices))
+    plain: Any = OmegaConf.to_container(config, resolve=True)
+    return make_point(resolve(plain, choices))
 
 
 def run_single(point: Point) -> Plan:

@@ -20,8 +20,8 @@ from lop_sweeps.training.learner import LOSSES, TorchLearner
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 KEYS = frozenset(
-    "benchmark network optimizer algorithm scale seed precision variants variant sweep engine checkpoint trusted "
-    "paths".split()
+    {"benchmark", "network", "optimizer", "algorithm", "scale", "seed", "precision", "variants", "variant"}
+    | {"sweep", "engine", "checkpoint", "trusted", "paths"}
 )
 
 

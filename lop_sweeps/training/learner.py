@@ -102,7 +102,7 @@ class TorchLearner:
 
         def forward_mapped(x: Tensor, uniforms: Sequence[Tensor] | None) -> tuple[Tensor, list[Tensor]]:
             result: tuple[Tensor, list[Tensor]]
-            result = (without if uniforms is None else mapped)(leaves, self.buffers, x, uniforms)
+            result = (without if uniforms is None else mapped)(dict(leaves), self.buffers, x, uniforms)
             return result
 
         return forward_mapped

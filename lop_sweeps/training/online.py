@@ -189,9 +189,7 @@ def _learn_interval(
     position.samples += 1
 
 
-def _end_task(
-    learner: TorchLearner, benchmark: Benchmark, members: Sequence[Member], position: Position
-) -> None:
+def _end_task(learner: TorchLearner, benchmark: Benchmark, members: Sequence[Member], position: Position) -> None:
     """Write each active run's row of the finished task, and move to the next."""
     steps = benchmark.examples_per_task // benchmark.batch_size
     for run, member in enumerate(members):
@@ -226,9 +224,7 @@ def _mask_diverged(learner: TorchLearner, members: Sequence[Member], position: P
             learner.mask(run)
 
 
-def _save_if(
-    learner: TorchLearner, members: Sequence[Member], position: Position, due: bool, stop: bool
-) -> None:
+def _save_if(learner: TorchLearner, members: Sequence[Member], position: Position, due: bool, stop: bool) -> None:
     if due or stop:
         save(learner, members, position)
     if stop:

@@ -1,0 +1,228 @@
+"""Figures: what is drawn, what the legend admits, and that nothing overlaps or is written."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+
+from lop_sweeps.analysis.errors import AnalysisError
+from lop_sweeps.analysis.figures.diagnostic import diagnostic
+from lop_sweeps.analysis.figures.overview import overview
+from lop_sweeps.analysis.figures.performance import performance
+from lop_sweeps.analysis.figures.style import Look, looks
+from lop_sweeps.analysis.load import Sweep, load
+from tests.analysis.sweep_builder import SweepBuilder, task_rows
+
+DRAW: dict[str, Callable[[Sweep], Figure]] = {
+    "performance": lambda s: performance(s.tasks, s.runs),
+    "diagnostic": lambda s: diagnostic(s.tasks, s.runs, "dead_fraction"),
+    "per layer": lambda s: diagnostic(s.tasks, s.runs, "dead_fraction", per_layer=True),
+    "overview": lambda s: overview(s.tasks, s.runs),
+    "notebook": lambda s: performance(s.tasks, s.runs, style="notebook"),
+}
+
+
+def legend(fig: Figure) -> list[str]:
+    return [text.get_text() for text in fig.legends[0].get_texts()]
+
+
+def note(fig: Figure) -> Text:
+    return next(text for text in fig.texts if text.get_text().startswith("Mean over runs"))
+
+
+def caption(fig: Figure) -> str:
+    return note(fig).get_text().replace("\n", " ")
+
+
+def curve(fig: Figure, panel: int = -1, index: int = 0) -> np.ndarray:
+    return np.asarray(fig.axes[panel].lines[index].get_xydata())
+
+
+def test_first_ten_tasks_beside_the_whole_course(sweep: SweepBuilder) -> None:
+    for seed in range(5):
+        sweep.add(seed=seed, rows=task_rows(np.linspace(0.9, 0.8, 40)))
+    loaded = load(sweep.folder)
+    fig = performance(loaded.tasks, loaded.runs)
+    left, right = fig.axes
+    assert curve(fig, 0)[:, 0].tolist() == list(range(10))
+    assert len(curve(fig, 1)) == 40
+    assert curve(fig, 1)[0, 1] == pytest.approx(90)  # percent
+    assert left.get_ylim() == right.get_ylim()
+    assert left.get_position().width < right.get_position().width
+    assert left.get_ylabel() == "Online accuracy (%)"
+    assert legend(fig) == ["backprop (n=5)"]
+    assert fig.get_suptitle() == "Permuted digits"
+    assert caption(fig) == "Mean over runs; band: 95% bootstrap interval over runs."
+
+
+def test_short_runs_have_one_panel(sweep: SweepBuilder) -> None:
+    sweep.add(rows=task_rows([0.5]))
+    loaded = load(sweep.folder)
+    fig = performance(loaded.tasks, loaded.runs)
+    assert len(fig.axes) == 1
+    assert fig.axes[0].lines[0].get_marker() == "o"  # one point has no line
+    assert "none where n=1" in caption(fig)
+
+
+def test_benchmark_says_how_many_tasks_a_point_averages(sweep: SweepBuilder) -> None:
+    sweep.add(rows=task_rows([0.5, 0.7] * 10, metric="squared_error"), benchmark={"bin_tasks": 2})
+    loaded = load(sweep.folder)
+    fig = performance(loaded.tasks, loaded.runs)
+    assert curve(fig).tolist() == [[x, pytest.approx(0.6)] for x in range(0, 20, 2)]
+    assert curve(fig, 0)[:2, 1].tolist() == [0.5, 0.7]  # the first ten tasks stay single
+    assert "Points on the right average 2 tasks" in caption(fig)
+    assert len(curve(performance(loaded.tasks, loaded.runs, k=5))) == 4
+
+
+def test_diverged_and_shorter_runs_are_in_the_legend(sweep: SweepBuilder) -> None:
+    for seed in range(4):
+        sweep.add(seed=seed)
+    sweep.add(seed=4, rows=task_rows([0.9] * 12), state="diverged")
+    sweep.add(seed=0, algorithm="l2", rows=[], state="diverged")
+    loaded = load(sweep.folder)
+    for draw in DRAW.values():
+        fig = draw(loaded)
+        assert legend(fig) == ["backprop (n=5→4, 1 diverged)", "l2 (n=0, 1 diverged)"]
+        assert "×: fewer runs from here on" in caption(fig)
+
+
+def test_few_runs_are_called_too_few(sweep: SweepBuilder) -> None:
+    for seed in range(3):
+        sweep.add(seed=seed)
+    loaded = load(sweep.folder)
+    assert "fewer than 5 runs are too narrow" in caption(performance(loaded.tasks, loaded.runs))
+
+
+def test_band_is_the_interval_over_runs(sweep: SweepBuilder) -> None:
+    """Two runs 0.2 apart on each of 20 tasks: the band is 0.2 wide everywhere, as 2 runs and not 40 samples have."""
+    for seed in range(2):
+        sweep.add(seed=seed, rows=task_rows([0.5 + 0.2 * seed] * 20))
+    loaded = load(sweep.folder)
+    band = performance(loaded.tasks, loaded.runs).axes[-1].collections[0]
+    heights = np.asarray(band.get_paths()[0].vertices)[:, 1]
+    assert [heights.min(), heights.max()] == pytest.approx([50, 70])
+
+
+def test_panel_per_layer_with_one_vertical_axis(sweep: SweepBuilder) -> None:
+    sweep.add()
+    loaded = load(sweep.folder)
+    fig = diagnostic(loaded.tasks, loaded.runs, "dead_fraction", per_layer=True)
+    assert [ax.get_title() for ax in fig.axes] == ["Hidden layer 1", "Hidden layer 2"]
+    assert fig.axes[0].get_ylim() == fig.axes[1].get_ylim()
+    assert fig.axes[0].get_ylim()[1] >= curve(fig, 1)[:, 1].max()  # the last layer's curve is the higher one
+    fig = diagnostic(loaded.tasks, loaded.runs, "weight_magnitude", per_layer=True)
+    assert [ax.get_title() for ax in fig.axes] == [f"Weight matrix {i}" for i in (1, 2, 3)]
+    with pytest.raises(AnalysisError, match="no values per layer"):
+        diagnostic(loaded.tasks, loaded.runs, "accuracy", per_layer=True)
+
+
+def test_many_layers_take_several_rows(sweep: SweepBuilder) -> None:
+    sweep.add(rows=task_rows([0.5] * 12, hidden=[5] * 6), network={"hidden": [5] * 6})
+    loaded = load(sweep.folder)
+    assert len(diagnostic(loaded.tasks, loaded.runs, "dead_fraction", per_layer=True).axes) == 6
+
+
+def test_overview_leaves_out_what_a_linear_network_lacks(sweep: SweepBuilder) -> None:
+    sweep.add(rows=task_rows([0.5] * 12, hidden=()), network={"hidden": []})
+    loaded = load(sweep.folder)
+    labels = [ax.get_ylabel() for ax in overview(loaded.tasks, loaded.runs).axes]
+    assert labels == ["Online accuracy (%)", "Weight magnitude, mean |w|"]
+
+
+def test_overview_has_four_panels_in_the_papers_units(sweep: SweepBuilder) -> None:
+    sweep.add()
+    loaded = load(sweep.folder)
+    fig = overview(loaded.tasks, loaded.runs)
+    assert [ax.get_ylabel() for ax in fig.axes] == [
+        "Online accuracy (%)",
+        "Weight magnitude, mean |w|",
+        "Dead units (%)",
+        "Effective rank (% of width)",
+    ]
+    assert curve(fig, 3)[0, 1] == pytest.approx(50)
+
+
+def test_rank_without_known_widths_is_drawn_in_units(sweep: SweepBuilder) -> None:
+    sweep.add(network={"hidden": None})
+    loaded = load(sweep.folder)
+    assert overview(loaded.tasks, loaded.runs).axes[3].get_ylabel() == "Effective rank (units)"
+
+
+def test_tasks_of_different_length_are_compared_over_examples(sweep: SweepBuilder) -> None:
+    for examples in (100, 500):
+        sweep.add(rows=task_rows([0.5] * 15, examples=examples), benchmark={"examples_per_task": examples})
+    loaded = load(sweep.folder)
+    fig = performance(loaded.tasks, loaded.runs)
+    assert [ax.get_xlabel() for ax in fig.axes] == ["Task", "Examples"]
+    assert curve(fig)[1, 0] == 100
+
+
+def test_explosion_before_a_divergence_does_not_flatten_the_others(sweep: SweepBuilder) -> None:
+    sweep.add(rows=task_rows([1.0] * 15, metric="squared_error"))
+    sweep.add(algorithm="l2", rows=task_rows([1.0] * 9 + [1e12], metric="squared_error"), state="diverged")
+    loaded = load(sweep.folder)
+    assert {ax.get_yscale() for ax in performance(loaded.tasks, loaded.runs).axes} == {"log"}
+
+
+def test_no_dead_unit_is_a_line_at_the_bottom(sweep: SweepBuilder) -> None:
+    rows = task_rows([0.5] * 12)
+    for row in rows:
+        row["dead_fraction"] = [0.0, 0.0]
+    sweep.add(rows=rows)
+    loaded = load(sweep.folder)
+    assert diagnostic(loaded.tasks, loaded.runs, "dead_fraction").axes[0].get_ylim() == (0, 1)
+
+
+def test_axes_of_the_caller(sweep: SweepBuilder) -> None:
+    sweep.add()
+    loaded = load(sweep.folder)
+    fig = Figure()
+    axes = fig.subplots(1, 2)
+    assert performance(loaded.tasks, loaded.runs, axes=list(axes)) is fig
+    assert diagnostic(loaded.tasks, loaded.runs, "srank99", ax=axes[0]) is fig
+    assert not fig.legends
+    assert axes[1].get_legend() is not None
+    with pytest.raises(AnalysisError, match="2 axes are needed, not 1"):
+        performance(loaded.tasks, loaded.runs, axes=[axes[0]])
+
+
+def test_label_keeps_its_colour_in_every_figure(sweep: SweepBuilder) -> None:
+    for algorithm in ("l2", "continual_backprop", "backprop"):
+        sweep.add(algorithm=algorithm)
+    found = looks(load(sweep.folder).runs["label"])
+    assert list(found) == ["backprop", "continual_backprop", "l2"]
+    assert len({(look.colour, look.dashes) for look in looks(map(str, range(28))).values()}) == 28
+    part = load(sweep.folder)
+    part = Sweep(part.runs[part.runs["label"] == "l2"], part.tasks[part.tasks["label"] == "l2"])
+    fig = performance(part.tasks, part.runs, looks=found)
+    assert fig.axes[0].lines[0].get_color() == found["l2"].colour != found["backprop"].colour
+    assert isinstance(found["l2"], Look)
+
+
+@pytest.mark.parametrize(("count", "algorithm"), [(1, "l2"), (4, "l2"), (12, "l2"), (3, "l2_" * 30), (10, "l2_" * 30)])
+@pytest.mark.parametrize("name", DRAW)
+def test_nothing_overlaps(sweep: SweepBuilder, name: str, count: int, algorithm: str) -> None:
+    """Title, panels, legend and caption lie in this order and inside the figure."""
+    for index in range(count):
+        sweep.add(
+            algorithm=["continual_backprop", algorithm],
+            options={"continual_backprop": {"replacement_rate": 1e-6 * (index + 1), "maturity_threshold": 100}},
+            optimizer={"step_size": 0.01 / (index + 1)},
+        )
+    fig = DRAW[name](load(sweep.folder))
+    fig.draw_without_rendering()
+    boxes = [fig._suptitle.get_window_extent()]  # type: ignore[attr-defined]
+    panels = [ax.get_tightbbox() for ax in fig.axes]
+    lowest = min(panels, key=lambda box: box.y0)
+    highest = max(panels, key=lambda box: box.y1)
+    boxes += [highest, lowest, fig.legends[0].get_window_extent(), note(fig).get_window_extent()]
+    assert boxes[0].y0 >= highest.y1 - 1
+    assert lowest.y0 >= boxes[3].y1 - 1
+    assert boxes[3].y0 >= boxes[4].y1 - 1
+    for box in boxes:
+        assert box.x0 >= fig.bbox.x0 - 1
+        assert box.x1 <= fig.bbox.x1 + 1
+        assert box.y0 >= fig.bbox.y0 - 1
+        assert box.y1 <= fig.bbox.y1 + 1

@@ -1,0 +1,234 @@
+"""Reading sweep folders: the tidy frame, and every way in which a folder can be unusable."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from lop_sweeps.analysis.errors import AnalysisError
+from lop_sweeps.analysis.frame import layers, metric_names
+from lop_sweeps.analysis.load import load
+from lop_sweeps.analysis.rundir import read_rows
+from tests.analysis.sweep_builder import SweepBuilder, task_rows
+
+
+def test_one_row_per_run_and_task_with_hyper_parameters_as_columns(sweep: SweepBuilder) -> None:
+    for seed in range(3):
+        sweep.add(seed=seed, rows=task_rows([0.1, 0.2, 0.3]))
+    loaded = load(sweep.folder)
+    assert len(loaded.runs) == 3
+    assert len(loaded.tasks) == 9
+    assert loaded.tasks["task"].tolist() == [0, 1, 2] * 3
+    assert loaded.tasks["seed"].tolist() == [0] * 3 + [1] * 3 + [2] * 3
+    assert loaded.tasks["accuracy"].tolist() == [0.1, 0.2, 0.3] * 3
+    assert (loaded.tasks["optimizer.step_size"] == 0.01).all()
+    assert (loaded.tasks["network.hidden"] == "[10, 20]").all()
+    assert set(loaded.runs["state"]) == {"done"}
+    assert loaded.runs["tasks"].tolist() == [3, 3, 3]
+    assert loaded.runs["num_tasks"].tolist() == [20, 20, 20]
+
+
+def test_lists_become_columns_per_layer_and_their_mean(sweep: SweepBuilder) -> None:
+    rows = task_rows([0.5])
+    rows[0] |= {"dead_fraction": [0.1, 0.3], "effective_rank": [5.0, 5.0]}
+    sweep.add(rows=rows)
+    tasks = load(sweep.folder).tasks
+    assert layers(tasks, "dead_fraction") == ["dead_fraction/1", "dead_fraction/2"]
+    assert tasks["dead_fraction/2"].item() == 0.3
+    assert tasks["dead_fraction"].item() == pytest.approx(0.2)
+    # Widths 10 and 20: the mean of the layers' shares, not the share of the mean.
+    assert tasks["effective_rank_fraction"].item() == pytest.approx((0.5 + 0.25) / 2)
+    assert "dead_fraction/1" not in metric_names(tasks)
+
+
+def test_weight_magnitude_is_a_mean_over_weights_where_the_layer_sizes_are_known(sweep: SweepBuilder) -> None:
+    rows = task_rows([0.5])
+    rows[0]["weight_magnitude"] = [1.0, 2.0, 4.0]
+    sweep.add(rows=rows)
+    sizes = np.array([8 * 10, 10 * 20, 20 * 2])
+    expected = sizes @ [1.0, 2.0, 4.0] / sizes.sum()
+    assert load(sweep.folder).tasks["weight_magnitude"].item() == pytest.approx(expected)
+
+
+def test_weight_magnitude_is_a_mean_over_matrices_elsewhere_and_a_note_says_so(sweep: SweepBuilder) -> None:
+    rows = task_rows([0.5])
+    rows[0]["weight_magnitude"] = [1.0, 2.0, 4.0]
+    sweep.add(rows=rows, network={"inputs": None})
+    loaded = load(sweep.folder)
+    assert loaded.tasks["weight_magnitude"].item() == pytest.approx(7 / 3)
+    assert "mean over weight matrices" in loaded.notes[0]
+
+
+def test_linear_network_has_no_layer_metrics(sweep: SweepBuilder) -> None:
+    sweep.add(rows=task_rows([0.5, 0.6], hidden=()), network={"hidden": []})
+    tasks = load(sweep.folder).tasks
+    assert "dead_fraction" not in metric_names(tasks)
+    assert {"accuracy", "weight_magnitude"} <= set(metric_names(tasks))
+
+
+def test_networks_of_different_depth_share_a_frame(sweep: SweepBuilder) -> None:
+    sweep.add(rows=task_rows([0.5], hidden=(10,)), network={"hidden": [10]})
+    sweep.add(rows=task_rows([0.5], hidden=(10, 10, 10)), network={"hidden": [10, 10, 10]})
+    tasks = load(sweep.folder).tasks
+    assert tasks["dead_fraction/3"].isna().tolist() == [True, False]
+    assert tasks["dead_fraction"].notna().all()
+
+
+@pytest.mark.parametrize("tail", ['{"task": 2, "exam', "\x00\x00\x00\n", '{"task": 2', "7\n"])
+def test_incomplete_last_line_is_left_out(sweep: SweepBuilder, tail: str) -> None:
+    complete = "".join(json.dumps(row) + "\n" for row in task_rows([0.1, 0.2]))
+    sweep.add(text=complete + tail, state="running")
+    assert load(sweep.folder).tasks["accuracy"].tolist() == [0.1, 0.2]
+
+
+def test_last_line_without_its_newline_counts_if_it_is_whole(sweep: SweepBuilder) -> None:
+    sweep.add(text="\n".join(json.dumps(row) for row in task_rows([0.1, 0.2])))
+    assert len(load(sweep.folder).tasks) == 2
+
+
+def test_damaged_middle_line_is_an_error_with_file_and_line(sweep: SweepBuilder) -> None:
+    lines = [json.dumps(row) for row in task_rows([0.1, 0.2, 0.3])]
+    lines[1] = lines[1][:20]
+    folder = sweep.add(text="\n".join(lines) + "\n")
+    with pytest.raises(AnalysisError, match=r"metrics\.jsonl, line 2: damaged") as error:
+        load(sweep.folder)
+    assert str(folder) in str(error.value)
+
+
+def test_two_damaged_lines_that_make_up_one_row_are_noticed(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"task": 0, "a": [1\n2]}\n{"task": 1}\n')
+    with pytest.raises(AnalysisError, match="line 1: damaged"):
+        read_rows(path)
+
+
+def test_task_that_is_there_twice_is_an_error(sweep: SweepBuilder) -> None:
+    rows = task_rows([0.1, 0.2])
+    sweep.add(rows=[*rows, rows[1]])
+    with pytest.raises(AnalysisError, match=r"line 3: tasks are out of order"):
+        load(sweep.folder)
+
+
+def test_list_that_changes_its_length_is_an_error(sweep: SweepBuilder) -> None:
+    rows = task_rows([0.1, 0.2])
+    rows[1]["dead_fraction"] = [0.0]
+    sweep.add(rows=rows)
+    with pytest.raises(AnalysisError, match="'dead_fraction' changes its shape"):
+        load(sweep.folder)
+
+
+def test_missing_values_are_nan(sweep: SweepBuilder) -> None:
+    rows = task_rows([0.1, 0.2, 0.3])
+    rows[1] |= {"accuracy": None, "dead_fraction": None}
+    del rows[2]["srank99"]
+    sweep.add(rows=rows)
+    tasks = load(sweep.folder).tasks
+    assert tasks["accuracy"].isna().tolist() == [False, True, False]
+    assert tasks["dead_fraction/1"].isna().tolist() == [False, True, False]
+    assert tasks["srank99"].isna().tolist() == [False, False, True]
+
+
+def test_diverged_run_is_used_up_to_its_divergence_only(sweep: SweepBuilder) -> None:
+    sweep.add(rows=task_rows([0.1, 0.2, 0.3, 0.4]), state="diverged", task=2)
+    sweep.add(seed=1, rows=task_rows([0.1, float("nan"), 0.3]), state="diverged", task=3)
+    sweep.add(seed=2, rows=task_rows([0.1, 0.2, 0.3]))
+    loaded = load(sweep.folder)
+    assert loaded.runs["tasks"].tolist() == [2, 1, 3]
+    assert loaded.tasks.groupby("seed").size().tolist() == [2, 1, 3]
+    assert loaded.progress() == "3 runs: 1 finished, 2 diverged"
+
+
+def test_progress_of_a_running_sweep(sweep: SweepBuilder) -> None:
+    sweep.add(seed=0)
+    sweep.add(seed=1, rows=task_rows([0.5]), state="running")
+    sweep.add(seed=2, rows=task_rows([0.5]), state="failed")
+    waiting = sweep.add(seed=3, rows=[])
+    (waiting / "status.json").unlink()
+    (waiting / "metrics.jsonl").unlink()
+    progress = load(sweep.folder).progress()
+    assert progress == ("4 runs: 1 finished, 2 partial (1 failed, 1 running), 1 without a finished task (1 waiting)")
+
+
+def test_several_folders_and_patterns(sweep: SweepBuilder, tmp_path: Path) -> None:
+    other = SweepBuilder(tmp_path / "sweeps" / "other")
+    sweep.add(seed=0)
+    other.add(seed=1, run="another-run")
+    (tmp_path / "sweeps" / "notes").mkdir()
+    for paths in ([sweep.folder, str(other.folder)], str(tmp_path / "sweeps" / "*")):
+        assert sorted(load(paths).runs["sweep"]) == ["digits", "other"]
+    assert load(sweep.folder / "run-0000").runs["seed"].tolist() == [0]
+
+
+def test_run_in_two_sweeps_counts_once(sweep: SweepBuilder, tmp_path: Path) -> None:
+    folder = sweep.add(rows=task_rows([0.5, 0.6]))
+    copy = tmp_path / "sweeps" / "copy" / folder.name
+    shutil.copytree(folder, copy)
+    (folder / "metrics.jsonl").write_text(json.dumps(task_rows([0.5])[0]) + "\n")
+    loaded = load([sweep.folder, copy.parent])
+    assert len(loaded.runs) == 1
+    assert len(loaded.tasks) == 2  # the copy that got further
+    assert "count once" in loaded.notes[0]
+
+
+def test_two_results_of_one_configuration_and_seed_are_refused(sweep: SweepBuilder) -> None:
+    sweep.add(seed=4, run="old")
+    sweep.add(seed=4, run="new")
+    with pytest.raises(AnalysisError, match=r"'backprop', seed 4: several runs .*old.*new|new.*old"):
+        load(sweep.folder)
+
+
+def test_numbers_written_without_a_point_are_numbers(sweep: SweepBuilder) -> None:
+    folder = sweep.add()
+    config = (folder / "config.yaml").read_text().replace("step_size: 0.01", "step_size: 1e-5")
+    (folder / "config.yaml").write_text(config)
+    assert load(sweep.folder).runs["optimizer.step_size"].item() == 1e-5
+
+
+def test_options_of_mixed_type(sweep: SweepBuilder) -> None:
+    for seed, value in enumerate(["auto", 0.5, True, None, [1, 2]]):
+        sweep.add(seed=seed, optimizer={"clip": value})
+    loaded = load(sweep.folder)
+    assert isinstance(loaded.tasks["optimizer.clip"].dtype, pd.CategoricalDtype)
+    assert loaded.runs["label"].nunique() == 5
+
+
+def test_folder_does_not_exist(tmp_path: Path) -> None:
+    with pytest.raises(AnalysisError, match="nowhere: no such folder"):
+        load(tmp_path / "nowhere")
+    with pytest.raises(AnalysisError, match="no sweep matches"):
+        load(str(tmp_path / "no*"))
+    with pytest.raises(AnalysisError, match="no sweep folder given"):
+        load([])
+
+
+def test_folder_without_runs_names_the_sweeps_inside(sweep: SweepBuilder, tmp_path: Path) -> None:
+    with pytest.raises(AnalysisError, match=r"contains no runs$"):
+        load(tmp_path)
+    sweep.add()
+    with pytest.raises(AnalysisError, match=r"contains no runs; it holds sweeps: .*digits"):
+        load(tmp_path / "sweeps")
+
+
+def test_no_finished_task(sweep: SweepBuilder) -> None:
+    sweep.add(rows=[], state="running")
+    sweep.add(seed=1, text='{"task": 0, "acc', state="running")
+    with pytest.raises(AnalysisError, match=r"no run has finished a task \(2 running\)"):
+        load(sweep.folder)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("a: [1", "cannot be read"),
+        ("just text", "not a configuration"),
+        ("schema: 2", "schema 2, this version reads schema 1"),
+        ("benchmark: {name: x}", "lacks seed"),
+    ],
+)
+def test_unusable_configuration(sweep: SweepBuilder, content: str, message: str) -> None:
+    (sweep.add() / "config.yaml").write_text(content)
+    with pytest.raises(AnalysisError, match=message):
+        load(sweep.folder)

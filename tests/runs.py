@@ -1,0 +1,73 @@
+"""Runs for tests: composed, checked and trained in this process, or in a forked child that can be killed."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from hydra import initialize_config_module
+from hydra.core.global_hydra import GlobalHydra
+from hydra.types import RunMode
+
+from hydra_plugins.lop_sweeps import register
+from lop_sweeps.sweep.execute import Outcome, run_pack
+from lop_sweeps.sweep.planning import Pack, Plan, Point, make_plan
+from lop_sweeps.sweep.sweeper import Composer
+
+SMALL = ["scale=tiny", "network=mlp", "network.hidden=[12,12]", "checkpoint.first=0", "checkpoint.every=0"]
+
+
+@lru_cache(maxsize=1)
+def composer() -> Composer:
+    register()
+    with initialize_config_module("lop_sweeps.conf", version_base="1.3"):
+        loader = GlobalHydra.instance().config_loader()
+        return Composer(loader, loader.load_configuration("config", [], RunMode.MULTIRUN))
+
+
+def point(sweeps: Path, *overrides: str) -> Point:
+    """The checked point of these overrides, its runs under `sweeps`."""
+    return composer().point(None, [*overrides, f"paths.sweeps={sweeps}"])
+
+
+def plan(sweeps: Path, *overrides: str, seeds: int = 1, pack: int | None = None) -> Plan:
+    """The plan of one configuration with seeds 0, 1, ..."""
+    points = [point(sweeps, *overrides, f"seed={seed}") for seed in range(seeds)]
+    return make_plan(points, workers=1, pack=pack, threads=1)
+
+
+def nobody(*arguments: Any) -> None:
+    """Progress that nobody watches."""
+
+
+def train(the_plan: Plan) -> list[Outcome]:
+    return [outcome for pack in the_plan.packs for outcome in run_pack(pack, nobody, lambda: False)]
+
+
+def train_and_kill(pack: Pack, after_intervals: int | None = None, after_seconds: float | None = None) -> bool:
+    """Train a pack in a child process that is killed (SIGKILL) meanwhile; whether it was, before it ended."""
+    intervals = 0
+
+    def child() -> None:
+        def on_progress(runs: int, steps: int) -> None:
+            nonlocal intervals
+            if intervals == after_intervals:
+                os.kill(os.getpid(), signal.SIGKILL)
+            intervals += 1
+
+        run_pack(pack, on_progress, lambda: False)
+
+    process = multiprocessing.get_context("fork").Process(target=child)
+    process.start()
+    process.join(after_seconds)
+    process.kill()
+    process.join()
+    return process.exitcode == -signal.SIGKILL
+
+
+def metrics(the_point: Point) -> bytes:
+    return (the_point.directory.path / "metrics.jsonl").read_bytes()
