@@ -34,7 +34,12 @@ def flatten(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def configuration(config: Mapping[str, Any]) -> str:
-    """Hash of everything that defines a result except the seed (and the number of tasks, which may grow)."""
+    """Hash of everything that defines a result except the seed (and the number of tasks, which may grow).
+
+    The run's own, if it was stored; it tells apart versions of a component, too.
+    """
+    if config.get("configuration"):
+        return str(config["configuration"])
     science = {key: config.get(key) for key in (*COMPONENTS, "precision")}
     science["benchmark"] = {k: v for k, v in config["benchmark"].items() if k != LENGTH}
     text = json.dumps(_canonical(science), sort_keys=True, default=str)

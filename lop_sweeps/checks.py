@@ -42,7 +42,7 @@ def flag(key: str, value: Any) -> bool:
 
 
 def choice(key: str, value: Any, allowed: Collection[str]) -> str:
-    if value not in allowed:
+    if not isinstance(value, str) or value not in allowed:
         raise ConfigError(key, value, f"must be one of: {', '.join(allowed)}")
     return str(value)
 

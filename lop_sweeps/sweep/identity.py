@@ -67,11 +67,11 @@ def digest(content: Any) -> str:
 
 
 def run_id(config: Mapping[str, Any]) -> str:
-    """`<interventions or backprop>-seed<n>-<hash>`, for a resolved configuration."""
+    """`<modules of the interventions, or backprop>-seed<n>-<hash>`, for a resolved configuration."""
     content = scientific(config)
     seed = int(config["seed"])
-    names = [part["target"].rpartition(".")[2] for part in content["algorithm"]]
-    return f"{'+'.join(names) or 'Backprop'}-seed{seed}-{digest([content, seed])}"
+    names = [part["target"].split(".")[-2] for part in content["algorithm"]]
+    return f"{'+'.join(names) or 'backprop'}-seed{seed}-{digest([content, seed])}"
 
 
 def pack_key(config: Mapping[str, Any]) -> str:

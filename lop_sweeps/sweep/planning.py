@@ -68,8 +68,9 @@ def resolve(config: Mapping[str, Any], choices: Mapping[str, Any]) -> dict[str, 
     benchmark = dict(config["benchmark"] or {})
     benchmark.pop("scales", None)
     chosen = {group: choices.get(group) for group in ("benchmark", "network", "optimizer", "algorithm", "experiment")}
-    name = config.get("sweep") or chosen["experiment"] or f"{chosen['benchmark']}-{config['scale']}"
-    resolved |= {"benchmark": benchmark, "sweep": str(name).replace("/", "-")}
+    experiment = str(chosen["experiment"] or "").rpartition("/")[2]
+    name = config.get("sweep") or experiment or f"{chosen['benchmark']}-{config['scale']}"
+    resolved |= {"benchmark": benchmark, "sweep": str(name)}
     resolved["choices"] = {**chosen, "algorithm": _names(chosen["algorithm"])}
     return resolved
 

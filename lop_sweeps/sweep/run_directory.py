@@ -68,7 +68,7 @@ class RunDirectory:
         return loaded
 
     def status(self) -> dict[str, Any]:
-        """What status.json says; `{"state": "waiting"}` if it is missing or damaged, so that the run is looked at anew."""
+        """What status.json says; "waiting" if it is missing or damaged, so that the run is looked at anew."""
         try:
             status = json.loads((self.path / "status.json").read_text())
         except (OSError, ValueError):

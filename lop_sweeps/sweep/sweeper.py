@@ -108,13 +108,13 @@ class Composer:
         self.parser = OverridesParser.create(config_loader=loader)
         self.bases: dict[tuple[str, ...], tuple[DictConfig, dict[str, Any]]] = {}
         self.groups: dict[str, bool] = {}
+        self.parsed: dict[str, Override] = {}
+        self.resolved: dict[tuple[str, ...], tuple[dict[str, Any], dict[str, Any]]] = {}
 
     def point(self, variant: str | None, overrides: Overrides) -> Point:
         """The checked point of these overrides."""
         try:
-            config, choices = self.compose(overrides)
-            check_scale(config, OmegaConf.to_container(config.benchmark).get("scales"))  # type: ignore[union-attr]
-            plain: Any = OmegaConf.to_container(config, resolve=True)
+            plain, choices = self._resolve(overrides)
             return make_point(resolve({**plain, "variant": variant}, choices))
         except (HydraException, OmegaConfBaseException) as error:
             hint = self._hint(overrides)
@@ -122,9 +122,23 @@ class Composer:
             what = hint or " ".join(" ".join(causes).split())
             raise ConfigError(" ".join(overrides), None, what) from error
 
+    def _resolve(self, overrides: Overrides) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The resolved configuration and choices; points that differ in their seed alone share the work."""
+        rest = tuple(line for line in overrides if not line.startswith("seed="))
+        seeds = [self._parse([line])[0].value() for line in overrides if line.startswith("seed=")]
+        if len(seeds) == 1 and rest in self.resolved:
+            plain, choices = self.resolved[rest]
+            return {**plain, "seed": seeds[0]}, choices
+        config, choices = self.compose(overrides)
+        check_scale(config, OmegaConf.to_container(config.benchmark).get("scales"))  # type: ignore[union-attr]
+        fixed: Any = OmegaConf.to_container(config, resolve=True)
+        if "seed}" not in OmegaConf.to_yaml(config):  # nothing else depends on the seed
+            self.resolved[rest] = fixed, choices
+        return fixed, choices
+
     def compose(self, overrides: Overrides) -> tuple[DictConfig, dict[str, Any]]:
         """The configuration of these overrides, and the choice made in each group."""
-        parsed = self.parser.parse_overrides(overrides)
+        parsed = self._parse(overrides)
         choices = tuple(line for line, one in zip(overrides, parsed, strict=True) if self._is_group(one))
         values = [one for one in parsed if not self._is_group(one)]
         if choices not in self.bases:
@@ -143,6 +157,13 @@ class Composer:
         ConfigLoaderImpl._apply_overrides_to_config(values, config)
         return config, chosen
 
+    def _parse(self, overrides: Overrides) -> list[Override]:
+        """A sweep's points are made of few different lines, and parsing one takes a millisecond."""
+        for line in overrides:
+            if line not in self.parsed:
+                self.parsed[line] = self.parser.parse_override(line)
+        return [self.parsed[line] for line in overrides]
+
     def _is_group(self, override: Override) -> bool:
         key = override.key_or_group
         if key not in self.groups:
@@ -152,7 +173,7 @@ class Composer:
 
     def _hint(self, overrides: Overrides) -> str | None:
         """Which keys there are where one of the overrides has an unknown one."""
-        parsed = self.parser.parse_overrides(overrides)
+        parsed = self._parse(overrides)
         chosen = tuple(line for line, one in zip(overrides, parsed, strict=True) if self._is_group(one))
         base, _ = self.bases.get(chosen, (None, None))
         values = [one for one in parsed if not self._is_group(one) and not one.is_add() and not one.is_force_add()]

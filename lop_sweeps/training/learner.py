@@ -109,6 +109,7 @@ class TorchLearner:
 
     def plan(self, step: int, steps: int) -> None:
         """Prepare for steps `step` ... `step + steps - 1`; called on a fixed grid, never because of a checkpoint."""
+        self.network.train()
         self.optimizer.tidy()
         for intervention in self.interventions:
             intervention.plan(step, steps)
@@ -119,7 +120,6 @@ class TorchLearner:
         x (runs, batch, inputs); y (runs, batch) class labels or (runs, batch, outputs) targets. Returns loss (runs,)
         and, for classification, accuracy (runs,), both of the outputs before the update.
         """
-        self.network.train()
         output, self.activations = self._forward(x, self._draw(step, x.shape[1]))
         losses, accuracy = self.score(output, y)
         gradients = torch.autograd.grad(losses.sum(), self._leaves)
