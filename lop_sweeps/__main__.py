@@ -71,6 +71,8 @@ def main() -> None:
     if arguments in (["--help"], ["-h"]):
         print(help_text())
         return
+    if empty := [a for a in arguments if a in {f"{group}=null" for group in GROUPS[:4]}]:  # Hydra breaks on it
+        sys.exit(f"lop: {empty[0]}: must be a choice of the group; lop --help lists them")
     import hydra
     from hydra.conf import HydraConf  # noqa: F401  (Hydra's schemas must be registered before the plugins)
 

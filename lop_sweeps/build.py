@@ -75,7 +75,8 @@ def build(node: Mapping[str, Any], path: str, trusted: Sequence[str] = (), **con
     except LopError:
         raise
     except (TypeError, ValueError) as error:
-        raise ConfigError(path, given, f"{target.__name__} refuses these options: {error}") from error
+        first_line = str(error).partition("\n")[0]  # torch adds a stack trace
+        raise ConfigError(path, given, f"{target.__name__} refuses these options: {first_line}") from error
 
 
 def suggest(key: str, known: Iterable[str]) -> str:

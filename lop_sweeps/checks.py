@@ -41,6 +41,12 @@ def flag(key: str, value: Any) -> bool:
     return value
 
 
+def text(key: str, value: Any) -> str:
+    if not isinstance(value, str) or not value:
+        raise ConfigError(key, value, "must be text (quote a number: '\"2\"')")
+    return value
+
+
 def choice(key: str, value: Any, allowed: Collection[str]) -> str:
     if not isinstance(value, str) or value not in allowed:
         raise ConfigError(key, value, f"must be one of: {', '.join(allowed)}")

@@ -25,6 +25,9 @@ def explained(command: Callable[P, R]) -> Callable[P, R]:
         except Interrupted as error:
             sys.stderr.write(f"lop: {error}\n")
             raise SystemExit(INTERRUPTED) from None
+        except KeyboardInterrupt:  # while planning; runners turn it into `Interrupted`
+            sys.stderr.write("lop: stopped before anything ran\n")
+            raise SystemExit(INTERRUPTED) from None
         except LopError as error:
             sys.stderr.write(f"lop: {error}\n")
             raise SystemExit(WRONG if isinstance(error, ConfigError) else FAILED) from None

@@ -1,4 +1,4 @@
-"""`make demo`: a small real sweep, then its figures and table. Further arguments go to `lop`."""
+"""`make demo`: two small real sweeps, then their figures and tables. Further arguments go to `lop`."""
 
 from __future__ import annotations
 
@@ -8,19 +8,24 @@ import time
 
 from lop_sweeps.sweep.progress import duration
 
+EXPERIMENTS = ("demo_digits", "demo_regression")
+
 
 def main() -> int:
     began = time.monotonic()
-    command = [sys.executable, "-m", "lop_sweeps", "experiment=demo", *sys.argv[1:]]
-    print("$ lop", " ".join(command[3:]), flush=True)
-    if code := subprocess.run(command).returncode:
-        return code
+    for experiment in EXPERIMENTS:
+        arguments = [f"experiment={experiment}", *sys.argv[1:]]
+        print("$ lop", " ".join(arguments), flush=True)
+        if code := subprocess.run([sys.executable, "-m", "lop_sweeps", *arguments]).returncode:
+            return code
     from lop_sweeps.analysis.__main__ import main as figures
 
-    print("\n$ lop-figures sweeps/demo", flush=True)
-    code = figures(["sweeps/demo"])
+    for experiment in EXPERIMENTS:
+        print(f"\n$ lop-figures sweeps/{experiment}", flush=True)
+        if code := figures([f"sweeps/{experiment}"]):
+            return code
     print(f"\n{duration(time.monotonic() - began)} in all")
-    return code
+    return 0
 
 
 if __name__ == "__main__":

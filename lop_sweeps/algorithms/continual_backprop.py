@@ -89,7 +89,7 @@ class ContinualBackprop:
     def check(self, network: Network) -> None:
         graph = network.unit_graph()
         if not graph:
-            raise ConfigError("", "continual_backprop", "needs a network with hidden units, such as network=mlp")
+            raise ConfigError("", None, "needs a network with hidden units, such as network=mlp")
         if len(self.rates(len(graph))) != len(graph):
             allowed = f"must be a number, or a list of one rate per hidden layer ({len(graph)} here)"
             raise ConfigError("replacement_rate", self.replacement_rate, allowed)

@@ -11,6 +11,7 @@ import json
 import os
 import socket
 import threading
+import time
 import uuid
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -61,7 +62,8 @@ class Claim:
 
     def beat(self) -> None:
         if self.held():
-            os.utime(self.path)
+            with contextlib.suppress(OSError):  # a lost claim is noticed by `check_held`
+                os.utime(self.path)
 
     def release(self) -> None:
         if self.held():
@@ -81,7 +83,7 @@ def is_alive(lock: Path) -> bool:
     """Whether a lock's owner is at work, as far as anybody can tell from here."""
     try:
         touched = lock.stat().st_mtime
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return False
     owner = read(lock)
     if owner.get("host") == socket.gethostname():
@@ -97,9 +99,11 @@ def _file_system_time(directory: Path) -> float:
     probe = directory / f"clock.{uuid.uuid4().hex}"
     try:
         probe.touch()
-        return probe.stat().st_mtime
-    finally:
+        touched = probe.stat().st_mtime
         probe.unlink(missing_ok=True)
+    except OSError:  # somebody else's sweep, which may only be read
+        return time.time()
+    return touched
 
 
 def _myself() -> dict[str, Any]:

@@ -13,13 +13,14 @@ from typing import Any
 
 import torch
 
-from lop_sweeps.errors import CheckpointError, ClaimLost, Interrupted
+from lop_sweeps.benchmarks.benchmark import Benchmark
+from lop_sweeps.errors import CheckpointError, ClaimLost, Interrupted, LopError
 from lop_sweeps.sweep import provenance
 from lop_sweeps.sweep.claim import Claim, Heartbeat, check_held
 from lop_sweeps.sweep.planning import DESCRIPTION, Pack
 from lop_sweeps.sweep.run_directory import RunDirectory
 from lop_sweeps.training import checkpoint, online
-from lop_sweeps.training.components import Components, assemble, make_learner
+from lop_sweeps.training.components import assemble, make_learner
 from lop_sweeps.training.metrics_log import MetricsLog
 
 log = logging.getLogger("lop")
@@ -43,8 +44,16 @@ def run_pack(pack: Pack, on_progress: Progress, should_stop: Callable[[], bool])
     alone is lost.
     """
     claims = {name: Claim(pack.folder / name) for name in pack.todo}
-    taken = [name for name in pack.todo if claims[name].take()]
-    outcomes = [Outcome(pack.folder / name, "busy") for name in pack.todo if name not in taken]
+    taken, outcomes = [], []
+    for name in pack.todo:
+        run = RunDirectory(pack.folder / name)
+        if not claims[name].take():
+            outcomes.append(Outcome(run.path, "busy"))
+        elif _is_finished(run):  # by another process, since the sweep was planned
+            claims[name].release()
+            outcomes.append(Outcome(run.path, str(run.status()["state"])))
+        else:
+            taken.append(name)
     held = [claims[name] for name in taken]
     if not taken:
         return outcomes
@@ -72,6 +81,15 @@ def run_pack(pack: Pack, on_progress: Progress, should_stop: Callable[[], bool])
     return outcomes
 
 
+def _is_finished(run: RunDirectory) -> bool:
+    status = run.status()
+    try:
+        num_tasks = int(run.config()["benchmark"]["num_tasks"])
+    except LopError:
+        return False
+    return status["state"] == "diverged" or (status["state"] == "done" and int(status.get("task", 0)) >= num_tasks)
+
+
 def _fail(run: RunDirectory, error: Exception) -> Outcome:
     described = {"type": type(error).__name__, "message": str(error), "traceback": traceback.format_exc()}
     with contextlib.suppress(OSError):  # a full disk, say: the message still reaches the screen
@@ -88,8 +106,8 @@ def _train(
     configs = {name: run.config() for name, run in runs.items()}
     components = {name: assemble(_science(config)) for name, config in configs.items()}
     made = [components[name] for name in pack.members]
-    benchmark = made[0].benchmark
-    benchmark.load(Path(configs[pack.members[0]]["paths"]["data"]))
+    benchmark = components[pack.todo[0]].benchmark  # finished members may have been asked for fewer tasks
+    benchmark.load(Path(configs[pack.todo[0]]["paths"]["data"]))
     learner = make_learner(made, [int(configs[name]["seed"]) for name in pack.members])
 
     payloads = _common_checkpoints(pack, runs)
@@ -110,7 +128,7 @@ def _train(
         provenance.begin_session(runs[name], pack=len(pack.members), task=position.task, step=position.step)
 
     todo = [runs[name] for name in pack.todo]
-    report = _Report(todo, benchmark.num_tasks, made[0], position, on_progress)
+    report = _Report(todo, benchmark, position, on_progress)
     options = configs[pack.todo[0]]["checkpoint"]
     clock = online.Clock(float(options["first"]), float(options["every"]))
 
@@ -195,13 +213,11 @@ class _Report:
     def __init__(
         self,
         runs: Sequence[RunDirectory],
-        num_tasks: int,
-        components: Components,
+        benchmark: Benchmark,
         position: online.Position,
         on_progress: Progress,
     ) -> None:
-        benchmark = components.benchmark
-        self.runs, self.num_tasks, self.on_progress = runs, num_tasks, on_progress
+        self.runs, self.num_tasks, self.on_progress = runs, benchmark.num_tasks, on_progress
         self.steps_per_task = benchmark.examples_per_task // benchmark.batch_size
         self.task, self.step = position.task, position.step
         self.first = self.done = position.task * self.steps_per_task + position.step

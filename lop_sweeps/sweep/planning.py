@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lop_sweeps.errors import ConfigError
+from lop_sweeps import checks
 from lop_sweeps.sweep.claim import is_alive
 from lop_sweeps.sweep.identity import digest, pack_key, run_id, scientific
 from lop_sweeps.sweep.run_directory import FINAL, RunDirectory
@@ -98,8 +98,8 @@ def make_point(resolved: Mapping[str, Any]) -> Point:
 
 def check_scale(config: Mapping[str, Any], scales: Mapping[str, Any] | None) -> None:
     """Raise `ConfigError` unless the benchmark has a table for the chosen scale."""
-    if scales is not None and config["scale"] not in scales:
-        raise ConfigError("scale", config["scale"], f"must be one of: {', '.join(scales)}")
+    if scales is not None:
+        checks.choice("scale", config["scale"], scales)
 
 
 def is_finished(point: Point) -> bool:
@@ -135,15 +135,16 @@ def make_plan(points: Iterable[Point], workers: int, pack: int | None, threads: 
         for name in pack_file["members"] if pack_file else ():
             if (sibling := path.with_name(name)) in saved:
                 saved[sibling] = saved[sibling] or pack_file
-    started: dict[tuple[Path, tuple[str, ...], int], list[str]] = defaultdict(list)
+    started: dict[tuple[Path, tuple[str, ...], int, int], list[str]] = defaultdict(list)
     fresh: dict[tuple[Path, str], list[Point]] = defaultdict(list)
     for point in waiting:
         folder, packed = point.directory.path.parent, saved[point.directory.path]
         if packed is None:
             fresh[folder, point.pack_key].append(point)
         else:
-            started[folder, tuple(packed["members"]), int(packed["threads"])].append(point.directory.name)
-    for (folder, members, saved_threads), todo in started.items():
+            key = folder, tuple(packed["members"]), int(packed["threads"]), point.num_tasks
+            started[key].append(point.directory.name)
+    for (folder, members, saved_threads, _), todo in started.items():
         plan.packs.append(Pack(folder, members, tuple(todo), saved_threads))
     for (folder, _), group in fresh.items():
         fits = max(1, min(PACK_RUNS, PACK_PARAMETERS // max(1, group[0].parameters)))

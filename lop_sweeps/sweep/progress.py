@@ -16,10 +16,11 @@ class ProgressDisplay:
     total_steps: over all runs that are to be trained; done_steps: those that earlier sessions have done.
     """
 
-    def __init__(self, runs: int, total_steps: int, done_steps: int, stream: TextIO = sys.stderr) -> None:
+    def __init__(self, runs: int, total_steps: int, done_steps: int, stream: TextIO | None = None) -> None:
         self.runs, self.total, self.earlier = runs, total_steps, done_steps
         self.steps = self.finished = self.failed = 0
-        self.stream, self.live = stream, stream.isatty()
+        self.stream = stream or sys.stderr
+        self.live = self.stream.isatty()
         self.began = self.shown = time.monotonic()
 
     def advance(self, steps: int) -> None:

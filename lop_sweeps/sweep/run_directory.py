@@ -49,7 +49,7 @@ class RunDirectory:
             self.path.mkdir(parents=True, exist_ok=True)
             text = yaml.dump(dict(config), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
             config_file = self.path / "config.yaml"
-            if not config_file.exists() or config_file.read_text() != text:
+            if not config_file.exists() or config_file.read_bytes() != text.encode():
                 write_atomically(config_file, text)
             if not (self.path / "status.json").exists():
                 benchmark = config["benchmark"]
@@ -61,7 +61,7 @@ class RunDirectory:
     def config(self) -> dict[str, Any]:
         try:
             loaded = yaml.load((self.path / "config.yaml").read_text(), Loader=_Loader)
-        except (OSError, yaml.YAMLError) as error:
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
             raise LopError(f"cannot read {self.path / 'config.yaml'}: {error}") from error
         if not isinstance(loaded, dict):
             raise LopError(f"{self.path / 'config.yaml'} does not hold a configuration")
@@ -74,7 +74,8 @@ class RunDirectory:
         except (OSError, ValueError):
             return {"state": "waiting", "task": 0}
         known = isinstance(status, dict) and status.get("state") in STATES
-        return status if known else {"state": "waiting", "task": 0}
+        counted = known and all(isinstance(status.get(key, 0), int | float) for key in ("task", "step", "num_tasks"))
+        return status if counted else {"state": "waiting", "task": 0}
 
     def write_status(self, *, only_if: str | None = None, **changes: Any) -> None:
         """Change some entries of status.json; with `only_if`, only while the run is in that state."""

@@ -96,6 +96,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         folders = options.folder or _default_folders()
         if options.prune:
             for folder in folders:
+                summarise(folder, every_run=False)  # refuses what is no sweep
                 freed = sum(run.prune() for run in runs_in(folder) if look(run).state in ("done", "diverged"))
                 print(f"{folder}: {freed / 1e6:.1f} MB of checkpoints deleted")
             return 0

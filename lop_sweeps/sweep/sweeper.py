@@ -42,7 +42,9 @@ def sweep(
     """What `lop -m` does. Raises `LopError` before anything runs if any point is wrong."""
     points = []
     composer = Composer(loader, config)
-    variants: Any = OmegaConf.to_container(config.variants) if config.get("variants") else {None: []}
+    variants: Any = config.get("variants") or {None: []}
+    if isinstance(variants, DictConfig):
+        variants = OmegaConf.to_container(variants)
     if not isinstance(variants, dict):
         raise ConfigError("variants", variants, "must map names to lists of overrides")
     jobs: list[Overrides] = []
@@ -115,12 +117,12 @@ class Composer:
         """The checked point of these overrides."""
         try:
             plain, choices = self._resolve(overrides)
-            return make_point(resolve({**plain, "variant": variant}, choices))
-        except (HydraException, OmegaConfBaseException) as error:
+        except (HydraException, OmegaConfBaseException, ValueError) as error:  # ValueError: Hydra's, for network=null
             hint = self._hint(overrides)
             causes = [str(error), *([str(error.__cause__)] if error.__cause__ else [])]
             what = hint or " ".join(" ".join(causes).split())
             raise ConfigError(" ".join(overrides), None, what) from error
+        return make_point(resolve({**plain, "variant": variant}, choices))
 
     def _resolve(self, overrides: Overrides) -> tuple[dict[str, Any], dict[str, Any]]:
         """The resolved configuration and choices; points that differ in their seed alone share the work."""
@@ -130,8 +132,7 @@ class Composer:
             plain, choices = self.resolved[rest]
             return {**plain, "seed": seeds[0]}, choices
         config, choices = self.compose(overrides)
-        check_scale(config, OmegaConf.to_container(config.benchmark).get("scales"))  # type: ignore[union-attr]
-        fixed: Any = OmegaConf.to_container(config, resolve=True)
+        fixed = _interpolate(config)
         if "seed}" not in OmegaConf.to_yaml(config):  # nothing else depends on the seed
             self.resolved[rest] = fixed, choices
         return fixed, choices
@@ -183,11 +184,24 @@ class Composer:
 def make_single(config: DictConfig, choices: Mapping[str, Any]) -> Point:
     """The checked point of one composed configuration, for `lop` without `-m` and for Hydra's own launchers."""
     if config.get("variants") and config.get("variant") is None:
-        names = ", ".join(str(name) for name in config.variants)
+        names = ", ".join(map(str, config.variants)) if isinstance(config.variants, DictConfig) else config.variants
         raise ConfigError("variants", names, "this experiment is a sweep over variants; add -m to run it")
-    check_scale(config, OmegaConf.to_container(config.benchmark).get("scales"))  # type: ignore[union-attr]
-    plain: Any = OmegaConf.to_container(config, resolve=True)
-    return make_point(resolve(plain, choices))
+    return make_point(resolve(_interpolate(config), choices))
+
+
+def _interpolate(config: DictConfig) -> dict[str, Any]:
+    """The composed configuration with every ${key} replaced by its value."""
+    raw: Any = OmegaConf.to_container(config)
+    for key in ("benchmark", "scale"):  # what the interpolations of a benchmark's lengths need
+        if raw.get(key) is None:
+            raise ConfigError(key, None, f"must be given: {key}=...")
+    scales = raw["benchmark"].get("scales") if isinstance(raw["benchmark"], dict) else None
+    check_scale(raw, scales)
+    try:
+        resolved: Any = OmegaConf.to_container(config, resolve=True)
+    except OmegaConfBaseException as error:
+        raise ConfigError(error.full_key or "the configuration", None, str(error).splitlines()[0]) from error
+    return dict(resolved)
 
 
 def run_single(point: Point) -> Plan:

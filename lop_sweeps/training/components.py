@@ -23,6 +23,7 @@ KEYS = frozenset(
     {"benchmark", "network", "optimizer", "algorithm", "scale", "seed", "precision", "variants", "variant"}
     | {"sweep", "engine", "checkpoint", "trusted", "paths"}
 )
+SECTIONS = {"checkpoint": ("first", "every"), "paths": ("sweeps", "data")}
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ def assemble(config: Mapping[str, Any]) -> Components:
         if not isinstance(node, Mapping):
             raise ConfigError(f"algorithm.{name}", node, "must be an intervention with a _target_")
         interventions.append((name, build(node, f"algorithm.{name}", trusted)))
-    dtype = DTYPES[checks.choice("precision", config["precision"], DTYPES)]
+    dtype = DTYPES[config["precision"]]
     made = Components(
         benchmark, config["network"], optimizer, tuple(i for _, i in interventions), dtype, trusted, parameters=0
     )
@@ -92,15 +93,27 @@ def check_shape(config: Mapping[str, Any]) -> None:
         if key not in KEYS:
             raise ConfigError(key, config[key], f"is not a key of an experiment{suggest(key, KEYS)}")
     for group in ("benchmark", "network", "optimizer", "algorithm"):
-        if not isinstance(config[group], Mapping):
-            raise ConfigError(group, config[group], f"must be a choice of the group: lop {group}=...")
-    checks.integer("seed", config["seed"], 0)
-    checks.choice("engine", config["engine"], ("auto", "torch"))
-    for key in ("first", "every"):
+        if not isinstance(config.get(group), Mapping):
+            raise ConfigError(group, config.get(group), f"must be a choice of the group: lop {group}=...")
+    for section, known in SECTIONS.items():
+        if not isinstance(config.get(section), Mapping):
+            raise ConfigError(section, config.get(section), f"must have the keys {', '.join(known)}")
+        for key, value in config[section].items():
+            if key not in known:
+                raise ConfigError(f"{section}.{key}", value, f"is not a key of {section}{suggest(key, known)}")
+    checks.integer("seed", config.get("seed"), 0)
+    checks.choice("precision", config.get("precision"), DTYPES)
+    checks.choice("engine", config.get("engine"), ("auto", "torch"))
+    for key in SECTIONS["checkpoint"]:
         checks.number(f"checkpoint.{key}", config["checkpoint"].get(key), 0.0)
-    for key in config["checkpoint"]:
-        if key not in ("first", "every"):
-            raise ConfigError(f"checkpoint.{key}", config["checkpoint"][key], suggest(key, ("first", "every")))
+    for key in SECTIONS["paths"]:
+        checks.text(f"paths.{key}", config["paths"].get(key))
+    sweep = Path(str(config.get("sweep")))
+    if sweep.is_absolute() or ".." in sweep.parts:
+        raise ConfigError("sweep", str(sweep), "must be a name: the runs go to <paths.sweeps>/<sweep>")
+    trusted = config.get("trusted") or []
+    if not isinstance(trusted, list | tuple) or not all(isinstance(prefix, str) for prefix in trusted):
+        raise ConfigError("trusted", trusted, "must be a list of module names, such as [my_package]")
 
 
 def make_learner(runs: Sequence[Components], seeds: Sequence[int]) -> TorchLearner:

@@ -127,7 +127,8 @@ def train(
             steps = min(INTERVAL, steps_per_task - position.step)
             _learn_interval(learner, benchmark, tasks, position, steps)
             position.step += steps
-            _mask_diverged(learner, members, position, torch.isfinite(position.loss))
+            finite = torch.isfinite(position.loss) & torch.isfinite(position.magnitude).all(1)
+            _mask_diverged(learner, members, position, finite)
             if position.step < steps_per_task:
                 on_interval(position.task, position.step)
                 _save_if(learner, members, position, clock.rings(), should_stop())
