@@ -1,6 +1,7 @@
 """`lop-figures SWEEP`: figures and a table of a sweep, also of one that is still running."""
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +17,14 @@ __all__ = ["main", "make", "print_table"]
 def main(argv: Sequence[str] | None = None) -> int:
     """0, or 2 with one line on stderr for whatever the user can put right."""
     options = _parser().parse_args(argv)
+    try:
+        return _run(options)
+    except BrokenPipeError:  # the output went to `head`; everything is written before the first line is printed
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _run(options: argparse.Namespace) -> int:
     try:
         out = output_folder(options.sweep, options.out)
         sweep = load(options.sweep)

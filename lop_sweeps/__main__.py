@@ -7,7 +7,7 @@ import sys
 from importlib import resources
 from typing import Any
 
-from lop_sweeps.console import explained, unknown_key
+from lop_sweeps.console import explained, unknown_choice, unknown_key
 
 GROUPS = ("benchmark", "network", "optimizer", "algorithm", "experiment", "hydra/launcher")
 
@@ -48,7 +48,7 @@ def run(config: Any) -> None:
 
 
 def _explain_unknown_keys(arguments: list[str]) -> None:
-    """After Hydra has refused a command line: say which keys there are where one is unknown."""
+    """After Hydra has refused a command line: say which keys and choices there are where one is unknown."""
     import contextlib
     import re
 
@@ -59,6 +59,10 @@ def _explain_unknown_keys(arguments: list[str]) -> None:
     pairs = [match.groups() for match in map(re.compile(r"(\w[\w./@]*)=(.*)").fullmatch, arguments) if match]
     groups = [f"{key}={value}" for key, value in pairs if key in GROUPS and "," not in value]
     with contextlib.suppress(Exception), initialize_config_module("lop_sweeps.conf", version_base="1.3"):
+        loader = GlobalHydra.instance().config_loader()
+        for key, value in pairs:
+            if key in GROUPS and (hint := unknown_choice(loader, key, value.strip("[]").split(","))):
+                sys.stderr.write(f"lop: {hint}\n")
         config = compose("config", groups)
         for key, _ in pairs:
             if key not in GROUPS and not key.startswith("hydra") and (hint := unknown_key(config, key)):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, ParamSpec, TypeVar
 
 from lop_sweeps.errors import ConfigError, Interrupted, LopError
@@ -33,6 +33,18 @@ def explained(command: Callable[P, R]) -> Callable[P, R]:
             raise SystemExit(WRONG if isinstance(error, ConfigError) else FAILED) from None
 
     return wrapped
+
+
+def unknown_choice(loader: Any, group: str, choices: Iterable[str]) -> str | None:
+    """What is allowed where one of `choices` does not exist in a config group; None if all do."""
+    from hydra.core.object_type import ObjectType
+
+    for choice in choices:
+        if not loader.repository.config_exists(f"{group}/{choice}"):
+            folders = [f"{name}/..." for name in loader.get_group_options(group, ObjectType.GROUP)]
+            allowed = ", ".join([*loader.get_group_options(group), *folders])
+            return f"{group} = {choice!r}: must be one of: {allowed}"
+    return None
 
 
 def unknown_key(config: Any, key: str) -> str | None:

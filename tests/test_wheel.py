@@ -12,7 +12,12 @@ from pathlib import Path
 import pytest
 
 CHECKOUT = Path(__file__).parents[1]
-PACKAGES = {"lop_sweeps": "lop_sweeps", "conf": "lop_sweeps/conf", "analysis": "lop_sweeps/analysis"}
+PACKAGES = {
+    "lop_sweeps": "lop_sweeps",
+    "conf": "lop_sweeps/conf",
+    "analysis": "lop_sweeps/analysis",
+    "hydra_plugins/lop_sweeps": "hydra_plugins/lop_sweeps",
+}
 
 
 def python(*arguments: str | Path, cwd: Path, **environment: str) -> str:
@@ -59,7 +64,7 @@ def test_every_module_and_config_is_in_the_wheel(source: Path, wheel: Path) -> N
     }
 
 
-def test_installed_wheel_composes_its_own_configs(wheel: Path, tmp_path: Path) -> None:
+def test_installed_wheel_works_outside_the_checkout(wheel: Path, tmp_path: Path) -> None:
     """From another folder and with -P, only the wheel can answer: the editable install is asked last."""
     site, elsewhere = tmp_path / "site", tmp_path / "elsewhere"
     elsewhere.mkdir()
@@ -69,3 +74,6 @@ def test_installed_wheel_composes_its_own_configs(wheel: Path, tmp_path: Path) -
     for file in python("-P", "-c", show, cwd=elsewhere, PYTHONPATH=str(site)).splitlines():
         assert Path(file).is_relative_to(site)
     assert "benchmark" in python("-P", "-m", "lop_sweeps", "--cfg", "job", cwd=elsewhere, PYTHONPATH=str(site))
+    line = ["-m", "scale=tiny", "benchmark.num_tasks=1", "network.hidden=[5]", "seed=0,1"]
+    python("-P", "-m", "lop_sweeps", *line, cwd=elsewhere, PYTHONPATH=str(site))
+    assert len(list(elsewhere.glob("sweeps/permuted_digits-tiny/*/metrics.jsonl"))) == 2

@@ -46,9 +46,7 @@ class LocalLauncher(Launcher):
         """Nothing to keep: points arrive checked and resolved."""
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        from lop_sweeps.errors import ConfigError
-
-        raise ConfigError("hydra/launcher", "local", "works with hydra/sweeper=grid only; with others use basic")
+        raise SystemExit("lop: hydra/launcher=local works with hydra/sweeper=grid only; with others use basic")
 
 
 def register() -> None:

@@ -51,9 +51,10 @@ class ContinualBackprop:
         probability.
     bias_transfer: add outgoing weight x bias-corrected mean activation of a removed unit to the next bias.
 
-    A new unit has incoming weights from the network's initial law, bias 0, outgoing weights 0, and, with Adam, fresh
-    moments and step counts. Activations are those of the forward pass before the update, before dropout and before a
-    normalisation that follows them; weights are those after the update.
+    A new unit has incoming weights from the network's initial law, bias 0, outgoing weights 0, a fresh normalisation
+    where it has one, and, with Adam, fresh moments and step counts of all of these. Activations are those of the
+    forward pass before the update, before dropout and before a normalisation that follows them; weights are those
+    after the update.
     """
 
     version: ClassVar[int] = 1
@@ -192,7 +193,11 @@ class PackedContinualBackprop:
         return 1 - self.decay**layer.age
 
     def corrected_utility(self, step: int, i: int) -> Tensor:
-        """Bias-corrected utilities of hidden layer i, (runs, units); tiny ones are 0."""
+        """Bias-corrected utilities of hidden layer i, (runs, units); tiny ones are 0.
+
+        So are those of dead units whose incoming weights are all zero, 0 / 0 in some definitions: a unit with NaN was
+        first to go in the authors' code, too. Infinite ones (1 / 0) are finite here, below those of young units.
+        """
         layer = self.layers[i]
         if self.kind == "random":
             draws = np.empty(tuple(layer.utility.shape))
@@ -200,6 +205,7 @@ class PackedContinualBackprop:
                 counter_random.uniforms(self.utility_keys[run * len(self.layers) + i], step, 0, row)
             return torch.from_numpy(draws).to(layer.utility.dtype)
         utility = layer.utility / self._correction(layer)
+        utility = torch.nan_to_num(utility, nan=0.0, posinf=torch.finfo(utility.dtype).max)
         return torch.where(utility < DEAD_UTILITY, 0, utility)
 
     def choose(self, step: int, i: int, run: int, number: int) -> Tensor:
@@ -230,10 +236,11 @@ class PackedContinualBackprop:
         for name, value in graph.norm:
             owner = learner.buffers[name] if name in learner.buffers else learner.view(learner.parameters, name)
             owner[run, units] = value
+        own = [graph.weight, graph.bias, *(name for name, _ in graph.norm if name not in learner.buffers)]
         optimizer_state = learner.optimizer.state()
         for name, value in learner.optimizer.fresh().items():
-            learner.view(optimizer_state[name], graph.weight)[run, units] = value
-            learner.view(optimizer_state[name], graph.bias)[run, units] = value
+            for parameter in own:
+                learner.view(optimizer_state[name], parameter)[run, units] = value
             learner.view(optimizer_state[name], graph.next_weight)[run][:, units] = value
         for average in (layer.utility, layer.mean_activation, layer.age):
             average[run, units] = 0

@@ -46,7 +46,7 @@ def plan_replacements(
         if eligible > 0:
             if bernoulli:
                 number = math.floor(expected)
-                if expected < 1.0 and uniform(step_key(key, step + t), 0) <= expected:
+                if expected < 1.0 and uniform(step_key(key, step + t), 0) < expected:
                     number = 1
             else:
                 accumulated += expected

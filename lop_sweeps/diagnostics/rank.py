@@ -13,13 +13,10 @@ from torch import Tensor
 def singular_values(h: Tensor) -> Tensor:
     """Singular values (..., min(samples, units)), descending, of h (..., samples, units), computed in float64.
 
-    As square roots of the eigenvalues of the smaller Gram matrix: several times faster than an SVD. Values below 1e-7
-    of the largest are rounding errors of this and count as 0.
+    Not from the Gram matrix, though that is two to three times faster: the square root of its rounding errors, 1e-8
+    of the largest value, hides the many small values of a matrix of low rank, which count in the effective rank.
     """
-    h = h.double()
-    gram = h.mT @ h if h.shape[-2] >= h.shape[-1] else h @ h.mT
-    sigma = torch.linalg.eigvalsh(gram).clamp(min=0).sqrt().flip(-1)
-    return torch.where(sigma > 1e-7 * sigma[..., :1], sigma, 0)
+    return torch.linalg.svdvals(h.double())
 
 
 def effective_rank(sigma: Tensor) -> Tensor:
@@ -59,4 +56,4 @@ def numerical_rank(sigma: Tensor) -> Tensor:
 
     The authors count every value that is not exactly 0 in floating point, which counts rounding errors.
     """
-    return (sigma > 0).sum(-1).double()
+    return (sigma > 1e-7 * sigma[..., :1]).sum(-1).double()

@@ -10,7 +10,7 @@
 
 Gains are PyTorch's recommended ones, with swish and elu as relu and the slope 0.01 for leaky_relu. The authors'
 regression network takes leaky_relu's gain with slope 0 (sqrt 2) and PyTorch's default for selu's initial weights;
-`kaiming_ffnn` does so, for new units too. In every other law selu has lecun's bound, as new units have in gnt.py.
+`kaiming_ffnn` does so, for new units too. In kaiming and xavier selu has lecun's bound, as new units have in gnt.py.
 A new unit's bias is 0 under every law.
 """
 

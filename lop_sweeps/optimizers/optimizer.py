@@ -1,7 +1,7 @@
 """What an optimiser is: options for one run, and the same rule acting on a pack.
 
 A pack keeps the parameters of all its runs in one tensor (runs, parameters); an optimiser's state has that layout
-too, so that `Packed.reset` can address a unit's share of it by the parameters' names.
+too, so that an intervention can address a unit's share of it by the parameters' names.
 """
 
 from __future__ import annotations

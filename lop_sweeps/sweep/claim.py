@@ -22,7 +22,7 @@ import psutil
 from lop_sweeps.errors import ClaimLost
 
 STALE_AFTER = 60.0  # seconds
-HEARTBEAT = 10.0  # seconds
+HEARTBEAT = 2.0  # seconds
 
 
 class Claim:
@@ -129,7 +129,7 @@ class Heartbeat:
         self._thread.join()
 
     def _run(self) -> None:
-        while not self._stop.wait(HEARTBEAT / 5):
+        while not self._stop.wait(HEARTBEAT):
             for claim in self._claims:
                 claim.beat()
             self._also()

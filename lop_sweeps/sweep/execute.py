@@ -14,7 +14,8 @@ from typing import Any
 import torch
 
 from lop_sweeps.benchmarks.benchmark import Benchmark
-from lop_sweeps.errors import CheckpointError, ClaimLost, Interrupted, LopError
+from lop_sweeps.data import data_root
+from lop_sweeps.errors import CheckpointError, ClaimLost, Interrupted
 from lop_sweeps.sweep import provenance
 from lop_sweeps.sweep.claim import Claim, Heartbeat, check_held
 from lop_sweeps.sweep.planning import DESCRIPTION, Pack
@@ -49,7 +50,7 @@ def run_pack(pack: Pack, on_progress: Progress, should_stop: Callable[[], bool])
         run = RunDirectory(pack.folder / name)
         if not claims[name].take():
             outcomes.append(Outcome(run.path, "busy"))
-        elif _is_finished(run):  # by another process, since the sweep was planned
+        elif run.is_finished():  # by another process, since the sweep was planned
             claims[name].release()
             outcomes.append(Outcome(run.path, str(run.status()["state"])))
         else:
@@ -81,15 +82,6 @@ def run_pack(pack: Pack, on_progress: Progress, should_stop: Callable[[], bool])
     return outcomes
 
 
-def _is_finished(run: RunDirectory) -> bool:
-    status = run.status()
-    try:
-        num_tasks = int(run.config()["benchmark"]["num_tasks"])
-    except LopError:
-        return False
-    return status["state"] == "diverged" or (status["state"] == "done" and int(status.get("task", 0)) >= num_tasks)
-
-
 def _fail(run: RunDirectory, error: Exception) -> Outcome:
     described = {"type": type(error).__name__, "message": str(error), "traceback": traceback.format_exc()}
     with contextlib.suppress(OSError):  # a full disk, say: the message still reaches the screen
@@ -107,7 +99,7 @@ def _train(
     components = {name: assemble(_science(config)) for name, config in configs.items()}
     made = [components[name] for name in pack.members]
     benchmark = components[pack.todo[0]].benchmark  # finished members may have been asked for fewer tasks
-    benchmark.load(Path(configs[pack.todo[0]]["paths"]["data"]))
+    benchmark.load(data_root(configs[pack.todo[0]]["paths"].get("data")))
     learner = make_learner(made, [int(configs[name]["seed"]) for name in pack.members])
 
     payloads = _common_checkpoints(pack, runs)

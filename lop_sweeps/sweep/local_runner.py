@@ -85,7 +85,7 @@ def run_workers(plan: Plan, workers: int) -> list[Outcome]:
     display = ProgressDisplay(sum(len(pack.todo) for pack in plan.packs), *steps_of(plan, plan.packs))
     at_work: dict[Connection, tuple[Any, Pack | None]] = {}
     outcomes: list[Outcome] = []
-    stopping = False
+    stopping = killed = False
 
     def start() -> None:
         ours, theirs = context.Pipe()
@@ -102,8 +102,9 @@ def run_workers(plan: Plan, workers: int) -> list[Outcome]:
             connection.send(pack)
 
     def stop_all(number: int, frame: Any) -> None:
-        nonlocal stopping
+        nonlocal stopping, killed
         if stopping:  # asked twice: do not wait
+            killed = True
             for process, _ in at_work.values():
                 process.kill()
             return
@@ -143,6 +144,8 @@ def run_workers(plan: Plan, workers: int) -> list[Outcome]:
         for number, handler in previous.items():
             signal.signal(number, handler)
         display.close()
+    if killed:
+        raise Interrupted("stopped at once; the same command continues from the last checkpoints")
     if stopping:
         raise Interrupted("stopped; every run was saved, and the same command continues")
     return outcomes

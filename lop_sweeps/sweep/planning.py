@@ -11,7 +11,7 @@ from typing import Any
 from lop_sweeps import checks
 from lop_sweeps.sweep.claim import is_alive
 from lop_sweeps.sweep.identity import digest, pack_key, run_id, scientific
-from lop_sweeps.sweep.run_directory import FINAL, RunDirectory
+from lop_sweeps.sweep.run_directory import RunDirectory
 from lop_sweeps.training.components import assemble
 
 SCHEMA = 1
@@ -32,6 +32,9 @@ class Point:
     @property
     def num_tasks(self) -> int:
         return int(self.config["benchmark"]["num_tasks"])
+
+    def is_finished(self) -> bool:
+        return self.directory.is_finished(self.num_tasks)
 
 
 @dataclass
@@ -102,12 +105,6 @@ def check_scale(config: Mapping[str, Any], scales: Mapping[str, Any] | None) -> 
         checks.choice("scale", config["scale"], scales)
 
 
-def is_finished(point: Point) -> bool:
-    status = point.directory.status()
-    done = status["state"] == "done" and int(status.get("task", 0)) >= point.num_tasks
-    return done or status["state"] == "diverged"
-
-
 def make_plan(points: Iterable[Point], workers: int, pack: int | None, threads: int) -> Plan:
     """Decide what is left to do, and in which packs; creates the directories of new runs.
 
@@ -122,7 +119,7 @@ def make_plan(points: Iterable[Point], workers: int, pack: int | None, threads: 
     plan.points = list(unique.values())
     waiting = []
     for point in plan.points:
-        if is_finished(point):
+        if point.is_finished():
             plan.finished += 1
         elif is_alive(point.directory.path / "lock"):
             plan.busy += 1
@@ -155,7 +152,3 @@ def make_plan(points: Iterable[Point], workers: int, pack: int | None, threads: 
             part = tuple(names[i * len(names) // count : (i + 1) * len(names) // count])
             plan.packs.append(Pack(folder, part, part, threads))
     return plan
-
-
-def unfinished(plan: Plan) -> list[Point]:
-    return [point for point in plan.points if point.directory.status()["state"] not in FINAL]

@@ -21,7 +21,8 @@ def describe(plan: Plan) -> str:
         parts.append(f"{plan.finished} finished already")
     if plan.busy:
         parts.append(f"{plan.busy} being run by another process")
-    parts.append(f"{todo} to run" + (f" in {len(plan.packs)} packs (engine: torch)" if todo else ""))
+    packs = f" in {len(plan.packs)} pack{'s' * (len(plan.packs) != 1)} (engine: torch)"
+    parts.append(f"{todo} to run" + (packs if todo else ""))
     folders = ", ".join(str(folder) for folder in plan.folders)
     return f"{folders}: {', '.join(parts)}"
 

@@ -26,7 +26,6 @@ import yaml
 from lop_sweeps.errors import LopError
 
 STATES = ("waiting", "running", "done", "diverged", "failed")
-FINAL = ("done", "diverged")
 _STATUS_LOCK = threading.Lock()
 
 
@@ -84,6 +83,13 @@ class RunDirectory:
             if only_if is None or status["state"] == only_if:
                 status |= {**changes, "updated": time.time()}
                 write_atomically(self.path / "status.json", json.dumps(status, indent=1) + "\n")
+
+    def is_finished(self, num_tasks: int | None = None) -> bool:
+        """Whether nothing is left to do up to `num_tasks` tasks (default: as many as its configuration says)."""
+        status = self.status()
+        if status["state"] != "done":
+            return bool(status["state"] == "diverged")
+        return int(status.get("task", 0)) >= (num_tasks or int(self.config()["benchmark"]["num_tasks"]))
 
     def pack(self) -> dict[str, Any] | None:
         """{"members": run names in order, "threads": n}, as saved when the run was first started."""

@@ -40,14 +40,14 @@ def look(run: RunDirectory) -> RunStatus:
     if state == "running" and not alive:
         state = "waiting"
     per_task = int(status.get("steps_per_task") or 1)
-    error = status.get("error") or {}
+    error = status.get("error")
     return RunStatus(
         run,
         state,
         int(status.get("task") or 0) * per_task + int(status.get("step") or 0),
         int(status.get("num_tasks") or 0) * per_task,
         float(status.get("rate") or 0.0) if state == "running" else 0.0,
-        f"{error.get('type')}: {error.get('message')}" if state == "failed" else "",
+        f"{error.get('type')}: {error.get('message')}" if state == "failed" and isinstance(error, dict) else "",
     )
 
 

@@ -24,11 +24,11 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from hydra_plugins.lop_sweeps import LocalLauncher
+from hydra_plugins import lop_sweeps as plugins  # not its classes: Hydra's scan may execute the module again
 from lop_sweeps import checks
-from lop_sweeps.console import unknown_key
+from lop_sweeps.console import unknown_choice, unknown_key
 from lop_sweeps.errors import ConfigError
-from lop_sweeps.sweep.planning import Plan, Point, check_scale, is_finished, make_plan, make_point, resolve
+from lop_sweeps.sweep.planning import Plan, Point, check_scale, make_plan, make_point, resolve
 from lop_sweeps.sweep.report import describe, finish
 
 log = logging.getLogger("lop")
@@ -51,14 +51,14 @@ def sweep(
     for name, overrides in expand(loader, variants, params, arguments):
         points.append(composer.point(name, overrides))
         jobs.append([*overrides, *([f"variant={name}"] if name is not None else [])])
-    if isinstance(launcher, LocalLauncher):
+    if isinstance(launcher, plugins.LocalLauncher):
         return run_locally(points, launcher)
-    todo = {point.directory.path: job for point, job in zip(points, jobs, strict=True) if not is_finished(point)}
+    todo = {point.directory.path: job for point, job in zip(points, jobs, strict=True) if not point.is_finished()}
     log.info("%d points: %d to run, the others are finished or the same", len(points), len(todo))
     return launcher.launch(list(todo.values()), initial_job_idx=0) if todo else []
 
 
-def run_locally(points: Sequence[Point], launcher: LocalLauncher) -> list[Any]:
+def run_locally(points: Sequence[Point], launcher: plugins.LocalLauncher) -> list[Any]:
     from lop_sweeps.sweep.local_runner import run_workers
 
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -99,7 +99,10 @@ def _alternatives(override: Override) -> Overrides:
         return [f"{key}={override.get_value_element_as_str()}"]
     if not override.is_discrete_sweep():
         raise ConfigError(key, override.input_line, "an interval cannot be swept over; use a list, range or choice")
-    return [f"{key}={value}" for value in override.sweep_string_iterator()]
+    values = [f"{key}={value}" for value in override.sweep_string_iterator()]
+    if not values:
+        raise ConfigError(key, override.input_line, "sweeps over nothing: the range is empty, or nothing matches")
+    return values
 
 
 class Composer:
@@ -132,10 +135,11 @@ class Composer:
             plain, choices = self.resolved[rest]
             return {**plain, "seed": seeds[0]}, choices
         config, choices = self.compose(overrides)
-        fixed = _interpolate(config)
-        if "seed}" not in OmegaConf.to_yaml(config):  # nothing else depends on the seed
-            self.resolved[rest] = fixed, choices
-        return fixed, choices
+        raw: Any = OmegaConf.to_container(config)
+        plain = _interpolate(config, raw)
+        if "seed}" not in repr(raw):  # nothing else depends on the seed
+            self.resolved[rest] = plain, choices
+        return plain, choices
 
     def compose(self, overrides: Overrides) -> tuple[DictConfig, dict[str, Any]]:
         """The configuration of these overrides, and the choice made in each group."""
@@ -173,8 +177,13 @@ class Composer:
         return self.groups[key]
 
     def _hint(self, overrides: Overrides) -> str | None:
-        """Which keys there are where one of the overrides has an unknown one."""
+        """Which choices or keys there are where one of the overrides has an unknown one."""
         parsed = self._parse(overrides)
+        for one in filter(self._is_group, parsed):
+            value = one.value()
+            names = [name for name in (value if isinstance(value, list) else [value]) if isinstance(name, str)]
+            if hint := unknown_choice(self.loader, one.key_or_group, names):
+                return hint
         chosen = tuple(line for line, one in zip(overrides, parsed, strict=True) if self._is_group(one))
         base, _ = self.bases.get(chosen, (None, None))
         values = [one for one in parsed if not self._is_group(one) and not one.is_add() and not one.is_force_add()]
@@ -186,12 +195,12 @@ def make_single(config: DictConfig, choices: Mapping[str, Any]) -> Point:
     if config.get("variants") and config.get("variant") is None:
         names = ", ".join(map(str, config.variants)) if isinstance(config.variants, DictConfig) else config.variants
         raise ConfigError("variants", names, "this experiment is a sweep over variants; add -m to run it")
-    return make_point(resolve(_interpolate(config), choices))
-
-
-def _interpolate(config: DictConfig) -> dict[str, Any]:
-    """The composed configuration with every ${key} replaced by its value."""
     raw: Any = OmegaConf.to_container(config)
+    return make_point(resolve(_interpolate(config, raw), choices))
+
+
+def _interpolate(config: DictConfig, raw: dict[str, Any]) -> dict[str, Any]:
+    """The composed configuration with every ${key}, which `raw` still has, replaced by its value."""
     for key in ("benchmark", "scale"):  # what the interpolations of a benchmark's lengths need
         if raw.get(key) is None:
             raise ConfigError(key, None, f"must be given: {key}=...")

@@ -13,6 +13,7 @@ from lop_sweeps import checks
 from lop_sweeps.algorithms.intervention import Intervention
 from lop_sweeps.benchmarks.benchmark import Benchmark
 from lop_sweeps.build import build, suggest
+from lop_sweeps.data import data_root
 from lop_sweeps.errors import ConfigError
 from lop_sweeps.networks.network import Network
 from lop_sweeps.optimizers.optimizer import Optimizer
@@ -59,11 +60,15 @@ def assemble(config: Mapping[str, Any]) -> Components:
     if benchmark.loss not in LOSSES:
         raise ConfigError("benchmark", benchmark.loss, f"its loss must be one of: {', '.join(LOSSES)}")
     optimizer: Optimizer = build(config["optimizer"], "optimizer", trusted)
+    _require(optimizer, "optimizer", config["optimizer"], "an optimiser", ("PER_RUN", "pack"))
     interventions = []
     for name, node in config["algorithm"].items():
         if not isinstance(node, Mapping):
             raise ConfigError(f"algorithm.{name}", node, "must be an intervention with a _target_")
-        interventions.append((name, build(node, f"algorithm.{name}", trusted)))
+        intervention: Intervention = build(node, f"algorithm.{name}", trusted)
+        needs = ("PER_RUN", "resets_units", "check", "pack")
+        _require(intervention, f"algorithm.{name}", node, "an intervention", needs)
+        interventions.append((name, intervention))
     dtype = DTYPES[config["precision"]]
     made = Components(
         benchmark, config["network"], optimizer, tuple(i for _, i in interventions), dtype, trusted, parameters=0
@@ -73,11 +78,16 @@ def assemble(config: Mapping[str, Any]) -> Components:
     _under("network", network.check, benchmark.batch_size)
     for name, intervention in interventions:
         _under(f"algorithm.{name}", intervention.check, network)
-    benchmark.check_data(Path(config["paths"]["data"]))
+    benchmark.check_data(data_root(config["paths"].get("data")))
     parameters = sum(p.numel() for p in network.parameters())
     return Components(
         benchmark, config["network"], optimizer, made.interventions, dtype, trusted, parameters=parameters
     )
+
+
+def _require(made: object, path: str, node: Mapping[str, Any], kind: str, needs: Sequence[str]) -> None:
+    if lacking := [name for name in needs if not hasattr(made, name)]:
+        raise ConfigError(f"{path}._target_", node["_target_"], f"must be {kind}; it has no {', '.join(lacking)}")
 
 
 def _under(path: str, check: Any, *arguments: Any) -> None:
@@ -106,8 +116,8 @@ def check_shape(config: Mapping[str, Any]) -> None:
     checks.choice("engine", config.get("engine"), ("auto", "torch"))
     for key in SECTIONS["checkpoint"]:
         checks.number(f"checkpoint.{key}", config["checkpoint"].get(key), 0.0)
-    for key in SECTIONS["paths"]:
-        checks.text(f"paths.{key}", config["paths"].get(key))
+    checks.text("paths.sweeps", config["paths"].get("sweeps"))
+    checks.text("paths.data", config["paths"].get("data") or "data")
     sweep = Path(str(config.get("sweep")))
     if sweep.is_absolute() or ".." in sweep.parts:
         raise ConfigError("sweep", str(sweep), "must be a name: the runs go to <paths.sweeps>/<sweep>")

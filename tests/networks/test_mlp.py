@@ -158,13 +158,14 @@ def test_dropout_of_a_uniform_at_its_edge() -> None:
         network.layers[1].weight.copy_(torch.tensor([[1.0, 10.0, 100.0, 1000.0]]))
     edges = torch.tensor([[0.0, 0.25 - 2.0**-53, 0.25, 1.0 - 2.0**-53]], dtype=torch.float64)
     output, _ = network(torch.zeros(1, 2, dtype=torch.float64), [edges])
-    assert float(output) == pytest.approx(1100 / 0.75)
+    assert output.item() == pytest.approx(1100 / 0.75)
 
 
 def learner(
     network: type[MLP], seeds: list[int], options: dict[str, Any], dtype: torch.dtype = torch.float64
 ) -> TorchLearner:
-    optimizers = [Adam(0.01 * (i + 1)) for i in range(len(seeds))]
+    # A bias before a batch norm has no gradient but rounding errors, which a small eps would blow up.
+    optimizers = [Adam(0.01 * (i + 1), eps=1e-4) for i in range(len(seeds))]
     cbp = [ContinualBackprop(0.05, 5, utility="contribution") for _ in seeds]
     interventions = [cbp] if options.get("replace", True) else []
     options = {key: value for key, value in options.items() if key != "replace"}
@@ -207,12 +208,12 @@ def assert_same_state(one: TorchLearner, other: TorchLearner, runs: list[int] | 
         torch.testing.assert_close(value, expected, rtol=1e-9, atol=1e-10, msg=lambda m, name=name: f"{name}: {m}")
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.filterwarnings("ignore:There is a performance drop")
+@pytest.mark.parametrize("variant", [name for name in VARIANTS if name != "online"])
 def test_mapped_over_runs_equals_stacked_over_runs(variant: str) -> None:
     """`stackable = False` sends a network through torch.vmap; buffers and replacements must agree, too."""
-    batch = 1 if variant == "online" else 4
     stacked, mapped = (learner(kind, [3, 8, 5], VARIANTS[variant]) for kind in (MLP, MappedMLP))
-    torch.testing.assert_close(train(stacked, 60, batch), train(mapped, 60, batch), rtol=1e-9, atol=1e-10)
+    torch.testing.assert_close(train(stacked, 40, 4), train(mapped, 40, 4), rtol=1e-9, atol=1e-10)
     assert_same_state(stacked, mapped)
     replaced = [layer.replaced for layer in stacked.interventions[0].layers]  # type: ignore[attr-defined]
     assert all(bool(count.all()) for count in replaced)  # the comparison included replacements
@@ -221,16 +222,24 @@ def test_mapped_over_runs_equals_stacked_over_runs(variant: str) -> None:
         torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-10)
 
 
+def test_online_norm_refuses_to_be_mapped() -> None:
+    """Its backward pass has state, which torch.vmap does not see; alone, and stacked, such a network works."""
+    train(learner(MappedMLP, [3], VARIANTS["online"]), 1, 1)
+    with pytest.raises(RuntimeError, match="vmap"):
+        train(learner(MappedMLP, [3, 8], VARIANTS["online"]), 1, 1)
+
+
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_stacked_over_runs_equals_each_run_alone(variant: str) -> None:
     batch = 1 if variant == "online" else 4
     together = learner(MLP, [3, 8], VARIANTS[variant])
-    losses = train(together, 60, batch)
+    losses = train(together, 40, batch)
     for run, seed in enumerate(together.seeds):
         alone = learner(MLP, [seed], VARIANTS[variant])
         if run == 1:  # the second run has its own step size
-            alone.optimizer = Adam(0.02).pack([Adam(0.02)], alone.parameters, resets_units=True)
-        torch.testing.assert_close(train(alone, 60, batch)[:, 0], losses[:, run], rtol=1e-9, atol=1e-10)
+            second = Adam(0.02, eps=1e-4)
+            alone.optimizer = second.pack([second], alone.parameters, resets_units=True)
+        torch.testing.assert_close(train(alone, 40, batch)[:, 0], losses[:, run], rtol=1e-9, atol=1e-10)
         assert_same_state(alone, together, [run])
 
 
@@ -275,9 +284,7 @@ def test_dropout_masks_come_from_the_runs_own_stream() -> None:
 
 
 def test_dropout_drops_the_wanted_share() -> None:
-    made = TorchLearner(
-        lambda: MLP(6, 3, [200, 200], dropout=0.1), [Adam()], [], [0], "cross_entropy", torch.float32
-    )
+    made = TorchLearner(lambda: MLP(6, 3, [200, 200], dropout=0.1), [Adam()], [], [0], "cross_entropy", torch.float32)
     dropped = [part < 0.1 for step in range(50) for part in made._draw(step, 5) or ()]
     share = torch.stack(dropped).double().mean()
     assert abs(float(share) - 0.1) < 4 * (0.09 / (50 * 2 * 1000)) ** 0.5

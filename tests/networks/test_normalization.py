@@ -87,8 +87,9 @@ class ChileyNorm:
     """Online normalisation of one layer, example by example and by hand: Chiley et al. 2019, Eqs. 8-12.
 
     Eq. 8: y = (x - mu) / sigma with statistics of earlier examples, then mu <- a mu + (1 - a) x and
-    sigma^2 <- a sigma^2 + a (1 - a) (x - mu)^2 with the old mu. Eqs. 10, 11: y' <- y' - (1 - b) e_y y, e_y <- e_y + y' y,
-    then x' <- y' / sigma - (1 - b) e_1, e_1 <- e_1 + x'. Layer scaling divides by the layer's root mean square.
+    sigma^2 <- a sigma^2 + a (1 - a) (x - mu)^2 with the old mu. Eqs. 10, 11: y' <- y' - (1 - b) e_y y and
+    e_y <- e_y + y' y, then x' <- y' / sigma - (1 - b) e_1 and e_1 <- e_1 + x'. Layer scaling divides by the layer's
+    root mean square. Agrees with the authors' numpy_on (github.com/Cerebras/online-normalization).
     """
 
     weight: Floats

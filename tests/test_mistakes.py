@@ -1,0 +1,475 @@
+"""Mistakes that others made in online continual learning, each as a test with the mistake as its name."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+import random
+import re
+import shutil
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from omegaconf import OmegaConf
+from torch import Tensor
+
+from lop_sweeps.algorithms.continual_backprop import ContinualBackprop, PackedContinualBackprop
+from lop_sweeps.build import locate, options, parameters
+from lop_sweeps.networks.mlp import MLP
+from lop_sweeps.optimizers.adam import Adam
+from lop_sweeps.optimizers.optimizer import Optimizer
+from lop_sweeps.optimizers.sgd import SGD
+from lop_sweeps.sweep.execute import run_pack
+from lop_sweeps.sweep.planning import Plan, Point, make_plan
+from lop_sweeps.training import checkpoint, online
+from lop_sweeps.training.learner import TorchLearner
+from tests import runs
+
+ROOT = Path(__file__).parents[1]
+CBP = "algorithm.continual_backprop"
+OFTEN = ["algorithm=continual_backprop", f"{CBP}.replacement_rate=0.01", f"{CBP}.maturity_threshold=20"]
+
+
+def make(
+    cbp: ContinualBackprop, optimizer: Optimizer, network: type[MLP] = MLP, **options: Any
+) -> tuple[TorchLearner, PackedContinualBackprop]:
+    learner = TorchLearner(
+        lambda: network(6, 3, [8, 7], **options), [optimizer], [[cbp]], [0], "cross_entropy", torch.float64
+    )
+    packed = learner.interventions[0]
+    assert isinstance(packed, PackedContinualBackprop)
+    return learner, packed
+
+
+def learn(learner: TorchLearner, steps: range, planned: int = 10) -> None:
+    for t in steps:
+        if t % planned == 0:
+            learner.plan(t, planned)
+        generator = np.random.default_rng(t)
+        x = torch.from_numpy(generator.normal(size=(1, 2, 6)))
+        learner.learn(x, torch.from_numpy(generator.integers(0, 3, (1, 2))), t)
+
+
+def replace_now(packed: PackedContinualBackprop, step: int, layer: int, number: int) -> list[int]:
+    """Replace units of a hidden layer, whatever the schedule says; which."""
+    packed.first_step, packed.due = step, np.array([True])
+    packed.counts = np.zeros((1, len(packed.layers), 1), np.int64)
+    packed.counts[0, layer, 0] = number
+    with torch.no_grad():
+        packed.after_update(step)
+    units: list[int] = torch.nonzero(packed.layers[layer].age[0] == 0).flatten().tolist()
+    assert len(units) == number
+    return units
+
+
+def test_raw_instead_of_bias_corrected_utility() -> None:
+    """Averages start at zero: uncorrected, whatever has just become mature looks useless and is replaced again."""
+    learner, packed = make(ContinualBackprop(1e-6, 5, 0.99, "weight"), SGD(1e-300))  # nothing moves: utility = w_out
+    learn(learner, range(200))
+    worth = learner.view(learner.parameters, "layers.1.weight")[0].abs().mean(0)
+    young, useless = int(worth.argmax()), int(worth.argmin())
+    layer = packed.layers[0]
+    for average in (layer.utility, layer.mean_activation, layer.age):
+        average[0, young] = 0  # the most useful unit begins again
+    learn(learner, range(200, 206))
+    assert int(layer.age[0, young]) == 6  # mature
+    assert int(layer.utility[0].argmin()) == young, "raw, it would be the lowest"
+    torch.testing.assert_close(packed.corrected_utility(206, 0)[0], worth, rtol=1e-9, atol=0)
+    assert replace_now(packed, 206, 0, 1) == [useless]
+
+
+def test_replacement_budget_accruing_before_any_unit_is_mature_then_wiping_a_layer() -> None:
+    """8 units x 0.02 x 50 steps = 8 replacements would be due at once when the units become mature together."""
+    learner, packed = make(ContinualBackprop(0.02, 50), SGD(0.01))
+    first, counts = [0, 0], []
+    for t in range(80):
+        learn(learner, range(t, t + 1))
+        counts.append(packed.report(0)["replaced_units"])
+        if t < 50:
+            assert counts[-1] == [0, 0]
+            assert not any(float(layer.accumulated[0]) for layer in packed.layers if t % 10 != 9)
+    assert counts[50] == first, "at the first eligible step, 0.16 of a unit has accrued"
+    assert np.diff(counts, axis=0).max() == 1
+    assert counts[-1] == [4, 4]  # 30 steps of 0.16 and of 0.14
+
+
+def test_newborn_unit_inheriting_the_dead_units_adam_moments() -> None:
+    """Without a gradient, what is new stays where it was put, while everything else coasts on."""
+    learner, packed = make(ContinualBackprop(1e-6, 5), Adam(0.01), norm="layer")
+    learn(learner, range(40))
+    units = replace_now(packed, 40, 0, 2)
+    before = learner.parameters.clone()
+    learner.optimizer.update(learner.parameters, torch.zeros_like(before))
+    moved = learner.parameters != before
+    for name in ("layers.0.weight", "layers.0.bias", "norms.0.weight", "norms.0.bias"):
+        rows = learner.view(moved, name)[0]
+        others = [unit for unit in range(8) if unit not in units]
+        assert not rows[units].any(), name
+        assert bool(rows[others].any()), name
+    columns = learner.view(moved, "layers.1.weight")[0]
+    assert not columns[:, units].any()
+    assert bool(columns[:, others].any())
+    assert bool(learner.view(moved, "layers.1.bias").any())
+    gradient = torch.ones_like(before)
+    before = learner.parameters.clone()
+    learner.optimizer.update(learner.parameters, gradient)  # the second step of the new weights, their first gradient
+    step = learner.view(before - learner.parameters, "layers.1.weight")[0][:, units]
+    expected = 0.01 * (0.1 / (1 - 0.9**2)) / (0.001 / (1 - 0.999**2)) ** 0.5  # step counts were reset, too
+    torch.testing.assert_close(step, torch.full_like(step, expected), rtol=1e-6, atol=0)
+
+
+class Reordered(MLP):
+    """The same network, its parameters registered in another order: normalisation first, biases before weights."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._modules["layers"] = self._modules.pop("layers")
+        for layer in self.layers:
+            layer._parameters["weight"] = layer._parameters.pop("weight")
+
+
+def by_name(learner: TorchLearner) -> dict[str, Tensor]:
+    """Parameters and optimiser state by the names of the parameters."""
+    tensors = {"value": learner.parameters, **learner.optimizer.state()}
+    names = [name for name, _ in learner.network.named_parameters()]
+    return {f"{kind} {name}": learner.view(flat, name).clone() for kind, flat in tensors.items() for name in names}
+
+
+def assert_equal(one: dict[str, Tensor], other: dict[str, Tensor], tolerance: float = 0.0) -> None:
+    assert set(one) == set(other)
+    for name, value in one.items():
+        torch.testing.assert_close(
+            value, other[name], rtol=tolerance, atol=tolerance, msg=lambda m, n=name: f"{n}: {m}"
+        )
+
+
+def test_optimiser_state_matched_by_position(tmp_path: Path) -> None:
+    """By name, in every place: the update, the reset of a unit's state, a checkpoint."""
+    cbp = ContinualBackprop(0.02, 10)
+    usual, _ = make(cbp, Adam(0.01), norm="layer")
+    other, _ = make(cbp, Adam(0.01), Reordered, norm="layer")
+    assert [n for n, _ in usual.network.named_parameters()] != [n for n, _ in other.network.named_parameters()]
+    assert_equal(by_name(usual), by_name(other))
+    learn(usual, range(50))
+    learn(other, range(50))
+    assert_equal(by_name(usual), by_name(other), 1e-9)
+    payload = {"learner": {name: value[0].clone() for name, value in other.state().items()}}
+    checkpoint.save(tmp_path, payload)
+    loaded, _ = make(cbp, Adam(0.01), Reordered, norm="layer")
+    online.restore(loaded, checkpoint.load_all(tmp_path))
+    assert_equal(by_name(loaded), by_name(other))
+    learn(usual, range(50, 100))
+    learn(loaded, range(50, 100))
+    assert_equal(by_name(usual), by_name(loaded), 1e-9)
+
+
+def test_moments_belong_to_the_parameter_of_that_name() -> None:
+    """After one step Adam's first moment is 0.1 times the gradient; autograd says of which parameter."""
+    learner, _ = make(ContinualBackprop(0.0), Adam(0.01), Reordered, norm="layer")
+    x, y = torch.from_numpy(np.random.default_rng(0).normal(size=(1, 4, 6))), torch.tensor([[0, 1, 2, 1]])
+    twin = Reordered(6, 3, [8, 7], norm="layer").double()
+    twin.load_state_dict({name: value[0] for name, value in by_value(learner).items()})
+    torch.nn.functional.cross_entropy(twin(x[0])[0], y[0]).backward()
+    learner.plan(0, 1)
+    learner.learn(x, y, 0)
+    for name, parameter in twin.named_parameters():
+        moment = learner.view(learner.optimizer.state()["moment1"], name)[0]
+        torch.testing.assert_close(moment, 0.1 * parameter.grad, rtol=1e-10, atol=1e-14)
+
+
+def by_value(learner: TorchLearner) -> dict[str, Tensor]:
+    return {name: learner.view(learner.parameters, name).clone() for name, _ in learner.network.named_parameters()}
+
+
+EVERYTHING_RANDOM = [
+    "algorithm=[continual_backprop,dropout,shrink_and_perturb]",
+    f"{CBP}.replacement_rate=0.01",
+    f"{CBP}.maturity_threshold=20",
+    f"{CBP}.utility=random",
+    f"{CBP}.fractional=bernoulli",
+]
+
+
+@pytest.mark.parametrize("benchmark", ["permuted_digits", "slowly_changing_regression"])
+def test_no_seed_set(tmp_path: Path, benchmark: str) -> None:
+    """The seed decides everything; global generators are neither read nor moved."""
+    overrides = [*runs.SMALL, f"benchmark={benchmark}", *EVERYTHING_RANDOM]
+    logs = []
+    for attempt in range(2):
+        torch.manual_seed(attempt)
+        np.random.seed(attempt)
+        random.seed(attempt)
+        before = torch.get_rng_state(), str(np.random.get_state()), random.getstate()
+        plan = runs.plan(tmp_path / str(attempt), *overrides, seeds=2)
+        runs.train(plan)
+        assert torch.equal(torch.get_rng_state(), before[0])
+        assert (str(np.random.get_state()), random.getstate()) == before[1:]
+        logs.append([runs.metrics(point) for point in plan.points])
+    assert logs[0] == logs[1]
+    assert logs[0][0] != logs[0][1]
+
+
+def test_no_module_draws_from_a_global_generator() -> None:
+    found = []
+    pattern = (
+        r"\b(np|numpy)\.random\.(?!Generator|SeedSequence|PCG64|default_rng\()\w+|\btorch\.(rand|manual_seed|bernoulli)"
+    )
+    for path in (ROOT / "lop_sweeps").rglob("*.py"):
+        for number, line in enumerate(path.read_text().splitlines(), 1):
+            if re.search(pattern, line) or re.match(r"\s*(import random\b|from random import)", line):
+                found.append(f"{path.name}:{number}: {line.strip()}")
+    assert found == []
+
+
+@pytest.fixture
+def boundaries(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Checkpoints are possible after every 70 of a task's 200 steps."""
+    monkeypatch.setattr(online, "INTERVAL", 70)
+
+
+def interrupt(plan: Plan, after: int) -> None:
+    """Train until the `after`-th boundary."""
+    asked = iter(range(1, after + 1))
+    (pack,) = plan.packs
+    outcomes = run_pack(pack, runs.nobody, lambda: next(asked) == after)
+    assert {outcome.state for outcome in outcomes} == {"interrupted"}
+
+
+RESUMED = [*runs.SMALL, *OFTEN, "optimizer=adam", "optimizer.step_size=0.01", "benchmark.num_tasks=2"]
+
+
+@pytest.mark.usefixtures("boundaries")
+def test_resume_that_forgets_utilities_or_ages(tmp_path: Path) -> None:
+    """Interrupted inside a task and resumed, the log is the same; with any part of the state forgotten it is not."""
+    whole = runs.plan(tmp_path / "whole", *RESUMED)
+    runs.train(whole)
+    expected = runs.metrics(whole.points[0])
+    stopped = runs.plan(tmp_path / "resumed", *RESUMED)
+    interrupt(stopped, after=5)
+    directory = stopped.points[0].directory.path
+    payload = checkpoint.load_all(directory)[0]
+    assert (payload["task"], payload["step"]) == (1, 140)
+    learned = set(payload["learner"])
+    for number in range(len(learned)):
+        shutil.copytree(tmp_path / "resumed", tmp_path / str(number))
+    runs.train(runs.plan(tmp_path / "resumed", *RESUMED))
+    assert runs.metrics(stopped.points[0]) == expected
+
+    needed = {"parameters", "optimizer/moment1", "optimizer/moment2", "optimizer/power1", "optimizer/power2"}
+    assert learned == needed | {f"interventions/0/{i}.{name}" for i in (0, 1) for name in NAMES}
+    for number, forgotten in enumerate(sorted(learned)):
+        plan = runs.plan(tmp_path / str(number), *RESUMED)
+        fresh = 1.0 if "power" in forgotten else 0.0
+        tensors = {**payload["learner"], forgotten: torch.full_like(payload["learner"][forgotten], fresh)}
+        assert not torch.equal(tensors[forgotten], payload["learner"][forgotten]), forgotten
+        rewritten = {key: value for key, value in payload.items() if key != "format"} | {"learner": tensors}
+        checkpoint.save(plan.points[0].directory.path, rewritten)
+        runs.train(plan)
+        assert runs.metrics(plan.points[0]) != expected, f"{forgotten} does not matter, or this test sees nothing"
+
+
+NAMES = ("utility", "mean_activation", "age", "accumulated", "replaced")
+
+
+@pytest.fixture
+def shown(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Digests of all examples that learners are shown."""
+    seen: list[str] = []
+    learn_step = TorchLearner.learn
+
+    def spy(self: TorchLearner, x: Tensor, y: Tensor, step: int) -> Any:
+        seen.append(hashlib.sha256(x.numpy().tobytes() + y.numpy().tobytes() + bytes(str(step), "ascii")).hexdigest())
+        return learn_step(self, x, y, step)
+
+    monkeypatch.setattr(TorchLearner, "learn", spy)
+    return seen
+
+
+@pytest.mark.usefixtures("boundaries")
+@pytest.mark.parametrize("benchmark", ["permuted_digits", "slowly_changing_regression"])
+@pytest.mark.parametrize("after", [1, 4, 6])
+def test_sequence_repeated_from_the_start_after_resume(
+    tmp_path: Path, shown: list[str], benchmark: str, after: int
+) -> None:
+    """Inside the first task, inside a later one, between two: what comes next is what would have come."""
+    overrides = [*runs.SMALL, f"benchmark={benchmark}", "benchmark.num_tasks=3", "benchmark.examples_per_task=200"]
+    runs.train(runs.plan(tmp_path / "whole", *overrides))
+    whole = shown.copy()
+    assert len(set(whole)) == len(whole) == 600
+    shown.clear()
+    interrupt(runs.plan(tmp_path / "resumed", *overrides), after)
+    assert 0 < len(shown) < 600
+    runs.train(runs.plan(tmp_path / "resumed", *overrides))
+    assert shown == whole
+
+
+# A setting read under another key, or by nobody. One row for every option of every choice in conf/: what else must be
+# set for it to matter, and a value that is not its own. The tests demand that rows and options are the same set.
+
+DIGITS, REGRESSION = ["benchmark=permuted_digits"], ["benchmark=slowly_changing_regression"]
+SGD_M, ADAM, ADAMW = ["optimizer=momentum"], ["optimizer=adam"], ["optimizer=adamw"]
+ADAMS = {"step_size": "0.002", "beta1": "0.8", "beta2": "0.9", "eps": "1e-2", "weight_decay": "0.1"}
+SNP = "algorithm.shrink_and_perturb"
+OPTIONS: list[tuple[list[str], str, str]] = [
+    (DIGITS, "benchmark.examples_per_task", "60"),
+    (DIGITS, "benchmark.batch_size", "5"),
+    (REGRESSION, "benchmark.examples_per_task", "60"),
+    (REGRESSION, "benchmark.batch_size", "5"),
+    (REGRESSION, "benchmark.change", "flip_one"),
+    (REGRESSION, "benchmark.input_bits", "19"),
+    (REGRESSION, "benchmark.slow_bits", "14"),
+    (REGRESSION, "benchmark.target_units", "90"),
+    (REGRESSION, "benchmark.beta", "0.6"),
+    ([], "network.hidden", "[12,11]"),
+    ([], "network.activation", "tanh"),
+    ([], "network.init", "lecun"),
+    ([], "network.dropout", "0.1"),
+    ([], "network.norm", "layer"),
+    (["network.norm=layer"], "network.norm_after", "true"),
+    ([], "optimizer.step_size", "0.02"),
+    ([], "optimizer.momentum", "0.5"),
+    ([], "optimizer.weight_decay", "0.1"),
+    ([*SGD_M, *OFTEN], "optimizer.reset_momentum", "true"),
+    *[(choice, f"optimizer.{key}", value) for choice in (ADAM, ADAMW) for key, value in ADAMS.items()],
+    (ADAM, "optimizer.correction", "authors"),
+    (ADAMW, "optimizer.correction", "authors"),
+    (OFTEN, f"{CBP}.replacement_rate", "0.02"),
+    (OFTEN, f"{CBP}.maturity_threshold", "40"),
+    (OFTEN, f"{CBP}.decay_rate", "0.5"),
+    (OFTEN, f"{CBP}.utility", "adaptation"),
+    (OFTEN, f"{CBP}.fractional", "bernoulli"),
+    (OFTEN, f"{CBP}.bias_transfer", "true"),
+    (["algorithm=shrink_and_perturb"], f"{SNP}.noise_std", "1e-3"),
+]
+BASE = [
+    "scale=tiny",
+    "network=mlp",
+    "network.hidden=[12,12]",
+    "benchmark.num_tasks=2",
+    "benchmark.examples_per_task=100",
+]
+ROWS = pytest.mark.parametrize(("needs", "key", "value"), OPTIONS, ids=[f"{''.join(n[:1])}-{k}" for n, k, _ in OPTIONS])
+FROM_THE_CODE = {"inputs", "outputs"}  # of a network: its benchmark's
+
+
+def nodes(config: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The components of a composed configuration, each with its path."""
+    for group in ("benchmark", "network", "optimizer"):
+        yield group, {key: value for key, value in config[group].items() if key != "scales"}
+    for name, node in config["algorithm"].items():
+        yield f"algorithm.{name}", node
+
+
+def composed(*overrides: str) -> dict[str, Any]:
+    plain: Any = OmegaConf.to_container(runs.composer().compose(list(overrides))[0], resolve=True)
+    return dict(plain)
+
+
+def constructor(node: dict[str, Any]) -> str:
+    """Where the options are read: two classes may share a base's constructor."""
+    return str(locate(node, "").__init__.__qualname__)
+
+
+def choices() -> list[str]:
+    found = [
+        path
+        for group in ("benchmark", "network", "optimizer", "algorithm")
+        for path in (ROOT / "conf" / group).iterdir()
+    ]
+    return sorted(f"{path.parent.name}={path.stem}" for path in found if path.suffix == ".yaml")
+
+
+@pytest.mark.parametrize("choice", choices())
+def test_option_in_yaml_that_no_constructor_has_or_the_reverse(choice: str) -> None:
+    """Every option of a choice is a parameter, and every parameter can be set without a `+`."""
+    for path, node in nodes(composed(choice)):
+        known = set(parameters(locate(node, path)))
+        assert set(options(node)) == known - FROM_THE_CODE, path
+
+
+def test_every_option_has_a_row_here() -> None:
+    wanted, tested = set(), set()
+    for choice in choices():
+        for path, node in nodes(composed(choice)):
+            wanted |= {(constructor(node), f"{path}.{key}") for key in options(node)}
+    wanted = {(where, key) for where, key in wanted if key != "benchmark.num_tasks"}
+    for needs, key, _ in OPTIONS:
+        (node,) = [node for path, node in nodes(composed(*BASE, *needs)) if path == key.rpartition(".")[0]]
+        tested.add((constructor(node), key))
+    assert tested == wanted
+
+
+@lru_cache(maxsize=64)
+def trained(folder: Path, *overrides: str) -> tuple[Point, bytes]:
+    plan = runs.plan(folder, *overrides)
+    assert {outcome.state for outcome in runs.train(plan)} <= {"done"}  # none if other overrides meant the same run
+    return plan.points[0], runs.metrics(plan.points[0])
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("options")
+
+
+def changed(needs: Sequence[str], key: str, value: str) -> tuple[list[str], list[str]]:
+    return [*BASE, *needs], [*BASE, *needs, f"{key}={value}"]
+
+
+def last(log: bytes) -> dict[str, Any]:
+    row: dict[str, Any] = json.loads(log.splitlines()[-1])
+    return row
+
+
+@ROWS
+def test_setting_that_is_ignored(folder: Path, needs: list[str], key: str, value: str) -> None:
+    """Another value is another run, with another identity and other results."""
+    one, other = changed(needs, key, value)
+    (point, log), (changed_point, changed_log) = trained(folder, *one), trained(folder, *other)
+    assert point.directory.name != changed_point.directory.name
+    assert last(log)["weight_magnitude_task"] != last(changed_log)["weight_magnitude_task"]
+
+
+def test_number_of_tasks_is_the_length_of_the_run_and_not_its_identity(folder: Path) -> None:
+    point, log = trained(folder, *BASE)
+    longer = [line for line in BASE if "num_tasks" not in line]
+    extended, long_log = trained(folder / "longer", *longer, "benchmark.num_tasks=3")
+    assert extended.directory.name == point.directory.name
+    assert long_log.startswith(log)
+    assert len(long_log.splitlines()) == 3
+
+
+@ROWS
+def test_setting_of_the_first_run_of_a_pack_applied_to_all(
+    tmp_path: Path, needs: list[str], key: str, value: str
+) -> None:
+    """Runs that differ in it share a pack only if each keeps its own; the others must not meet."""
+    one, other = changed([*needs, "precision=float64"], key, value)
+    points = [runs.point(tmp_path, *overrides) for overrides in (one, other)]
+    path, _, name = key.rpartition(".")
+    (node,) = [node for where, node in nodes(composed(*one)) if where == path]
+    mixed = name in getattr(locate(node, path), "PER_RUN", ())
+    assert (points[0].pack_key == points[1].pack_key) == mixed
+    if not mixed:
+        return
+    together = make_plan(points, workers=1, pack=2, threads=1)
+    assert len(together.packs) == 1
+    runs.train(together)
+    for overrides, point in zip((one, other), points, strict=True):
+        alone, log = trained(tmp_path / "alone", *overrides)
+        assert alone.directory.name == point.directory.name
+        for a, b in zip(log.splitlines(), runs.metrics(point).splitlines(), strict=True):
+            row, twin = json.loads(a), json.loads(b)
+            for column in row:
+                np.testing.assert_allclose(row[column], twin[column], rtol=1e-8, atol=1e-9, err_msg=column)
+
+
+def test_constructors_are_found() -> None:
+    """What the tests above rest on: they do read signatures."""
+    assert "replacement_rate" in inspect.signature(ContinualBackprop).parameters
+    assert len(choices()) > 15
