@@ -115,7 +115,9 @@ def test_the_whole_configuration_can_be_printed(tmp_path: Path) -> None:
 
 
 def test_help_is_quick_and_lists_choices(tmp_path: Path) -> None:
-    code = "import sys; from lop_sweeps.__main__ import main; sys.argv[1:] = ['--help']; main(); print('hydra' in sys.modules)"
+    code = (
+        "import sys; from lop_sweeps.__main__ import main; sys.argv[1:] = ['-h']; main(); print('hydra' in sys.modules)"
+    )
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert shown.returncode == 0, shown.stderr
     assert shown.stdout.endswith("False\n")  # Hydra is slow to import
