@@ -16,7 +16,8 @@ def singular_values(h: Tensor) -> Tensor:
     Not from the Gram matrix, though that is two to three times faster: the square root of its rounding errors, 1e-8
     of the largest value, hides the many small values of a matrix of low rank, which count in the effective rank.
     """
-    return torch.linalg.svdvals(h.double())
+    sigma: Tensor = torch.linalg.svdvals(h.double())
+    return sigma
 
 
 def effective_rank(sigma: Tensor) -> Tensor:
