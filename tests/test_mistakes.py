@@ -446,7 +446,7 @@ def test_number_of_tasks_is_the_length_of_the_run_and_not_its_identity(folder: P
 
 @ROWS
 def test_setting_of_the_first_run_of_a_pack_applied_to_all(
-    tmp_path: Path, needs: list[str], key: str, value: str
+    tmp_path: Path, folder: Path, needs: list[str], key: str, value: str
 ) -> None:
     """Runs that differ in it share a pack only if each keeps its own; the others must not meet."""
     one, other = changed([*needs, "precision=float64"], key, value)
@@ -461,7 +461,7 @@ def test_setting_of_the_first_run_of_a_pack_applied_to_all(
     assert len(together.packs) == 1
     runs.train(together)
     for overrides, point in zip((one, other), points, strict=True):
-        alone, log = trained(tmp_path / "alone", *overrides)
+        alone, log = trained(folder / "alone", *overrides)
         assert alone.directory.name == point.directory.name
         for a, b in zip(log.splitlines(), runs.metrics(point).splitlines(), strict=True):
             row, twin = json.loads(a), json.loads(b)

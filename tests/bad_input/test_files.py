@@ -102,6 +102,11 @@ def edit(name: str, change: Callable[[bytes], bytes]) -> Callable[[Path], None]:
     return write
 
 
+def old_garbage_lock(run: Path) -> None:
+    garbage(run / "lock")
+    os.utime(run / "lock", (0, 0))
+
+
 # name: what happens to the killed run's directory, and where it then goes on
 DAMAGE: dict[str, tuple[Callable[[Path], None], tuple[int, int]]] = {
     "nothing": (lambda run: None, NEWEST),
@@ -139,7 +144,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], None], tuple[int, int]]] = {
     "pack garbage": (lambda run: garbage(run / "pack.json"), NEWEST),
     "pack of others": (edit("pack.json", lambda text: b'{"members": ["x", "y"], "threads": 1}'), NEWEST),
     "provenance garbage": (lambda run: garbage(run / "provenance.json"), NEWEST),
-    "lock garbage, old": (lambda run: (garbage(run / "lock"), os.utime(run / "lock", (0, 0)))[0], NEWEST),
+    "lock garbage, old": (old_garbage_lock, NEWEST),
 }
 
 
@@ -193,9 +198,11 @@ def test_a_finished_run_is_not_touched_by_damage_beside_it(whole_and_half: tuple
     assert (run / "metrics.jsonl").read_bytes() == content
 
 
-@pytest.mark.parametrize("damage", ["garbage", "seed: [1, {", "", "just text"])
-def test_commands_name_a_damaged_configuration(killed: Path, damage: str, capsys: pytest.CaptureFixture[str]) -> None:
-    (killed / "config.yaml").write_text(damage) if damage != "garbage" else garbage(killed / "config.yaml")
+@pytest.mark.parametrize("content", [b"\xff\x00", b"seed: [1, {", b"", b"just text"])
+def test_commands_name_a_damaged_configuration(
+    killed: Path, content: bytes, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (killed / "config.yaml").write_bytes(content)
     with pytest.raises(LopError, match=r"config\.yaml"):
         load_run(killed)
     assert lop_figures([str(killed.parent)]) == 2
