@@ -120,7 +120,10 @@ class PackedContinualBackprop:
         self.learner, self.options = learner, runs
         self.kind, self.bias_transfer = runs[0].utility, runs[0].bias_transfer
         self.decay = columns([run.decay_rate for run in runs], learner.parameters)
+        self.fill = 1 - self.decay
         graph = learner.graph
+        self.incoming = [learner.view(learner.parameters, layer.weight) for layer in graph]
+        self.outgoing = [learner.view(learner.parameters, layer.next_weight) for layer in graph]
         self.rates = np.array([run.rates(len(graph)) for run in runs])  # (runs, layers)
         self.layers = [_LayerState(len(runs), layer.units, learner.parameters) for layer in graph]
         self.acting = [bool(self.rates[:, i].any()) for i in range(len(graph))]
@@ -167,26 +170,26 @@ class PackedContinualBackprop:
 
     def _update_utility(self, i: int) -> None:
         """One step of the running averages of hidden layer i (spec: gnt.py, `update_utility`)."""
-        layer, graph, view = self.layers[i], self.learner.graph[i], self.learner.view
-        activation, kind = self.learner.activations[i], self.kind
+        layer, kind = self.layers[i], self.kind
+        activation = self.learner.activations[i]
+        alone = activation.shape[1] == 1  # batches of one need no average over the batch
         layer.age += 1
-        layer.mean_activation.mul_(self.decay).addcmul_(activation.mean(1), 1 - self.decay)
+        layer.mean_activation.mul_(self.decay).addcmul_(activation[:, 0] if alone else activation.mean(1), self.fill)
         if kind == "random":
             return
         instantaneous: Tensor | None = None
-        if kind == "contribution":
-            instantaneous = activation.abs().mean(1)
-        elif kind in ("zero_contribution", "adaptable_contribution", "feature_by_input"):
-            mean = layer.mean_activation / self._correction(layer)
-            instantaneous = (activation - mean.unsqueeze(1)).abs().mean(1)
+        if kind in ("contribution", "zero_contribution", "adaptable_contribution", "feature_by_input"):
+            if kind != "contribution":
+                activation = activation - (layer.mean_activation / self._correction(layer)).unsqueeze(1)
+            instantaneous = activation[:, 0].abs() if alone else activation.abs().mean(1)
         if kind in ("weight", "contribution", "zero_contribution", "adaptable_contribution"):
-            outgoing = view(self.learner.parameters, graph.next_weight).abs().mean(1)
+            outgoing = self.outgoing[i].abs().mean(1)
             instantaneous = outgoing if instantaneous is None else instantaneous * outgoing
         if kind in ("adaptation", "adaptable_contribution", "feature_by_input"):
-            incoming = view(self.learner.parameters, graph.weight).abs().mean(2)
+            incoming = self.incoming[i].abs().mean(2)
             instantaneous = 1 / incoming if instantaneous is None else instantaneous / incoming
         assert instantaneous is not None
-        layer.utility.mul_(self.decay).addcmul_(instantaneous, 1 - self.decay)
+        layer.utility.mul_(self.decay).addcmul_(instantaneous, self.fill)
 
     def _correction(self, layer: _LayerState) -> Tensor:
         """1 - decay^age, (runs, units): how much of a running average is filled."""
@@ -225,8 +228,7 @@ class PackedContinualBackprop:
 
     def _replace(self, step: int, i: int, run: int, units: Tensor) -> None:
         layer, graph, learner = self.layers[i], self.learner.graph[i], self.learner
-        incoming = learner.view(learner.parameters, graph.weight)[run]
-        outgoing = learner.view(learner.parameters, graph.next_weight)[run]
+        incoming, outgoing = self.incoming[i][run], self.outgoing[i][run]
         if self.bias_transfer:
             mean = layer.mean_activation[run, units] / self._correction(layer)[run, units]
             learner.view(learner.parameters, graph.next_bias)[run] += outgoing[:, units] @ mean
