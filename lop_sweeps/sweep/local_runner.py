@@ -73,7 +73,7 @@ def run_here(plan: Plan) -> list[Outcome]:
         signal.signal(signal.SIGINT, previous)
         display.close()
     if stop():
-        raise Interrupted("stopped; every run was saved, and the same command continues")
+        raise _stopped(outcomes, saved=True)
     return outcomes
 
 
@@ -144,11 +144,17 @@ def run_workers(plan: Plan, workers: int) -> list[Outcome]:
         for number, handler in previous.items():
             signal.signal(number, handler)
         display.close()
-    if killed:
-        raise Interrupted("stopped at once; the same command continues from the last checkpoints")
     if stopping:
-        raise Interrupted("stopped; every run was saved, and the same command continues")
+        raise _stopped(outcomes, saved=not killed)
     return outcomes
+
+
+def _stopped(outcomes: Sequence[Outcome], *, saved: bool) -> Interrupted:
+    failed = sum(outcome.state == "failed" for outcome in outcomes)
+    text = "stopped; every run was saved, and the same command continues"
+    if not saved:
+        text = "stopped at once; the same command continues from the last checkpoints"
+    return Interrupted(text + (f" ({failed} runs had failed: see lop-status)" if failed else ""))
 
 
 def _count(display: ProgressDisplay, outcomes: Sequence[Outcome]) -> None:
