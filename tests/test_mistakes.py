@@ -327,7 +327,7 @@ OPTIONS: list[tuple[list[str], str, str]] = [
     (REGRESSION, "benchmark.target_units", "90"),
     (REGRESSION, "benchmark.beta", "0.6"),
     ([], "network.hidden", "[12,11]"),
-    ([], "network.activation", "tanh"),
+    (["network.init=lecun"], "network.activation", "tanh"),  # under other laws it changes the initial weights as well
     ([], "network.init", "lecun"),
     ([], "network.dropout", "0.1"),
     ([], "network.norm", "layer"),

@@ -46,7 +46,7 @@ class ContinualBackprop:
     utility: with h the activation, f its running mean, w_out and w_in mean outgoing and incoming magnitude, the
         running average of: weight = w_out; contribution = w_out |h|; adaptation = 1 / w_in; zero_contribution =
         w_out |h - f|; adaptable_contribution = w_out |h - f| / w_in; feature_by_input = |h - f| / w_in. random: a
-        fresh uniform draw at every choice.
+        fresh uniform draw at every choice. With decay_rate 0 and batches of one, f is h and |h - f| is 0.
     fractional: how fractions of a unit are handled: accumulate them, or bernoulli = replace one with that
         probability.
     bias_transfer: add outgoing weight x bias-corrected mean activation of a removed unit to the next bias.
