@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from pathlib import Path
 
+import pytest
 import yaml
 
 from lop_sweeps.diagnostics.measure import RANK_DIAGNOSTICS, UNIT_DIAGNOSTICS
+from lop_sweeps.errors import DataError
+from lop_sweeps.sweep.sweeper import expand
 from tests import runs
 
 ROOT = Path(__file__).parents[1]
@@ -34,8 +38,20 @@ def test_benchmarks_page_has_the_lengths_of_the_configuration() -> None:
         assert f"| {name} | {' | '.join(cells)} |" in page
 
 
-def test_readme_lines_parse() -> None:
-    """Every `lop` line of the README composes and passes all checks."""
-    text = (ROOT / "README.md").read_text()
-    lines = [line.split("#")[0].strip() for line in re.findall(r"^lop (.*)$", text, flags=re.MULTILINE)]
-    assert len(lines) >= 5
+def _lop_lines() -> list[str]:
+    pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
+    return [line for page in pages for line in re.findall(r"^lop (.*)$", page.read_text(), flags=re.MULTILINE)]
+
+
+@pytest.mark.parametrize("line", _lop_lines())
+def test_every_command_in_the_documentation_is_a_checked_sweep(line: str, tmp_path: Path) -> None:
+    words = shlex.split(line, comments=True)
+    overrides = [word for word in words if not word.startswith("-") and "=" in word]
+    if any(word.startswith("experiment=") for word in overrides) or "--cfg" in words:
+        return  # experiments are checked point by point in tests/sweep/test_sweeper.py
+    composer = runs.composer()
+    for _, point in expand(composer.loader, {None: []}, {}, [*overrides, f"paths.sweeps={tmp_path}"]):
+        try:
+            composer.point(None, point)
+        except DataError:
+            assert "benchmark=permuted_mnist" in point  # everything but the data is right
