@@ -42,15 +42,11 @@ def sweep(
     """What `lop -m` does. Raises `LopError` before anything runs if any point is wrong."""
     points = []
     composer = Composer(loader, config)
-    variants: Any = config.get("variants") or {None: []}
-    if isinstance(variants, DictConfig):
-        variants = OmegaConf.to_container(variants)
-    if not isinstance(variants, dict):
-        raise ConfigError("variants", variants, "must map names to lists of overrides")
     jobs: list[Overrides] = []
-    for name, overrides in expand(loader, variants, params, arguments):
-        points.append(composer.point(name, overrides))
-        jobs.append([*overrides, *([f"variant={name}"] if name is not None else [])])
+    for study, its_params, line in studies(composer, params, arguments):
+        for name, overrides in expand(loader, variants_of(study), its_params, line):
+            points.append(composer.point(name, overrides))
+            jobs.append([*overrides, *([f"variant={name}"] if name is not None else [])])
     if isinstance(launcher, plugins.LocalLauncher):
         return run_locally(points, launcher)
     todo = {point.directory.path: job for point, job in zip(points, jobs, strict=True) if not point.is_finished()}
@@ -72,18 +68,42 @@ def run_locally(points: Sequence[Point], launcher: plugins.LocalLauncher) -> lis
     return []
 
 
+def studies(
+    composer: Composer, params: Mapping[str, Any], arguments: Sequence[str]
+) -> Iterator[tuple[DictConfig, Mapping[str, Any], Overrides]]:
+    """The sweep's configuration, parameters and line; one of each for every experiment if several are named."""
+    chosen = [one for one in composer.parser.parse_overrides(list(arguments)) if one.key_or_group == "experiment"]
+    if not any(one.is_sweep_override() for one in chosen):
+        yield composer.master, params, list(arguments)
+        return
+    rest = [line for line in arguments if not line.startswith("experiment=")]
+    for line in _alternatives(chosen[-1]):
+        hydra_lines = list(composer.master.hydra.overrides.hydra)
+        study = composer.loader.load_configuration("config", [*hydra_lines, line], RunMode.MULTIRUN)
+        yield study, dict(study.hydra.sweeper.params), [line, *rest]
+
+
+def variants_of(config: DictConfig) -> dict[str | None, Sequence[str]]:
+    variants: Any = config.get("variants") or {None: []}
+    if isinstance(variants, DictConfig):
+        variants = OmegaConf.to_container(variants)
+    if not isinstance(variants, dict):
+        raise ConfigError("variants", variants, "must map names to lists of overrides")
+    return variants
+
+
 def expand(
     loader: ConfigLoader,
     variants: Mapping[str | None, Sequence[str]],
     params: Mapping[str, Any],
     arguments: Sequence[str],
 ) -> Iterator[tuple[str | None, Overrides]]:
-    """Every combination of a variant's overrides with the sweeper's `params` and the command line, which wins."""
+    """Every combination of the sweeper's `params`, a variant's overrides and the command line; later ones win."""
     parser = OverridesParser.create(config_loader=loader)
     for name, overrides in variants.items():
         if not isinstance(overrides, Sequence) or isinstance(overrides, str):
             raise ConfigError(f"variants.{name}", overrides, "must be a list of overrides, such as [algorithm=l2]")
-        lines = [*overrides, *(f"{key}={value}" for key, value in params.items()), *arguments]
+        lines = [*(f"{key}={value}" for key, value in params.items()), *overrides, *arguments]
         alternatives: dict[str, Overrides] = {}
         for override in parser.parse_overrides([str(line) for line in lines]):
             alternatives[override.get_key_element()] = _alternatives(override)

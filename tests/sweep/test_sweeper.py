@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from lop_sweeps.sweep.sweeper import expand
+from lop_sweeps.sweep.sweeper import expand, studies, variants_of
 from tests import runs
 
 EXPERIMENTS = sorted(
@@ -41,7 +41,17 @@ def test_an_algorithm_may_be_a_combination() -> None:
 def test_variants_are_a_union_of_grids_and_the_command_line_wins() -> None:
     variants: dict[str | None, list[str]] = {"a": ["optimizer.step_size=1,2"], "b": ["algorithm=l2"]}
     assert len(expanded("seed=0,1", variants=variants)) == 2 * 2 + 1 * 2
+    assert expanded(variants={"a": ["seed=1,2"]}, seed="3") == [["seed=1"], ["seed=2"]]
     assert expanded("seed=5", variants={"a": ["seed=1,2"]}, seed="3") == [["seed=5"]]
+
+
+def test_several_experiments_keep_their_own_variants_and_parameters(tmp_path: Path) -> None:
+    """Hydra composes swept experiments too late for that: their variants and seeds would be lost without a word."""
+    line = ["experiment=glob(demo*)", "scale=tiny", f"paths.sweeps={tmp_path}"]
+    seen = []
+    for study, params, rest in studies(runs.composer(), {}, line):
+        seen.append((len(variants_of(study)), params["seed"], rest[0]))
+    assert seen == [(5, "range(5)", "experiment=demo_digits"), (5, "range(10)", "experiment=demo_regression")]
 
 
 def test_precedence_is_benchmark_scale_experiment_command_line() -> None:
