@@ -88,8 +88,9 @@ def is_alive(lock: Path) -> bool:
     owner = read(lock)
     if owner.get("host") == socket.gethostname():
         try:
-            started: float = psutil.Process(int(owner["pid"])).create_time()
-            return abs(started - float(owner["started"])) < 2.0
+            process = psutil.Process(int(owner["pid"]))
+            same = abs(process.create_time() - float(owner["started"])) < 2.0
+            return same and process.status() != psutil.STATUS_ZOMBIE
         except (psutil.NoSuchProcess, KeyError, ValueError):
             return False
     return _file_system_time(lock.parent) - touched < STALE_AFTER

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import time
 import traceback
@@ -58,27 +59,49 @@ def run_pack(pack: Pack, on_progress: Progress, should_stop: Callable[[], bool])
     held = [claims[name] for name in taken]
     if not taken:
         return outcomes
-    fresh = pack.members == pack.todo
-    members = tuple(taken) if fresh else pack.members
+    members = pack.members if pack.started else tuple(taken)
     claimed = replace(pack, members=members, todo=tuple(taken))
     try:
-        outcomes += _train(claimed, held, on_progress, should_stop)
-    except ClaimLost as error:
-        outcomes += [Outcome(pack.folder / name, "busy", str(error)) for name in taken]
+        for part in _parts(claimed):
+            outcomes += _train(part, [claims[name] for name in part.todo], on_progress, should_stop)
     except Exception as error:  # whatever a run does, the sweep goes on
-        if len(members) == 1:
-            outcomes.append(_fail(RunDirectory(pack.folder / taken[0]), error))
+        ended = {outcome.run.name for outcome in outcomes}
+        left = [name for name in taken if name not in ended]
+        lost = [name for name in left if not claims[name].held()]
+        outcomes += [Outcome(pack.folder / name, "busy", str(error)) for name in lost]
+        left = [name for name in left if name not in lost]
+        full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+        if len(members) == 1 or full or isinstance(error, ClaimLost):
+            outcomes += [_fail(RunDirectory(pack.folder / name), error) for name in left]
         else:
-            first = f"{type(error).__name__}: {error}"
-            for name in taken:
-                alone = replace(pack, members=(name,), todo=(name,))
-                claims[name].release()
-                RunDirectory(pack.folder / name).write_pack([name], pack.threads)
-                provenance.end_session(RunDirectory(pack.folder / name), f"pack of {len(members)} split after {first}")
-                outcomes += run_pack(alone, on_progress, should_stop)
+            outcomes += _one_by_one(pack, left, claims, error, on_progress, should_stop)
     finally:
         for claim in held:
             claim.release()
+    return outcomes
+
+
+def _one_by_one(
+    pack: Pack,
+    names: Sequence[str],
+    claims: dict[str, Claim],
+    error: Exception,
+    on_progress: Progress,
+    should_stop: Callable[[], bool],
+) -> list[Outcome]:
+    """After a pack has failed: each run as a pack of its own, which is recorded, since it changes rounding."""
+    outcomes = []
+    for name in names:
+        run = RunDirectory(pack.folder / name)
+        with contextlib.suppress(OSError):  # if nothing can be written, the run itself will say so
+            run.write_status(state="waiting")
+            run.write_pack([name], pack.threads)
+            provenance.end_session(run, f"pack split after {type(error).__name__}: {error}")
+    for name in names:
+        claims[name].release()
+    for name in names:
+        alone = replace(pack, members=(name,), todo=(name,), started=True)
+        outcomes += run_pack(alone, on_progress, should_stop)
     return outcomes
 
 
@@ -94,18 +117,21 @@ def _train(
     pack: Pack, claims: Sequence[Claim], on_progress: Progress, should_stop: Callable[[], bool]
 ) -> list[Outcome]:
     torch.set_num_threads(pack.threads)
-    runs = {name: RunDirectory(pack.folder / name) for name in pack.members}
-    configs = {name: run.config() for name, run in runs.items()}
+    runs = {name: RunDirectory(pack.folder / name) for name in pack.todo}
+    configs = {name: runs[name].config() for name in pack.todo}
     components = {name: assemble(_science(config)) for name, config in configs.items()}
-    made = [components[name] for name in pack.members]
-    benchmark = components[pack.todo[0]].benchmark  # finished members may have been asked for fewer tasks
-    benchmark.load(data_root(configs[pack.todo[0]]["paths"].get("data")))
-    learner = make_learner(made, [int(configs[name]["seed"]) for name in pack.members])
+    first = pack.todo[0]
+    benchmark = components[first].benchmark
+    benchmark.load(data_root(configs[first]["paths"].get("data")))
+    # A masked slot computes with zeros: any run of this shape will do for it.
+    seeds = [int(configs.get(name, configs[first])["seed"]) for name in pack.members]
+    learner = make_learner([components.get(name, components[first]) for name in pack.members], seeds)
 
-    payloads = _common_checkpoints(pack, runs)
+    payloads = {name: found[0] for name in pack.todo if (found := _usable_checkpoints(runs[name]))}
+    payloads = {name: payload for name, payload in payloads.items() if len(payloads) == len(pack.todo)}
     members = []
-    for name in pack.members:
-        member = online.Member(runs[name].path, int(configs[name]["seed"]), active=name in pack.todo)
+    for name, seed in zip(pack.members, seeds, strict=True):
+        member = online.Member(pack.folder / name, seed, active=name in pack.todo)
         if member.active:
             size, checksum = payloads[name]["metrics"] if payloads else (0, 0)
             member.log = MetricsLog(member.directory, (size, checksum))
@@ -120,12 +146,11 @@ def _train(
         provenance.begin_session(runs[name], pack=len(pack.members), task=position.task, step=position.step)
 
     todo = [runs[name] for name in pack.todo]
-    report = _Report(todo, benchmark, position, on_progress)
+    report = _Report(todo, claims, benchmark, position, on_progress)
     options = configs[pack.todo[0]]["checkpoint"]
     clock = online.Clock(float(options["first"]), float(options["every"]))
 
     def on_interval(task: int, step: int) -> None:
-        check_held(claims)
         report.advance(task, step, sum(member.active for member in members))
         for member in members:
             if member.diverged and member.log is not None:
@@ -135,7 +160,9 @@ def _train(
     report.write(state="running", error=None)
     try:
         with Heartbeat(claims, report.write):
-            online.train(learner, benchmark, members, position, clock, on_interval, should_stop)
+            online.train(
+                learner, benchmark, members, position, clock, on_interval, should_stop, lambda: check_held(claims)
+            )
     except Interrupted:
         for member in members:
             if member.active:
@@ -172,31 +199,49 @@ def _end(run: RunDirectory, state: str, member: online.Member, **position: Any) 
     provenance.end_session(run, state)
 
 
-def _common_checkpoints(pack: Pack, runs: dict[str, RunDirectory]) -> dict[str, dict[str, Any]]:
-    """The newest checkpoints that all unfinished runs of a pack have in common; empty to start from the beginning.
+def _usable_checkpoints(run: RunDirectory) -> list[dict[str, Any]]:
+    """A run's readable checkpoints, newest first, of which the log still holds the rows that they cover."""
+    usable = []
+    for payload in checkpoint.load_all(run.path):
+        with contextlib.suppress(CheckpointError):
+            MetricsLog.check(run.path, tuple(payload["metrics"]))
+            usable.append(payload)
+    return usable
 
-    A checkpoint counts only if the log still holds the rows that it covers. Raises `CheckpointError` where some of
-    several runs have no such checkpoint: they are then run one by one.
+
+def _parts(pack: Pack) -> list[Pack]:
+    """The pack's unfinished runs by position; each part is trained with the others masked, which changes no byte.
+
+    A kill between two runs' saves leaves some of them one checkpoint ahead: these go back to the one that all have.
+    Runs that were trained further on their own do not, and runs without a usable checkpoint start over.
     """
-    usable: dict[str, dict[tuple[int, int], dict[str, Any]]] = {}
-    for name in pack.todo:
-        usable[name] = {}
-        for payload in checkpoint.load_all(runs[name].path):
-            try:
-                MetricsLog.check(runs[name].path, tuple(payload["metrics"]))
-            except CheckpointError:
-                continue
-            usable[name].setdefault((payload["task"], payload["step"]), payload)
-    common = set.intersection(*[set(found) for found in usable.values()])
-    if common:
-        newest = max(common)
-        return {name: found[newest] for name, found in usable.items()}
-    if any(usable.values()):
-        raise CheckpointError("the runs of this pack have no checkpoint in common")
-    lost = [name for name in pack.todo if any(runs[name].path.glob("checkpoint*.pt"))]
-    if lost:
-        log.warning("no usable checkpoint (damaged, or not matching the log), starting over: %s", ", ".join(lost))
-    return {}
+    usable = {name: _usable_checkpoints(RunDirectory(pack.folder / name)) for name in pack.todo}
+    at = {name: (found[0]["task"], found[0]["step"]) for name, found in usable.items() if found}
+    positions: dict[tuple[int, int], list[str]] = {}
+    for name, found in usable.items():
+        position = (0, 0)
+        for payload in found:
+            position = payload["task"], payload["step"]
+            others = [other for other in payload["together"] if other in usable]
+            behind = [other for other in others if other in at and at[other] < position]
+            unsaved = [other for other in others if other not in at and len(found) == 1]
+            if not behind and not unsaved:
+                checkpoint.go_back_to(pack.folder / name, payload)
+                break
+            position = (0, 0)
+        if position == (0, 0):
+            _start_over(RunDirectory(pack.folder / name), lost=not found)
+        positions.setdefault(position, []).append(name)
+    return [replace(pack, todo=tuple(names)) for names in positions.values()]
+
+
+def _start_over(run: RunDirectory, *, lost: bool) -> None:
+    """Remove checkpoints that cannot be used. If there were others (lost), the log that they made is kept aside."""
+    files = list(run.path.glob("checkpoint*.pt"))
+    for file in files:
+        file.unlink()
+    if lost and (files or run.status()["state"] == "done") and (kept := MetricsLog.set_aside(run.path)):
+        log.warning("%s starts over: its checkpoints are damaged or deleted; its log is now %s", run.name, kept.name)
 
 
 class _Report:
@@ -205,11 +250,13 @@ class _Report:
     def __init__(
         self,
         runs: Sequence[RunDirectory],
+        claims: Sequence[Claim],
         benchmark: Benchmark,
         position: online.Position,
         on_progress: Progress,
     ) -> None:
-        self.runs, self.num_tasks, self.on_progress = runs, benchmark.num_tasks, on_progress
+        self.runs, self.claims = runs, claims
+        self.num_tasks, self.on_progress = benchmark.num_tasks, on_progress
         self.steps_per_task = benchmark.examples_per_task // benchmark.batch_size
         self.task, self.step = position.task, position.step
         self.first = self.done = position.task * self.steps_per_task + position.step
@@ -229,7 +276,9 @@ class _Report:
             "steps_per_task": self.steps_per_task,
             "rate": (self.done - self.first) / elapsed if elapsed > 1.0 else None,
         }
-        for run in self.runs:
+        for run, claim in zip(self.runs, self.claims, strict=True):
+            if not claim.held():
+                continue
             with contextlib.suppress(OSError):  # the run itself will say so when it has to write
                 run.write_status(only_if=None if changes else "running", **facts, **changes)
 

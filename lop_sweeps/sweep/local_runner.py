@@ -11,6 +11,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import time
 from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
@@ -86,11 +87,15 @@ def run_workers(plan: Plan, workers: int) -> list[Outcome]:
     at_work: dict[Connection, tuple[Any, Pack | None]] = {}
     outcomes: list[Outcome] = []
     stopping = killed = False
+    asked = 0.0
 
     def start() -> None:
         ours, theirs = context.Pipe()
         process = context.Process(target=_work, args=(theirs, os.getpid(), log.getEffectiveLevel()))
+        # A signal that came before the child has handlers of its own would be answered by ours.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
         process.start()
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
         theirs.close()
         at_work[ours] = (process, None)
 
@@ -102,8 +107,11 @@ def run_workers(plan: Plan, workers: int) -> list[Outcome]:
             connection.send(pack)
 
     def stop_all(number: int, frame: Any) -> None:
-        nonlocal stopping, killed
-        if stopping:  # asked twice: do not wait
+        nonlocal stopping, killed, asked
+        if stopping and time.monotonic() - asked < 1.0:  # one request, forwarded twice
+            return
+        asked = time.monotonic()
+        if stopping:  # asked again: do not wait
             killed = True
             for process, _ in at_work.values():
                 process.kill()
@@ -176,9 +184,13 @@ def _work(connection: Connection, parent: int, level: int) -> None:
     logging.basicConfig(format="%(message)s")
     log.setLevel(level)
     stop = StopFlag(parent)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})
 
     def on_progress(runs: int, steps: int) -> None:
-        connection.send(("progress", runs * steps))
+        try:
+            connection.send(("progress", runs * steps))
+        except OSError:  # nobody listens any more
+            stop.set = True
 
     while not stop():
         try:

@@ -54,12 +54,16 @@ class Plan:
 
 @dataclass(frozen=True)
 class Pack:
-    """Runs that one process trains side by side: the folder of their sweep, all members, and those to be trained."""
+    """Runs that one process trains side by side: the folder of their sweep, all members, and those to be trained.
+
+    started: whether the membership was saved by an earlier session, and so must stay as it is.
+    """
 
     folder: Path
     members: tuple[str, ...]
     todo: tuple[str, ...]
     threads: int
+    started: bool = False
 
 
 def resolve(config: Mapping[str, Any], choices: Mapping[str, Any]) -> dict[str, Any]:
@@ -114,8 +118,10 @@ def make_plan(points: Iterable[Point], workers: int, pack: int | None, threads: 
     plan = Plan()
     unique: dict[Path, Point] = {}
     for point in points:
-        plan.duplicates += point.directory.path in unique
-        unique.setdefault(point.directory.path, point)
+        twin = unique.get(point.directory.path)
+        plan.duplicates += twin is not None
+        if twin is None or twin.num_tasks < point.num_tasks:  # the shorter of two lengths is the start of the longer
+            unique[point.directory.path] = point
     plan.points = list(unique.values())
     waiting = []
     for point in plan.points:
@@ -142,7 +148,7 @@ def make_plan(points: Iterable[Point], workers: int, pack: int | None, threads: 
             key = folder, tuple(packed["members"]), int(packed["threads"]), point.num_tasks
             started[key].append(point.directory.name)
     for (folder, members, saved_threads, _), todo in started.items():
-        plan.packs.append(Pack(folder, members, tuple(todo), saved_threads))
+        plan.packs.append(Pack(folder, members, tuple(todo), saved_threads, started=True))
     for (folder, _), group in fresh.items():
         fits = max(1, min(PACK_RUNS, PACK_PARAMETERS // max(1, group[0].parameters)))
         size = pack or min(fits, -(-len(waiting) // workers))

@@ -48,7 +48,7 @@ def load_all(directory: Path) -> list[dict[str, Any]]:
         except Exception:  # there is none that a damaged file cannot raise
             continue
         if isinstance(payload, dict) and payload.get("format") == FORMAT:
-            found.append(payload)
+            found.append({**payload, "file": name})
     return found
 
 
@@ -56,6 +56,13 @@ def prune(directory: Path) -> None:
     """Delete a run's checkpoints; its log stays, but it can no longer be extended or loaded."""
     for name in NAMES:
         (directory / name).unlink(missing_ok=True)
+
+
+def go_back_to(directory: Path, payload: dict[str, Any]) -> None:
+    """Make `payload` (one of `load_all`) the newest checkpoint: a later one must not become its predecessor."""
+    if payload["file"] != NAMES[0]:
+        (directory / payload["file"]).replace(directory / NAMES[0])
+        sync_directory(directory)
 
 
 def sync_directory(directory: Path) -> None:

@@ -41,6 +41,15 @@ class MetricsLog:
     def position(self) -> tuple[int, int]:
         return self._bytes, self._checksum
 
+    @classmethod
+    def set_aside(cls, directory: Path) -> Path | None:
+        """Keep rows that no checkpoint goes on from, as `metrics.jsonl.1` (2, ...), before a run starts over."""
+        path = directory / cls.NAME
+        if not path.is_file() or not path.stat().st_size:
+            return None
+        number = 1 + sum(1 for _ in directory.glob(f"{cls.NAME}.*"))
+        return path.rename(directory / f"{cls.NAME}.{number}")
+
     def append(self, row: dict[str, Any]) -> None:
         line = (json.dumps(row, allow_nan=False) + "\n").encode()
         self._file.write(line)

@@ -109,11 +109,13 @@ def train(
     clock: Clock,
     on_interval: Callable[[int, int], None],
     should_stop: Callable[[], bool],
+    before_writing: Callable[[], None] = lambda: None,
 ) -> None:
     """Learn the tasks from `position` to the last, appending one row per task to each active member's log.
 
     on_interval(task, step): told after every interval, at the end before the last checkpoint. should_stop: asked
-    after every interval; if true, a checkpoint is written and `Interrupted` raised.
+    after every interval; if true, a checkpoint is written and `Interrupted` raised. before_writing: called before
+    rows or checkpoints are written; it raises if the runs are no longer this process's.
     """
     steps_per_task = benchmark.examples_per_task // benchmark.batch_size
     for run, member in enumerate(members):
@@ -130,8 +132,10 @@ def train(
             finite = torch.isfinite(position.loss) & torch.isfinite(position.magnitude).all(1)
             _mask_diverged(learner, members, position, finite)
             if position.step < steps_per_task:
+                before_writing()
                 on_interval(position.task, position.step)
                 _save_if(learner, members, position, clock.rings(), should_stop())
+        before_writing()
         _end_task(learner, benchmark, members, position)
         on_interval(position.task, 0)
         last = position.task == benchmark.num_tasks
@@ -235,12 +239,14 @@ def _save_if(learner: TorchLearner, members: Sequence[Member], position: Positio
 def save(learner: TorchLearner, members: Sequence[Member], position: Position) -> None:
     """Write a checkpoint of every active run."""
     state = learner.state()
+    together = [member.directory.name for member in members if member.active]
     for run, member in enumerate(members):
         if member.active and member.log is not None:
             member.log.sync()
             payload = {
                 **position.payload(run),
                 "metrics": list(member.log.position),
+                "together": together,
                 "learner": {name: value[run].clone() for name, value in state.items()},
             }
             checkpoint.save(member.directory, payload)

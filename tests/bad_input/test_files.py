@@ -166,7 +166,7 @@ def test_starting_over_is_said(killed: Path, tmp_path: Path, caplog: pytest.LogC
     checkpoints(garbage, *checkpoint.NAMES)(killed)
     with caplog.at_level(logging.WARNING, "lop"):
         runs.train(again(tmp_path))
-    assert "no usable checkpoint" in caplog.text
+    assert "starts over: its checkpoints are damaged" in caplog.text
     assert killed.name in caplog.text
 
 
