@@ -79,6 +79,13 @@ def load(paths: str | Path | Sequence[str | Path]) -> Sweep:
             "weight_magnitude is the plain mean over weight matrices, not over weights, for runs whose "
             f"configuration does not tell the network's inputs and outputs ({unweighted} of {len(sizes)})"
         )
+    started = frame[(frame["tasks"] > 0) & (frame["state"] != "diverged")]
+    for benchmark, lengths in started.groupby("benchmark")["tasks"]:
+        if lengths.nunique() > 1:
+            notes.append(
+                f"runs on {benchmark} have {lengths.min()} to {lengths.max()} finished tasks, and early and late in "
+                "the table are each run's own; compare the curves at the same task"
+            )
     return Sweep(frame, tasks_frame(runs, frame), notes)
 
 

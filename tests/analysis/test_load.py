@@ -232,3 +232,10 @@ def test_unusable_configuration(sweep: SweepBuilder, content: str, message: str)
     (sweep.add() / "config.yaml").write_text(content)
     with pytest.raises(AnalysisError, match=message):
         load(sweep.folder)
+
+
+def test_runs_of_different_lengths_are_pointed_out(sweep: SweepBuilder) -> None:
+    """Early and late of a long run were once compared with those of a short one without a word."""
+    for seed, tasks in ((0, 8), (1, 3)):
+        sweep.add(seed=seed, rows=task_rows([0.5] * tasks))
+    assert any("3 to 8 finished tasks" in note for note in load(sweep.folder).notes)
