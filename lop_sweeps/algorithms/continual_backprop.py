@@ -18,10 +18,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lop_sweeps import checks, counter_random, streams
-from lop_sweeps.algorithms.intervention import Learner, columns
+from lop_sweeps.algorithms.intervention import Learner
 from lop_sweeps.algorithms.replacement_schedule import plan_replacements
 from lop_sweeps.errors import ConfigError
 from lop_sweeps.networks.network import Network
+from lop_sweeps.optimizers.optimizer import per_run
 
 UTILITIES = (
     "weight",
@@ -119,7 +120,7 @@ class PackedContinualBackprop:
     def __init__(self, runs: Sequence[ContinualBackprop], learner: Learner) -> None:
         self.learner, self.options = learner, runs
         self.kind, self.bias_transfer = runs[0].utility, runs[0].bias_transfer
-        self.decay = columns([run.decay_rate for run in runs], learner.parameters)
+        self.decay = per_run([run.decay_rate for run in runs], learner.parameters)
         self.fill = 1 - self.decay
         graph = learner.graph
         self.incoming = [learner.view(learner.parameters, layer.weight) for layer in graph]

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar, Protocol
 
-import torch
 from torch import Tensor
 
 from lop_sweeps.networks.network import Network
@@ -65,8 +64,3 @@ class Intervention(Protocol):
         """Raise `ConfigError` if it cannot act on this network."""
 
     def pack(self, peers: Sequence[Intervention], learner: Learner) -> PackedIntervention: ...
-
-
-def columns(values: Sequence[float], like: Tensor) -> Tensor:
-    """Options of the runs as a column (runs, 1)."""
-    return torch.tensor(values, dtype=like.dtype).unsqueeze(1)

@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 
 from lop_sweeps import checks, counter_random, streams
-from lop_sweeps.algorithms.intervention import Learner, columns
+from lop_sweeps.algorithms.intervention import Learner
 from lop_sweeps.networks.network import Network
+from lop_sweeps.optimizers.optimizer import per_run
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class PackedShrinkAndPerturb:
 
     def __init__(self, runs: Sequence[ShrinkAndPerturb], learner: Learner) -> None:
         self.learner = learner
-        self.noise_std = columns([run.noise_std for run in runs], learner.parameters)
+        self.noise_std = per_run([run.noise_std for run in runs], learner.parameters)
         self.keys = [streams.counter_key(seed, "perturbation") for seed in learner.seeds]
         self.draws = np.empty(tuple(learner.parameters.shape))
         scale = torch.zeros_like(learner.parameters)

@@ -13,11 +13,9 @@ from dataclasses import dataclass
 class UnitLayer:
     """One hidden layer. Parameter names are as in `Module.named_parameters()`; shapes are those of one run.
 
-    weight, bias: incoming parameters; `weight` is (units, fan_in, ...), `bias` is (units,).
-    next_weight, next_bias: the parameters that read the layer; `next_weight` is (next units, units * positions, ...).
+    weight, bias: incoming parameters; `weight` is (units, fan_in), `bias` is (units,).
+    next_weight, next_bias: the parameters that read the layer; `next_weight` is (next units, units).
     bound: new incoming weights are uniform on (-bound, bound), the law that drew the initial ones.
-    positions: how many consecutive inputs of `next_weight` belong to one unit (more than one where a convolution's
-        channels are flattened into a linear layer).
     norm: parameters and buffers, (units,) each, of a normalisation that belongs to the layer, with the value that a
         fresh unit has.
     norm_after: whether that normalisation comes after the activation, hence between a unit and its readers.
@@ -30,6 +28,5 @@ class UnitLayer:
     units: int
     fan_in: int
     bound: float
-    positions: int = 1
     norm: tuple[tuple[str, float], ...] = ()
     norm_after: bool = False

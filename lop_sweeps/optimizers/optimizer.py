@@ -43,5 +43,5 @@ class Optimizer(Protocol):
 
 
 def per_run(values: Sequence[float], like: Tensor) -> Tensor:
-    """Options of the runs as a column (runs, 1) that broadcasts over parameters."""
+    """Options of the runs as a column (runs, 1) that broadcasts over parameters or units."""
     return torch.tensor(values, dtype=like.dtype).unsqueeze(1)

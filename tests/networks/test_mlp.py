@@ -112,7 +112,7 @@ def test_unit_graph_names_parameters_that_exist_and_fit(norm: str, norm_after: b
     for i, layer in enumerate(graph):
         assert named[layer.weight].shape == (layer.units, layer.fan_in) == (sizes[i + 1], sizes[i])
         assert named[layer.bias].shape == (layer.units,)
-        assert named[layer.next_weight].shape == (sizes[i + 2], layer.units * layer.positions)
+        assert named[layer.next_weight].shape == (sizes[i + 2], layer.units)
         assert named[layer.next_bias].shape == (sizes[i + 2],)
         assert layer.norm_after == (norm_after and norm != "none")
         for name, _ in layer.norm:
