@@ -62,8 +62,9 @@ def run_pack(pack: Pack, on_progress: Progress, should_stop: Callable[[], bool])
     members = pack.members if pack.started else tuple(taken)
     claimed = replace(pack, members=members, todo=tuple(taken))
     try:
-        for part in _parts(claimed):
-            outcomes += _train(part, [claims[name] for name in part.todo], on_progress, should_stop)
+        for part, payloads in _parts(claimed):
+            its_claims = [claims[name] for name in part.todo]
+            outcomes += _train(part, payloads, its_claims, on_progress, should_stop)
     except Exception as error:  # whatever a run does, the sweep goes on
         ended = {outcome.run.name for outcome in outcomes}
         left = [name for name in taken if name not in ended]
@@ -114,8 +115,13 @@ def _fail(run: RunDirectory, error: Exception) -> Outcome:
 
 
 def _train(
-    pack: Pack, claims: Sequence[Claim], on_progress: Progress, should_stop: Callable[[], bool]
+    pack: Pack,
+    payloads: dict[str, dict[str, Any]],
+    claims: Sequence[Claim],
+    on_progress: Progress,
+    should_stop: Callable[[], bool],
 ) -> list[Outcome]:
+    """Train `pack.todo` from the checkpoints `payloads`, one for each of them at one position, or none at all."""
     torch.set_num_threads(pack.threads)
     runs = {name: RunDirectory(pack.folder / name) for name in pack.todo}
     configs = {name: runs[name].config() for name in pack.todo}
@@ -127,8 +133,6 @@ def _train(
     seeds = [int(configs.get(name, configs[first])["seed"]) for name in pack.members]
     learner = make_learner([components.get(name, components[first]) for name in pack.members], seeds)
 
-    payloads = {name: found[0] for name in pack.todo if (found := _usable_checkpoints(runs[name]))}
-    payloads = {name: payload for name, payload in payloads.items() if len(payloads) == len(pack.todo)}
     members = []
     for name, seed in zip(pack.members, seeds, strict=True):
         member = online.Member(pack.folder / name, seed, active=name in pack.todo)
@@ -209,30 +213,37 @@ def _usable_checkpoints(run: RunDirectory) -> list[dict[str, Any]]:
     return usable
 
 
-def _parts(pack: Pack) -> list[Pack]:
-    """The pack's unfinished runs by position; each part is trained with the others masked, which changes no byte.
+def _parts(pack: Pack) -> list[tuple[Pack, dict[str, dict[str, Any]]]]:
+    """The pack's unfinished runs by position, with their checkpoints (none at the start).
 
-    A kill between two runs' saves leaves some of them one checkpoint ahead: these go back to the one that all have.
-    Runs that were trained further on their own do not, and runs without a usable checkpoint start over.
+    Each part is trained with the others masked, which changes no byte. A kill between two runs' saves leaves some of
+    them one checkpoint ahead: these go back to the one that all have. Runs that were trained further on their own do
+    not, and runs without a usable checkpoint start over.
     """
     usable = {name: _usable_checkpoints(RunDirectory(pack.folder / name)) for name in pack.todo}
-    at = {name: (found[0]["task"], found[0]["step"]) for name, found in usable.items() if found}
-    positions: dict[tuple[int, int], list[str]] = {}
+    at = {name: _position(found[0]) for name, found in usable.items() if found}
+
+    def is_complete(payload: dict[str, Any], *, first: bool) -> bool:
+        """Whether every run that was being saved with it got there."""
+        others = [other for other in payload["together"] if other in usable]
+        return all(at[other] >= _position(payload) if other in at else not first for other in others)
+
+    parts: dict[tuple[int, int], dict[str, dict[str, Any]]] = {}
+    starting: list[str] = []
     for name, found in usable.items():
-        position = (0, 0)
-        for payload in found:
-            position = payload["task"], payload["step"]
-            others = [other for other in payload["together"] if other in usable]
-            behind = [other for other in others if other in at and at[other] < position]
-            unsaved = [other for other in others if other not in at and len(found) == 1]
-            if not behind and not unsaved:
-                checkpoint.go_back_to(pack.folder / name, payload)
-                break
-            position = (0, 0)
-        if position == (0, 0):
+        payload = next((one for one in found if is_complete(one, first=len(found) == 1)), None)
+        if payload is None:
             _start_over(RunDirectory(pack.folder / name), lost=not found)
-        positions.setdefault(position, []).append(name)
-    return [replace(pack, todo=tuple(names)) for names in positions.values()]
+            starting.append(name)
+        else:
+            checkpoint.go_back_to(pack.folder / name, payload)
+            parts.setdefault(_position(payload), {})[name] = payload
+    groups = [(replace(pack, todo=tuple(payloads)), payloads) for payloads in parts.values()]
+    return [*groups, *([(replace(pack, todo=tuple(starting)), {})] if starting else [])]
+
+
+def _position(payload: dict[str, Any]) -> tuple[int, int]:
+    return payload["task"], payload["step"]
 
 
 def _start_over(run: RunDirectory, *, lost: bool) -> None:
