@@ -170,7 +170,7 @@ def _train(
     except Interrupted:
         for member in members:
             if member.active:
-                _end(RunDirectory(member.directory), "waiting", member)
+                _end(RunDirectory(member.directory), "waiting", member, task=position.task, step=position.step)
     else:
         for member in members:
             if member.active:
