@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import errno
 import logging
+import threading
 import time
 import traceback
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -40,7 +42,28 @@ class Outcome:
 
 
 def run_pack(pack: Pack, on_progress: Progress, should_stop: Callable[[], bool]) -> list[Outcome]:
-    """Train the pack's unfinished runs to their end, or until `should_stop`; one outcome for each.
+    """Train the pack's unfinished runs to their end, or until `should_stop`; one outcome for each."""
+    if pack.engine != "fused":
+        return _run_in_step(pack, on_progress, should_stop)
+    lock = threading.Lock()
+
+    def on_progress_of_one(runs: int, steps: int) -> None:
+        with lock:
+            on_progress(runs, steps)
+
+    def run_one(name: str) -> list[Outcome]:
+        if should_stop():
+            return [Outcome(pack.folder / name, "interrupted")]
+        return _run_in_step(replace(pack, members=(name,), todo=(name,), started=True), on_progress_of_one, should_stop)
+
+    if pack.threads == 1:
+        return [outcome for name in pack.todo for outcome in run_one(name)]
+    with ThreadPoolExecutor(pack.threads) as pool:
+        return [outcome for outcomes in pool.map(run_one, pack.todo) for outcome in outcomes]
+
+
+def _run_in_step(pack: Pack, on_progress: Progress, should_stop: Callable[[], bool]) -> list[Outcome]:
+    """`run_pack` for runs that are trained side by side.
 
     If a pack fails, its runs are tried again one by one, from their last checkpoints, so that only the one that fails
     alone is lost.
@@ -96,13 +119,13 @@ def _one_by_one(
         run = RunDirectory(pack.folder / name)
         with contextlib.suppress(OSError):  # if nothing can be written, the run itself will say so
             run.write_status(state="waiting")
-            run.write_pack([name], pack.threads)
+            run.write_pack([name], pack.threads, pack.engine)
             provenance.end_session(run, f"pack split after {type(error).__name__}: {error}")
     for name in names:
         claims[name].release()
     for name in names:
         alone = replace(pack, members=(name,), todo=(name,), started=True)
-        outcomes += run_pack(alone, on_progress, should_stop)
+        outcomes += _run_in_step(alone, on_progress, should_stop)
     return outcomes
 
 
@@ -122,7 +145,7 @@ def _train(
     should_stop: Callable[[], bool],
 ) -> list[Outcome]:
     """Train `pack.todo` from the checkpoints `payloads`, one for each of them at one position, or none at all."""
-    torch.set_num_threads(pack.threads)
+    torch.set_num_threads(1 if pack.engine == "fused" else pack.threads)
     runs = {name: RunDirectory(pack.folder / name) for name in pack.todo}
     configs = {name: runs[name].config() for name in pack.todo}
     components = {name: assemble(_science(config)) for name, config in configs.items()}
@@ -131,7 +154,7 @@ def _train(
     benchmark.load(data_root(configs[first]["paths"].get("data")))
     # A masked slot computes with zeros: any run of this shape will do for it.
     seeds = [int(configs.get(name, configs[first])["seed"]) for name in pack.members]
-    learner = make_learner([components.get(name, components[first]) for name in pack.members], seeds)
+    learner = make_learner([components.get(name, components[first]) for name in pack.members], seeds, pack.engine)
 
     members = []
     for name, seed in zip(pack.members, seeds, strict=True):
@@ -146,8 +169,9 @@ def _train(
         online.restore(learner, in_order)
         position = online.Position.restore(in_order)
     for name in pack.todo:
-        runs[name].write_pack(list(pack.members), pack.threads)
-        provenance.begin_session(runs[name], pack=len(pack.members), task=position.task, step=position.step)
+        runs[name].write_pack(list(pack.members), pack.threads, pack.engine)
+        began_at = {"task": position.task, "step": position.step}
+        provenance.begin_session(runs[name], engine=pack.engine, pack=len(pack.members), **began_at)
 
     todo = [runs[name] for name in pack.todo]
     report = _Report(todo, claims, benchmark, position, on_progress)
@@ -304,6 +328,6 @@ def load_run(path: str | Path) -> tuple[torch.nn.Module, dict[str, Any]]:
     payloads = checkpoint.load_all(run.path)
     if not payloads:
         raise CheckpointError(f"{run.path} has no readable checkpoint")
-    learner = make_learner([assemble(_science(config))], [int(config["seed"])])
+    learner = make_learner([assemble(_science(config))], [int(config["seed"])], "torch")
     online.restore(learner, payloads[:1])
     return learner.network.eval(), config

@@ -28,6 +28,8 @@ class Point:
     directory: RunDirectory
     pack_key: str
     parameters: int
+    engine: str
+    reason: str
 
     @property
     def num_tasks(self) -> int:
@@ -54,8 +56,10 @@ class Plan:
 
 @dataclass(frozen=True)
 class Pack:
-    """Runs that one process trains side by side: the folder of their sweep, all members, and those to be trained.
+    """Runs that one process trains: the folder of their sweep, all members, and those to be trained.
 
+    On the torch engine they are trained in step, on `threads` threads. On the fused engine they have nothing to do
+    with each other, and `threads` of them are trained at a time.
     started: whether the membership was saved by an earlier session, and so must stay as it is.
     """
 
@@ -63,6 +67,7 @@ class Pack:
     members: tuple[str, ...]
     todo: tuple[str, ...]
     threads: int
+    engine: str
     started: bool = False
 
 
@@ -100,7 +105,8 @@ def make_point(resolved: Mapping[str, Any]) -> Point:
     benchmark |= {"inputs": components.benchmark.inputs, "outputs": components.benchmark.outputs}
     stored = {"schema": SCHEMA, "run": name, "configuration": digest(scientific(science)), **resolved}
     stored["benchmark"] = benchmark
-    return Point(stored, RunDirectory(folder / name), pack_key(science), components.parameters)
+    run = RunDirectory(folder / name)
+    return Point(stored, run, pack_key(science), components.parameters, components.engine, components.reason)
 
 
 def check_scale(config: Mapping[str, Any], scales: Mapping[str, Any] | None) -> None:
@@ -112,8 +118,9 @@ def check_scale(config: Mapping[str, Any], scales: Mapping[str, Any] | None) -> 
 def make_plan(points: Iterable[Point], workers: int, pack: int | None, threads: int) -> Plan:
     """Decide what is left to do, and in which packs; creates the directories of new runs.
 
-    Runs that were packed before keep their pack, since its membership changes rounding. pack: runs side by side, or
-    None to choose by the number of workers and the size of the network.
+    A run keeps the engine that it was started on, and on the torch engine its pack, since both change rounding. pack:
+    runs to a pack, or None to choose: on the torch engine by the number of workers and the size of the network, on
+    the fused engine one, or a worker's share if it has several threads.
     """
     plan = Plan()
     unique: dict[Path, Point] = {}
@@ -140,21 +147,30 @@ def make_plan(points: Iterable[Point], workers: int, pack: int | None, threads: 
                 saved[sibling] = saved[sibling] or pack_file
     started: dict[tuple[Path, tuple[str, ...], int, int], list[str]] = defaultdict(list)
     fresh: dict[tuple[Path, str], list[Point]] = defaultdict(list)
+    fused: dict[Path, list[str]] = defaultdict(list)
     for point in waiting:
         folder, packed = point.directory.path.parent, saved[point.directory.path]
-        if packed is None:
+        if (packed["engine"] if packed else point.engine) == "fused":
+            fused[folder].append(point.directory.name)
+        elif packed is None:
             fresh[folder, point.pack_key].append(point)
         else:
             key = folder, tuple(packed["members"]), int(packed["threads"]), point.num_tasks
             started[key].append(point.directory.name)
     for (folder, members, saved_threads, _), todo in started.items():
-        plan.packs.append(Pack(folder, members, tuple(todo), saved_threads, started=True))
+        plan.packs.append(Pack(folder, members, tuple(todo), saved_threads, "torch", started=True))
+    share = -(-len(waiting) // workers)
     for (folder, _), group in fresh.items():
         fits = max(1, min(PACK_RUNS, PACK_PARAMETERS // max(1, group[0].parameters)))
-        size = pack or min(fits, -(-len(waiting) // workers))
-        names = [point.directory.name for point in group]
-        count = -(-len(names) // size)
-        for i in range(count):  # as even as possible
-            part = tuple(names[i * len(names) // count : (i + 1) * len(names) // count])
-            plan.packs.append(Pack(folder, part, part, threads))
+        for part in _split([point.directory.name for point in group], pack or min(fits, share)):
+            plan.packs.append(Pack(folder, part, part, threads, "torch"))
+    for folder, names in fused.items():
+        for part in _split(names, pack or (1 if threads == 1 else share)):
+            plan.packs.append(Pack(folder, part, part, threads, "fused"))
     return plan
+
+
+def _split(names: list[str], size: int) -> list[tuple[str, ...]]:
+    """Parts of at most `size`, as even as possible."""
+    count = -(-len(names) // size)
+    return [tuple(names[i * len(names) // count : (i + 1) * len(names) // count]) for i in range(count)]

@@ -92,15 +92,18 @@ class RunDirectory:
         return int(status.get("task", 0)) >= (num_tasks or int(self.config()["benchmark"]["num_tasks"]))
 
     def pack(self) -> dict[str, Any] | None:
-        """{"members": run names in order, "threads": n}, as saved when the run was first started."""
+        """{"members": run names in order, "threads": n, "engine": ...}, as saved when the run was first started."""
         try:
             saved = json.loads((self.path / "pack.json").read_text())
         except (OSError, ValueError):
             return None
-        return saved if isinstance(saved, dict) and self.name in saved.get("members", ()) else None
+        if not isinstance(saved, dict) or self.name not in saved.get("members", ()):
+            return None
+        return {"engine": "torch", **saved}
 
-    def write_pack(self, members: list[str], threads: int) -> None:
-        write_atomically(self.path / "pack.json", json.dumps({"members": members, "threads": threads}) + "\n")
+    def write_pack(self, members: list[str], threads: int, engine: str) -> None:
+        saved = {"members": members, "threads": threads, "engine": engine}
+        write_atomically(self.path / "pack.json", json.dumps(saved) + "\n")
 
     def prune(self) -> int:
         """Delete the checkpoints; the log stays, but the run can no longer be extended or loaded. Returns bytes."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from lop_sweeps.data import data_root
 from lop_sweeps.errors import ConfigError
 from lop_sweeps.networks.network import Network
 from lop_sweeps.optimizers.optimizer import Optimizer
+from lop_sweeps.training import engine
 from lop_sweeps.training.learner import LOSSES, TorchLearner
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
@@ -29,7 +30,7 @@ SECTIONS = {"checkpoint": ("first", "every"), "paths": ("sweeps", "data")}
 
 @dataclass(frozen=True)
 class Components:
-    """What one run consists of. `parameters` counts its network's parameters."""
+    """What one run consists of. parameters: how many its network has. engine: fused or torch; reason: why."""
 
     benchmark: Benchmark
     network: Mapping[str, Any]
@@ -37,7 +38,9 @@ class Components:
     interventions: tuple[Intervention, ...]
     dtype: torch.dtype
     trusted: Sequence[str]
-    parameters: int
+    parameters: int = 0
+    engine: str = "torch"
+    reason: str = ""
 
     def make_network(self) -> Network:
         """The network of this run, its weights not yet initialised."""
@@ -70,19 +73,15 @@ def assemble(config: Mapping[str, Any]) -> Components:
         _require(intervention, f"algorithm.{name}", node, "an intervention", needs)
         interventions.append((name, intervention))
     dtype = DTYPES[config["precision"]]
-    made = Components(
-        benchmark, config["network"], optimizer, tuple(i for _, i in interventions), dtype, trusted, parameters=0
-    )
+    made = Components(benchmark, config["network"], optimizer, tuple(i for _, i in interventions), dtype, trusted)
     with torch.device("meta"):
         network = made.make_network()
     _under("network", network.check, benchmark.batch_size)
     for name, intervention in interventions:
         _under(f"algorithm.{name}", intervention.check, network)
     benchmark.check_data(data_root(config["paths"].get("data")))
-    parameters = sum(p.numel() for p in network.parameters())
-    return Components(
-        benchmark, config["network"], optimizer, made.interventions, dtype, trusted, parameters=parameters
-    )
+    chosen, reason = engine.choose(config["engine"], network, optimizer, made.interventions, benchmark.batch_size)
+    return replace(made, parameters=sum(p.numel() for p in network.parameters()), engine=chosen, reason=reason)
 
 
 def _require(made: object, path: str, node: Mapping[str, Any], kind: str, needs: Sequence[str]) -> None:
@@ -113,7 +112,7 @@ def check_shape(config: Mapping[str, Any]) -> None:
                 raise ConfigError(f"{section}.{key}", value, f"is not a key of {section}{suggest(key, known)}")
     checks.integer("seed", config.get("seed"), 0)
     checks.choice("precision", config.get("precision"), DTYPES)
-    checks.choice("engine", config.get("engine"), ("auto", "torch"))
+    checks.choice("engine", config.get("engine"), engine.ENGINES)
     for key in SECTIONS["checkpoint"]:
         checks.number(f"checkpoint.{key}", config["checkpoint"].get(key), 0.0)
     checks.text("paths.sweeps", config["paths"].get("sweeps"))
@@ -126,8 +125,16 @@ def check_shape(config: Mapping[str, Any]) -> None:
         raise ConfigError("trusted", trusted, "must be a list of module names, such as [my_package]")
 
 
-def make_learner(runs: Sequence[Components], seeds: Sequence[int]) -> TorchLearner:
-    """The pack of runs with these components, which must agree in everything that a pack shares."""
+def make_learner(runs: Sequence[Components], seeds: Sequence[int], name: str) -> engine.Learner:
+    """The pack of runs with these components on engine `name`; the fused engine takes one run.
+
+    Runs must agree in everything that a pack shares.
+    """
+    if name == "fused":
+        from lop_sweeps.fused.learner import FusedLearner  # it loads compiled code
+
+        (run,), (seed,) = runs, seeds
+        return FusedLearner(run.make_network, run.optimizer, run.interventions, seed, run.benchmark.loss, run.dtype)
     interventions = list(zip(*[run.interventions for run in runs], strict=True))
     return TorchLearner(
         runs[0].make_network,

@@ -17,10 +17,13 @@ from torch import Tensor, nn
 
 from lop_sweeps import counter_random, streams
 from lop_sweeps.algorithms.intervention import Intervention, PackedIntervention
+from lop_sweeps.benchmarks.benchmark import Task
+from lop_sweeps.diagnostics.measure import measure_weights
 from lop_sweeps.networks.network import Network
 from lop_sweeps.optimizers.optimizer import Optimizer
 
 LOSSES = ("cross_entropy", "squared_error")
+_BLOCK_VALUES = 4_000_000  # inputs gathered at a time, over all runs
 
 
 class TorchLearner:
@@ -30,6 +33,8 @@ class TorchLearner:
     options in every run, in the order in which they act. loss: cross_entropy (mean over the mini-batch, on logits) or
     squared_error (mean over mini-batch and outputs).
     """
+
+    intervals_at_once = 1  # that `run` should be asked for
 
     def __init__(
         self,
@@ -107,6 +112,52 @@ class TorchLearner:
 
         return forward_mapped
 
+    def run(
+        self, tasks: Sequence[Task], batch: int, first: int, start: int, steps: int, interval: int
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """`steps` updates, the first of them number `first` of the run and number `start` of its task.
+
+        Returns losses and accuracies before each update, (steps, runs), and the weight magnitude (intervals, runs,
+        weight matrices) after each interval of `interval` steps.
+        """
+        losses = torch.empty(steps, len(tasks), dtype=torch.float64)
+        accuracies = torch.zeros(steps, len(tasks), dtype=torch.float64)
+        magnitudes = []
+        for at in range(0, steps, interval):
+            span = slice(at, min(at + interval, steps))
+            count = span.stop - at
+            self.plan(first + at, count)
+            self._learn_all(tasks, batch, first + at, start + at, losses[span], accuracies[span])
+            magnitudes.append(self.magnitudes())
+        return losses, accuracies, torch.stack(magnitudes)
+
+    def _learn_all(
+        self, tasks: Sequence[Task], batch: int, first: int, start: int, losses: Tensor, accuracies: Tensor
+    ) -> None:
+        """One update for each row of `losses` and `accuracies`, which are filled."""
+        steps, runs = losses.shape
+        inputs = tasks[0].examples(0, 1)[0].shape[1]
+        block = max(1, min(steps, _BLOCK_VALUES // (runs * batch * inputs)))
+        for begin in range(0, steps, block):
+            count = min(block, steps - begin)
+            at = (start + begin) * batch
+            parts = [task.examples(at, at + count * batch) for task in tasks]
+            xs = torch.from_numpy(np.stack([x for x, _ in parts])).to(self.dtype)
+            ys = torch.from_numpy(np.stack([y for _, y in parts]))
+            if self.loss == "squared_error":
+                ys = ys.to(self.dtype)
+            xs = xs.view(runs, count, batch, -1).transpose(0, 1).contiguous()
+            ys = ys.view(runs, count, batch, *ys.shape[2:]).transpose(0, 1).contiguous()
+            for t in range(count):
+                loss, accuracy = self.learn(xs[t], ys[t], first + begin + t)
+                losses[begin + t] = loss
+                if accuracy is not None:
+                    accuracies[begin + t] = accuracy
+
+    def magnitudes(self) -> Tensor:
+        """Weight magnitude (runs, weight matrices)."""
+        return measure_weights([self.view(self.parameters, name) for name in self.weight_names]).T
+
     def plan(self, step: int, steps: int) -> None:
         """Prepare for steps `step` ... `step + steps - 1`; called on a fixed grid, never because of a checkpoint."""
         self.network.train()
@@ -142,10 +193,11 @@ class TorchLearner:
         return each.view(y.shape).mean(1), accuracy
 
     @torch.no_grad()
-    def probe(self, x: Tensor) -> list[Tensor]:
-        """Hidden activations [(runs, samples, units), ...] on x (runs, samples, inputs), in evaluation mode."""
+    def probe(self, tasks: Sequence[Task], samples: int) -> list[Tensor]:
+        """Hidden activations [(runs, samples, units), ...] on each task's first examples, in evaluation mode."""
         self.network.eval()
-        return self._forward(x, None)[1]
+        x = np.stack([task.examples(0, samples)[0] for task in tasks])
+        return self._forward(torch.from_numpy(x).to(self.dtype), None)[1]
 
     def _draw(self, step: int, batch: int) -> list[Tensor] | None:
         shapes = self.network.draws(batch)
@@ -165,6 +217,12 @@ class TorchLearner:
         for i, intervention in enumerate(self.interventions):
             state |= {f"interventions/{i}/{name}": value for name, value in intervention.state().items()}
         return state
+
+    @torch.no_grad()
+    def load(self, run: int, state: dict[str, Tensor]) -> None:
+        """Put back one run's share of what `state` gave."""
+        for name, value in self.state().items():
+            value[run] = state[name]
 
     @torch.no_grad()
     def mask(self, run: int) -> None:

@@ -14,19 +14,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from lop_sweeps.benchmarks.benchmark import Benchmark, Task
-from lop_sweeps.diagnostics.measure import PROBE_SAMPLES, measure_units, measure_weights
+from lop_sweeps.diagnostics.measure import PROBE_SAMPLES, measure_units
 from lop_sweeps.errors import Interrupted
 from lop_sweeps.training import checkpoint
-from lop_sweeps.training.learner import TorchLearner
+from lop_sweeps.training.engine import Learner
 from lop_sweeps.training.metrics_log import MetricsLog
 
 INTERVAL = 1_000
-_BLOCK_VALUES = 4_000_000  # inputs gathered at a time, over all runs
 
 
 @dataclass
@@ -102,7 +100,7 @@ class Clock:
 
 
 def train(
-    learner: TorchLearner,
+    learner: Learner,
     benchmark: Benchmark,
     members: Sequence[Member],
     position: Position,
@@ -126,11 +124,11 @@ def train(
         if position.step == 0:
             _begin_task(learner, benchmark, tasks, members, position)
         while position.step < steps_per_task:
-            steps = min(INTERVAL, steps_per_task - position.step)
-            _learn_interval(learner, benchmark, tasks, position, steps)
-            position.step += steps
+            _learn(learner, benchmark, tasks, position, steps_per_task - position.step)
             finite = torch.isfinite(position.loss) & torch.isfinite(position.magnitude).all(1)
             _mask_diverged(learner, members, position, finite)
+            if not any(member.active for member in members):
+                break
             if position.step < steps_per_task:
                 before_writing()
                 on_interval(position.task, position.step)
@@ -143,58 +141,40 @@ def train(
 
 
 def _begin_task(
-    learner: TorchLearner,
+    learner: Learner,
     benchmark: Benchmark,
     tasks: Sequence[Task],
     members: Sequence[Member],
     position: Position,
 ) -> None:
-    samples = min(PROBE_SAMPLES, benchmark.examples_per_task)
-    probe = np.stack([task.examples(0, samples)[0] for task in tasks])
-    activations = learner.probe(torch.from_numpy(probe).to(learner.dtype))
+    activations = learner.probe(tasks, min(PROBE_SAMPLES, benchmark.examples_per_task))
     if activations:
         finite = torch.stack([torch.isfinite(h).flatten(1).all(1) for h in activations]).all(0)
         _mask_diverged(learner, members, position, finite)
         activations = [torch.where(finite[:, None, None], h, 0) for h in activations]
     before = measure_units(activations, len(members))
-    magnitudes = measure_weights(_matrices(learner))
+    magnitudes = learner.magnitudes()
     for run, measures in enumerate(before):
-        measures["weight_magnitude"] = magnitudes[:, run].tolist()
-    position.begin(before, len(members), len(magnitudes))
+        measures["weight_magnitude"] = magnitudes[run].tolist()
+    position.begin(before, len(members), magnitudes.shape[1])
 
 
-def _learn_interval(
-    learner: TorchLearner, benchmark: Benchmark, tasks: Sequence[Task], position: Position, steps: int
-) -> None:
-    """`steps` updates from `position`, and one sample of the weight magnitude after them."""
-    batch, runs = benchmark.batch_size, len(tasks)
+def _learn(learner: Learner, benchmark: Benchmark, tasks: Sequence[Task], position: Position, left: int) -> None:
+    """Some intervals of updates from `position`, which moves; there are `left` updates to the end of the task."""
+    batch = benchmark.batch_size
     first = position.task * (benchmark.examples_per_task // batch) + position.step
-    learner.plan(first, steps)
-    block = max(1, min(steps, _BLOCK_VALUES // (runs * batch * benchmark.inputs)))
-    losses = torch.empty(steps, runs, dtype=torch.float64)
-    accuracies = torch.zeros(steps, runs, dtype=torch.float64)
-    for start in range(0, steps, block):
-        count = min(block, steps - start)
-        at = (position.step + start) * batch
-        parts = [task.examples(at, at + count * batch) for task in tasks]
-        xs = torch.from_numpy(np.stack([x for x, _ in parts])).to(learner.dtype)
-        ys = torch.from_numpy(np.stack([y for _, y in parts]))
-        if benchmark.loss == "squared_error":
-            ys = ys.to(learner.dtype)
-        xs = xs.view(runs, count, batch, -1).transpose(0, 1).contiguous()
-        ys = ys.view(runs, count, batch, *ys.shape[2:]).transpose(0, 1).contiguous()
-        for t in range(count):
-            loss, accuracy = learner.learn(xs[t], ys[t], first + start + t)
-            losses[start + t] = loss
-            if accuracy is not None:
-                accuracies[start + t] = accuracy
-    position.loss += losses.sum(0)
-    position.accuracy += accuracies.sum(0)
-    position.magnitude += measure_weights(_matrices(learner)).T
-    position.samples += 1
+    steps = min(left, INTERVAL * learner.intervals_at_once)
+    losses, accuracies, magnitudes = learner.run(tasks, batch, first, position.step, steps, INTERVAL)
+    for i, magnitude in enumerate(magnitudes):  # interval by interval, so that sums do not depend on how many there are
+        span = slice(i * INTERVAL, (i + 1) * INTERVAL)
+        position.loss += losses[span].sum(0)
+        position.accuracy += accuracies[span].sum(0)
+        position.magnitude += magnitude
+        position.samples += 1
+    position.step += len(losses)
 
 
-def _end_task(learner: TorchLearner, benchmark: Benchmark, members: Sequence[Member], position: Position) -> None:
+def _end_task(learner: Learner, benchmark: Benchmark, members: Sequence[Member], position: Position) -> None:
     """Write each active run's row of the finished task, and move to the next."""
     steps = benchmark.examples_per_task // benchmark.batch_size
     for run, member in enumerate(members):
@@ -217,11 +197,7 @@ def _end_task(learner: TorchLearner, benchmark: Benchmark, members: Sequence[Mem
     position.task, position.step = position.task + 1, 0
 
 
-def _matrices(learner: TorchLearner) -> list[Tensor]:
-    return [learner.view(learner.parameters, name) for name in learner.weight_names]
-
-
-def _mask_diverged(learner: TorchLearner, members: Sequence[Member], position: Position, finite: Tensor) -> None:
+def _mask_diverged(learner: Learner, members: Sequence[Member], position: Position, finite: Tensor) -> None:
     """Take runs that are no longer finite out of the pack; each is final."""
     for run, member in enumerate(members):
         if member.active and not bool(finite[run]):
@@ -229,14 +205,14 @@ def _mask_diverged(learner: TorchLearner, members: Sequence[Member], position: P
             learner.mask(run)
 
 
-def _save_if(learner: TorchLearner, members: Sequence[Member], position: Position, due: bool, stop: bool) -> None:
+def _save_if(learner: Learner, members: Sequence[Member], position: Position, due: bool, stop: bool) -> None:
     if due or stop:
         save(learner, members, position)
     if stop:
         raise Interrupted("stopped; the same command continues")
 
 
-def save(learner: TorchLearner, members: Sequence[Member], position: Position) -> None:
+def save(learner: Learner, members: Sequence[Member], position: Position) -> None:
     """Write a checkpoint of every active run."""
     state = learner.state()
     together = [member.directory.name for member in members if member.active]
@@ -252,10 +228,8 @@ def save(learner: TorchLearner, members: Sequence[Member], position: Position) -
             checkpoint.save(member.directory, payload)
 
 
-@torch.no_grad()
-def restore(learner: TorchLearner, payloads: Sequence[dict[str, Any] | None]) -> None:
+def restore(learner: Learner, payloads: Sequence[dict[str, Any] | None]) -> None:
     """Put the learning state of checkpoints (None for inactive runs) into a pack."""
-    for name, value in learner.state().items():
-        for run, payload in enumerate(payloads):
-            if payload is not None:
-                value[run] = payload["learner"][name]
+    for run, payload in enumerate(payloads):
+        if payload is not None:
+            learner.load(run, payload["learner"])

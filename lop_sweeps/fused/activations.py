@@ -1,0 +1,85 @@
+"""Activations with their derivatives, in arithmetic that the compiler turns into vector instructions.
+
+The functions are those of `lop_sweeps.networks.mlp.ACTIVATIONS` (a test compares them).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numba as nb
+import numpy as np
+
+from lop_sweeps.fused.vector import float_of_bits
+
+Array = Any
+CODES = {
+    name: code
+    for code, name in enumerate(("relu", "leaky_relu", "tanh", "sigmoid", "elu", "selu", "swish", "identity"))
+}
+_RELU, _LEAKY, _TANH, _SIGMOID, _ELU, _SELU, _SWISH, _IDENTITY = range(8)
+_SELU_SCALE, _SELU_ALPHA = 1.0507009873554804934193349852946, 1.6732632423543772848170429916717
+
+_LOG2_E = 1.0 / math.log(2.0)
+_LN2_HIGH = float.fromhex("0x1.62e42fee00000p-1")  # so few digits that multiples of it are exact
+_LN2_LOW = float.fromhex("0x1.a39ef35793c76p-33")
+
+
+@nb.njit(inline="always")
+def exponential(x: float) -> float:
+    """e^x to 1e-15, without a call: 2^k e^r, |r| <= ln(2) / 2, by the series of e^r."""
+    x = min(max(x, -708.0), 709.0)
+    k = math.floor(x * _LOG2_E + 0.5)
+    r = (x - k * _LN2_HIGH) - k * _LN2_LOW
+    p = 1.0
+    for i in (13.0, 12.0, 11.0, 10.0, 9.0, 8.0, 7.0, 6.0, 5.0, 4.0, 3.0, 2.0, 1.0):
+        p = 1.0 + p * r / i
+    return p * float_of_bits((np.int64(k) + 1023) << 52)
+
+
+@nb.njit(nogil=True, error_model="numpy")
+def activate(code: int, units: int, h: Array, slope: Array) -> None:
+    """Replace pre-activations h[:units] by activations; slope[:units] becomes the derivative there."""
+    kind = h.dtype.type
+    one, zero = kind(1), kind(0)
+    if code == _RELU:
+        for i in range(units):
+            z = h[i]
+            h[i] = zero if z <= zero else z  # so that NaN stays NaN
+            slope[i] = zero if z <= zero else one
+    elif code == _LEAKY:
+        for i in range(units):
+            z = h[i]
+            slope[i] = one if z > zero else kind(0.01)
+            h[i] = z * slope[i]
+    elif code == _TANH:
+        for i in range(units):
+            # From e^(-2|z|) nothing can overflow; the difference 1 - e is exact enough, since errors here are absolute.
+            e = exponential(-2.0 * abs(np.float64(h[i])))
+            y = (1.0 - e) / (1.0 + e)
+            y = y if h[i] > zero else -y
+            h[i], slope[i] = kind(y), kind(1.0 - y * y)
+    elif code == _SIGMOID:
+        for i in range(units):
+            y = 1.0 / (1.0 + exponential(-np.float64(h[i])))
+            h[i], slope[i] = kind(y), kind(y * (1.0 - y))
+    elif code == _ELU:
+        for i in range(units):
+            z = np.float64(h[i])
+            e = exponential(min(z, 0.0))
+            h[i], slope[i] = kind(z if z > 0.0 else e - 1.0), kind(e)
+    elif code == _SELU:
+        for i in range(units):
+            z = np.float64(h[i])
+            e = _SELU_ALPHA * exponential(min(z, 0.0))
+            h[i] = kind(_SELU_SCALE * (z if z > 0.0 else e - _SELU_ALPHA))
+            slope[i] = kind(_SELU_SCALE * (1.0 if z > 0.0 else e))
+    elif code == _SWISH:
+        for i in range(units):
+            z = np.float64(h[i])
+            y = 1.0 / (1.0 + exponential(-z))
+            h[i], slope[i] = kind(z * y), kind(y * (1.0 + z * (1.0 - y)))
+    else:
+        for i in range(units):
+            slope[i] = one

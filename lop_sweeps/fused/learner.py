@@ -1,0 +1,274 @@
+"""The fused engine: one run of a fully connected network, its training steps compiled.
+
+Options, initial weights, state and replacement schedule are those of the objects that the torch engine uses, too: this
+learner builds them on memory that the compiled loop understands. Weights lie as [inputs, units] and padded; `view`
+shows them to everybody else in PyTorch's orientation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from lop_sweeps import streams
+from lop_sweeps.algorithms.continual_backprop import PackedContinualBackprop
+from lop_sweeps.algorithms.intervention import Intervention, PackedIntervention
+from lop_sweeps.algorithms.shrink_and_perturb import PackedShrinkAndPerturb
+from lop_sweeps.benchmarks.benchmark import Task
+from lop_sweeps.diagnostics.measure import measure_weights
+from lop_sweeps.fused import arrays
+from lop_sweeps.fused.activations import CODES
+from lop_sweeps.fused.stream import make_stream
+from lop_sweeps.fused.train import activations, train
+from lop_sweeps.fused.vector import LANES
+from lop_sweeps.networks.mlp import MLP
+from lop_sweeps.networks.network import Network
+from lop_sweeps.optimizers.adam import PackedAdam
+from lop_sweeps.optimizers.optimizer import Optimizer
+from lop_sweeps.optimizers.sgd import PackedSGD
+
+_WORK_PER_CALL = 3_000_000_000  # weights x steps: about a second at most, so that a stop is answered soon
+
+
+class FusedLearner:
+    """The learning state of one run, and stretches of training of it; the interface is that of `TorchLearner`.
+
+    The pack that its parts see has one run: parameters (1, size), in this engine's layout.
+    """
+
+    def __init__(
+        self,
+        make_network: Callable[[], Network],
+        optimizer: Optimizer,
+        interventions: Sequence[Intervention],
+        seed: int,
+        loss: str,
+        dtype: torch.dtype,
+    ) -> None:
+        self.seeds, self.loss, self.dtype = (seed,), loss, dtype
+        self._dtype = np.float32 if dtype == torch.float32 else np.float64
+        network = make_network().to(dtype)
+        assert isinstance(network, MLP)
+        network.initialize(lambda i: streams.generator(seed, "initial weights", i))
+        self.network, self.graph, self.weight_names = network, network.unit_graph(), network.weights()
+        self.buffers: dict[str, Tensor] = {}
+        self.activations: list[Tensor] = []
+        self._lay_out()
+        resets_units = any(intervention.resets_units for intervention in interventions)
+        self.optimizer = optimizer.pack([optimizer], self.parameters, resets_units=resets_units)
+        self.interventions: list[PackedIntervention] = [one.pack([one], self) for one in interventions]
+        size = len(self.parameters[0])
+        self.intervals_at_once = min(max(_WORK_PER_CALL // (1_000 * size), 1), 50)
+
+    def _lay_out(self) -> None:
+        """Move the parameters to one array: of each layer its weights, a row of its units' for each input; its bias."""
+        lanes, at, units = LANES[np.dtype(self._dtype).name], 0, 0
+        layers, firsts = [], []
+        self._places: dict[str, tuple[int, int, tuple[int, ...]]] = {}  # name -> start, stride, shape
+        for i, layer in enumerate(self.network.layers):
+            outputs, inputs = layer.weight.shape
+            stride = -(-outputs // lanes) * lanes
+            layers.append((at, stride, inputs, outputs))
+            firsts.append(units)
+            self._places[f"layers.{i}.weight"] = at, stride, (outputs, inputs)
+            self._places[f"layers.{i}.bias"] = at + inputs * stride, stride, (outputs,)
+            at, units = at + (inputs + 1) * stride, units + stride
+        self._layers, self._units = np.array(layers), np.array(firsts)
+        self.parameters = torch.zeros(1, at, dtype=self.dtype)
+        with torch.no_grad():
+            for name, parameter in list(self.network.named_parameters()):
+                place = self.view(self.parameters, name)[0]
+                place.copy_(parameter)
+                path, _, leaf = name.rpartition(".")
+                setattr(self.network.get_submodule(path), leaf, nn.Parameter(place, requires_grad=False))
+
+    def view(self, flat: Tensor, name: str) -> Tensor:
+        """The share of parameter `name` in a tensor of the parameters' layout, as (1, *shape); it shares memory."""
+        start, stride, shape = self._places[name]
+        if len(shape) == 1:
+            return flat[:, start : start + shape[0]]
+        outputs, inputs = shape
+        return flat[:, start : start + inputs * stride].view(1, inputs, stride)[:, :, :outputs].mT
+
+    def run(
+        self, tasks: Sequence[Task], batch: int, first: int, start: int, steps: int, interval: int
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """`steps` updates, the first of them number `first` of the run and number `start` of its task.
+
+        Returns losses and accuracies before each update, (steps, 1), and the weight magnitude (intervals, 1, weight
+        matrices) after each interval; all end early if the network is no longer finite.
+        """
+        stream = make_stream(tasks[0], start * batch, (start + steps) * batch, self._dtype)
+        intervals = -(-steps // interval)
+        losses, correct = np.empty(steps), np.empty(steps)
+        magnitudes = np.empty((intervals, len(self._layers)))
+        replacement = self._replacement()
+        done = train(
+            self._net(), stream, self._rule(), replacement, self._noise(), first, batch, steps, interval, losses,
+            correct, magnitudes,
+        )  # fmt: skip
+        self._take_back(replacement)
+        intervals = -(-done // interval)
+        return (
+            torch.from_numpy(losses[:done, None]),
+            torch.from_numpy(correct[:done, None]),
+            torch.from_numpy(magnitudes[:intervals, None]),
+        )
+
+    def probe(self, tasks: Sequence[Task], samples: int) -> list[Tensor]:
+        """Hidden activations [(1, samples, units), ...] on a task's first examples, without dropout."""
+        h = np.zeros((samples, int(self._layers[:, 1].sum())), self._dtype)
+        net = self._net()._replace(dropout=0.0)
+        activations(net, make_stream(tasks[0], 0, samples, self._dtype), h)
+        parts = zip(self._units[:-1].tolist(), self.graph, strict=True)
+        return [torch.from_numpy(h[None, :, first : first + layer.units]) for first, layer in parts]
+
+    def magnitudes(self) -> Tensor:
+        """Weight magnitude (1, weight matrices)."""
+        return measure_weights([self.view(self.parameters, name) for name in self.weight_names]).T
+
+    def _net(self) -> arrays.Net:
+        return arrays.Net(
+            w=_numpy(self.parameters),
+            layers=self._layers,
+            units=self._units,
+            activation=CODES[self.network.activation],
+            dropout=float(self.network.dropout),
+            dropout_key=streams.counter_key(self.seeds[0], "dropout"),
+            loss=arrays.CROSS_ENTROPY if self.loss == "cross_entropy" else arrays.SQUARED_ERROR,
+        )
+
+    def _rule(self) -> arrays.Optimizer:
+        packed, empty = self.optimizer, np.zeros(0, self._dtype)
+        fresh = bool(packed.fresh())
+        if isinstance(packed, PackedSGD):
+            kind = arrays.SGD if packed.buffer is None else arrays.MOMENTUM
+            buffer = empty if packed.buffer is None else _numpy(packed.buffer)
+            return arrays.Optimizer(
+                kind, -_number(packed.negative_step_size), _number(packed.weight_decay), _number(packed.momentum),
+                0.0, 0.0, False, fresh, buffer, empty, empty, empty,
+            )  # fmt: skip
+        assert isinstance(packed, PackedAdam)
+        return arrays.Optimizer(
+            arrays.ADAMW if packed.decoupled else arrays.ADAM, _number(packed.step_size),
+            _number(packed.weight_decay), _number(packed.beta1), _number(packed.beta2), _number(packed.eps),
+            packed.correction == "authors", fresh, _numpy(packed.moment1), _numpy(packed.moment2),
+            _numpy(packed.power1), _numpy(packed.power2),
+        )  # fmt: skip
+
+    def _find(self, kind: type) -> tuple[int, Any]:
+        """The place in the order of interventions of the one of this kind, and it; or -1 and None."""
+        found = [(i, one) for i, one in enumerate(self.interventions) if isinstance(one, kind)]
+        return found[0] if found else (-1, None)
+
+    def _noise(self) -> arrays.Noise:
+        at, packed = self._find(PackedShrinkAndPerturb)
+        if packed is None or not packed.options[0].noise_std:
+            return arrays.Noise(arrays.NO_NOISE, 0.0, np.uint64(0), False)
+        options = packed.options[0]
+        kind = arrays.LAZY if options.noise == "lazy" else arrays.PER_STEP
+        after, _ = self._find(PackedContinualBackprop)
+        return arrays.Noise(kind, float(options.noise_std), packed.keys[0], at < after)
+
+    def _replacement(self) -> arrays.Replacement:
+        _, packed = self._find(PackedContinualBackprop)
+        hidden = len(self.graph)
+        all_units = int(self._layers[:, 1].sum())
+        nothing = np.zeros(0, np.uint64)
+        state = [np.zeros(all_units, self._dtype), np.zeros(all_units, self._dtype), np.zeros(all_units, np.int64)]
+        accumulated, replaced = np.zeros(hidden), np.zeros(hidden, np.int64)
+        if packed is None:
+            flags = (False,) * 8
+            none = np.zeros(0)
+            return arrays.Replacement(
+                *flags, 0.0, 0, none, none, nothing, nothing, nothing, *state, accumulated, replaced
+            )
+        for i, (layer, first) in enumerate(zip(packed.layers, self._units, strict=False)):
+            for array, tensor in zip(state, (layer.utility, layer.mean_activation, layer.age), strict=True):
+                array[first : first + tensor.shape[1]] = tensor[0].numpy()
+            accumulated[i], replaced[i] = float(layer.accumulated[0]), int(layer.replaced[0])
+        options, kind = packed.options[0], packed.kind
+        return arrays.Replacement(
+            active=True,
+            by_activity=kind in ("contribution", "zero_contribution", "adaptable_contribution", "feature_by_input"),
+            centred=kind in ("zero_contribution", "adaptable_contribution", "feature_by_input"),
+            by_outgoing=kind in ("weight", "contribution", "zero_contribution", "adaptable_contribution"),
+            by_incoming=kind in ("adaptation", "adaptable_contribution", "feature_by_input"),
+            random=kind == "random",
+            bernoulli=options.fractional == "bernoulli",
+            transfer=options.bias_transfer,
+            decay=float(options.decay_rate),
+            threshold=int(options.maturity_threshold),
+            rates=packed.rates[0],
+            bounds=np.array([layer.bound for layer in self.graph]),
+            rounding_keys=np.array(packed.rounding_keys),
+            weight_keys=np.array(packed.weight_keys),
+            utility_keys=np.array(packed.utility_keys),
+            utility=state[0],
+            mean=state[1],
+            age=state[2],
+            accumulated=accumulated,
+            replaced=replaced,
+        )
+
+    def _take_back(self, replacement: arrays.Replacement) -> None:
+        """What continual backprop has changed, as the tensors that everybody else sees."""
+        _, packed = self._find(PackedContinualBackprop)
+        if packed is None:
+            return
+        state = (replacement.utility, replacement.mean, replacement.age)
+        for i, (layer, first) in enumerate(zip(packed.layers, self._units, strict=False)):
+            for array, tensor in zip(state, (layer.utility, layer.mean_activation, layer.age), strict=True):
+                tensor[0] = torch.from_numpy(array[first : first + tensor.shape[1]])
+            layer.accumulated[0], layer.replaced[0] = replacement.accumulated[i], int(replacement.replaced[i])
+
+    def state(self) -> dict[str, Tensor]:
+        """Everything that learning has changed, copied to the torch engine's layout: checkpoints are the same."""
+        state = {"parameters": self._export(self.parameters)}
+        state |= {f"optimizer/{name}": self._export(value) for name, value in self.optimizer.state().items()}
+        for i, intervention in enumerate(self.interventions):
+            state |= {f"interventions/{i}/{name}": value.clone() for name, value in intervention.state().items()}
+        return state
+
+    @torch.no_grad()
+    def load(self, run: int, state: dict[str, Tensor]) -> None:
+        """Put back one run's share of what `state` gave."""
+        self._import(self.parameters, state["parameters"])
+        for name, value in self.optimizer.state().items():
+            self._import(value, state[f"optimizer/{name}"])
+        for i, intervention in enumerate(self.interventions):
+            for name, value in intervention.state().items():
+                value[run] = state[f"interventions/{i}/{name}"]
+
+    def _export(self, flat: Tensor) -> Tensor:
+        if flat.shape != self.parameters.shape:
+            return flat.clone()
+        return torch.cat([self.view(flat, name).reshape(1, -1) for name in self._places], dim=1)
+
+    def _import(self, flat: Tensor, saved: Tensor) -> None:
+        if flat.shape != self.parameters.shape:
+            flat[0] = saved
+            return
+        sizes = [int(np.prod(shape)) for _, _, shape in self._places.values()]
+        for name, part in zip(self._places, saved.split(sizes), strict=True):
+            place = self.view(flat, name)[0]
+            place.copy_(part.view(place.shape))
+
+    @torch.no_grad()
+    def mask(self, run: int) -> None:
+        """A run that is no longer finite does nothing more; nobody shares its memory."""
+        self.parameters.zero_()
+
+
+def _numpy(flat: Tensor) -> NDArray[Any]:
+    array: NDArray[Any] = flat[0].numpy()
+    return array
+
+
+def _number(column: Tensor) -> float:
+    return float(column[0, 0])

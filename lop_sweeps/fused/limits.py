@@ -1,0 +1,48 @@
+"""What the fused engine cannot do, and where the torch engine is faster."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from lop_sweeps.algorithms.continual_backprop import ContinualBackprop
+from lop_sweeps.algorithms.intervention import Intervention
+from lop_sweeps.algorithms.shrink_and_perturb import ShrinkAndPerturb
+from lop_sweeps.networks.linear import Linear
+from lop_sweeps.networks.mlp import MLP
+from lop_sweeps.networks.network import Network
+from lop_sweeps.optimizers.adam import Adam, AdamW
+from lop_sweeps.optimizers.optimizer import Optimizer
+from lop_sweeps.optimizers.sgd import SGD
+
+LARGEST_BATCH = 32  # one example after another is faster than PyTorch's matrix products up to about here
+
+
+def obstacle(network: Network, optimizer: Optimizer, interventions: Sequence[Intervention]) -> str | None:
+    """Why the fused engine cannot train this, in words that follow "because"; None if it can."""
+    if type(network) not in (MLP, Linear):
+        return f"{type(network).__name__} is not a fully connected network that it knows"
+    if network.norms:
+        return f"it has no {network.norm} normalisation"
+    if type(optimizer) not in (SGD, Adam, AdamW):
+        return f"it does not know the optimizer {type(optimizer).__name__}"
+    if isinstance(optimizer, SGD) and optimizer.step_size * optimizer.weight_decay > 0.5:
+        return "each step shrinks the weights to less than half"
+    kinds = [type(one) for one in interventions]
+    for kind in kinds:
+        if kind not in (ContinualBackprop, ShrinkAndPerturb):
+            return f"it does not know the intervention {kind.__name__}"
+        if kinds.count(kind) > 1:
+            return f"it takes one intervention of a kind, and here are {kinds.count(kind)} {kind.__name__}"
+    lazy = any(isinstance(one, ShrinkAndPerturb) and one.noise == "lazy" for one in interventions)
+    if lazy and ContinualBackprop in kinds:
+        return "continual backprop needs the weights of every step, and lazy noise comes later"
+    if lazy and not (isinstance(optimizer, SGD) and optimizer.momentum == 0):
+        return "lazy noise goes with plain SGD, since other optimizers read every weight at every step"
+    return None
+
+
+def slower(batch_size: int) -> str | None:
+    """Why the torch engine is the faster one, in words that follow "because"; None if it is not."""
+    if batch_size > LARGEST_BATCH:
+        return f"it is faster with mini-batches of more than {LARGEST_BATCH}"
+    return None

@@ -1,0 +1,401 @@
+"""The fused training loop: `train` reads from top to bottom as what happens to one run.
+
+Forward and backward pass, update and intervention of a step work on the rows of weights that the step concerns, in
+place. Weight decay under plain SGD is a scale: the weights are `scale` times what `net.w` holds, and shrinking them
+all is one multiplication. At the end of an interval everything that was postponed is done, so that the arrays are then
+exactly the state of the run; intervals begin at fixed steps, so nothing depends on how a run is cut into calls.
+
+Precision: weights, activations and their sums are of the run's precision; the softmax, losses and the scale are
+float64.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from pathlib import Path
+from typing import Any
+
+import numba as nb
+import numpy as np
+
+from lop_sweeps.algorithms.replacement_schedule import plan_replacements
+from lop_sweeps.counter_random import step_key, uniform
+from lop_sweeps.fused import dense
+from lop_sweeps.fused.activations import activate, exponential
+from lop_sweeps.fused.arrays import (
+    CROSS_ENTROPY,
+    LAZY,
+    PER_STEP,
+    SGD,
+    Array,
+    Net,
+    Noise,
+    Optimizer,
+    Replacement,
+    Stream,
+)
+from lop_sweeps.fused.noise import add_to_all, add_to_row
+from lop_sweeps.fused.replacement import choose, replace, start_interval, update_utility
+from lop_sweeps.fused.rows import OPTIONS, dots, gather, sum_magnitudes, update, update_row
+from lop_sweeps.fused.vector import lanes, load, magnitude, splat, store, total
+
+SMALLEST_SCALE = 1e-3  # a smaller scale is multiplied into the weights
+
+
+@nb.njit(**OPTIONS)
+def read_example(stream: Stream, example: int, rows: Array, values: Array) -> int:
+    """The inputs of an example that are not 0: their numbers and values; returns how many."""
+    n = 0
+    if stream.dense.size > 0:
+        x = stream.dense[example]
+        for i in range(x.size):
+            rows[n], values[n] = i, x[i]
+            n += x[i] != 0
+        return n
+    image = stream.order[example]
+    for i in range(stream.starts[image], stream.starts[image + 1]):
+        rows[n], values[n] = stream.place[stream.columns[i]], stream.grey[stream.bytes[i]]
+        n += 1
+    return n
+
+
+@nb.njit(**OPTIONS)
+def score(
+    stream: Stream, loss: int, batch: int, example: int, outputs: int, h: Array, delta: Array
+) -> tuple[float, bool]:
+    """Loss of an example, whether it is classified correctly; delta: d (mean loss of the batch) / d outputs."""
+    kind = h.dtype.type
+    if loss == CROSS_ENTROPY:
+        label, best = stream.labels[example], 0
+        for j in range(1, outputs):
+            if h[j] > h[best]:
+                best = j
+        highest, sum_of = np.float64(h[best]), 0.0
+        for j in range(outputs):
+            sum_of += exponential(h[j] - highest)
+        for j in range(outputs):
+            delta[j] = kind(exponential(h[j] - highest) / sum_of / batch)
+        delta[label] -= kind(1.0 / batch)
+        return math.log(sum_of) + highest - h[label], best == label
+    result = 0.0
+    for j in range(outputs):
+        error = np.float64(h[j]) - np.float64(stream.targets[example, j])
+        result += error * error / outputs
+        delta[j] = kind(2.0 * error / (outputs * batch))
+    return result, False
+
+
+@nb.njit(**OPTIONS)
+def pre_activations(net: Net, layer: int, scale: float, rows: Array, values: Array, n: int, z: Array) -> None:
+    """z (stride,) = bias + inputs times weights, which are `scale` times those in net.w."""
+    base, stride, inputs = net.layers[layer, 0], net.layers[layer, 1], net.layers[layer, 2]
+    z[:] = 0
+    update_row(z, 0, stride, scale, net.w[base + inputs * stride :])
+    gather(net.w, base, stride, rows, values, n, scale, z)
+
+
+@nb.njit(**OPTIONS)
+def settle(net: Net, noise: Noise, layer: int, row: int, step: int, now: float, settled: Array, draws: Array) -> None:
+    """Draw the lazy noise that a row of weights has not had yet.
+
+    now: variance of all noise on any one weight so far; settled (layers, rows): how much of it a row has had.
+    """
+    due = now - settled[layer, row]
+    if due > 0:
+        base, stride = net.layers[layer, 0], net.layers[layer, 1]
+        key = step_key(step_key(noise.key, step), layer * settled.shape[1] + row)
+        add_to_row(net.w, base + row * stride, net.layers[layer, 3], math.sqrt(due), key, draws)
+        settled[layer, row] = now
+
+
+@nb.njit(**OPTIONS)
+def settle_all(net: Net, noise: Noise, step: int, now: float, settled: Array, draws: Array) -> None:
+    """`settle` every row, and begin to count anew."""
+    for layer in range(len(net.layers)):
+        for row in range(net.layers[layer, 2] + 1):
+            settle(net, noise, layer, row, step, now, settled, draws)
+    settled[:] = 0.0
+
+
+@nb.njit(**OPTIONS)
+def multiply(w: Array, scale: float) -> None:
+    """w *= scale."""
+    factor = splat(w, w.dtype.type(scale))
+    for i in range(0, w.size, lanes(w)):
+        store(w, i, load(w, i) * factor)
+
+
+@nb.njit(**OPTIONS)
+def mean_magnitude(net: Net, layer: int) -> float:
+    """Mean |w| of a weight matrix, without its bias."""
+    base, stride, inputs, units = net.layers[layer]
+    result = 0.0
+    for r in range(inputs):
+        m = splat(net.w, net.w.dtype.type(0))
+        for j in range(0, stride, lanes(net.w)):
+            m = m + magnitude(load(net.w, base + r * stride + j))
+        result += total(m)
+    return result / (inputs * units)
+
+
+@nb.njit(**OPTIONS)
+def next_layer_inputs(
+    net: Net, layer: int, step: int, batch: int, b: int, h: Array, slope: Array, rows: Array, values: Array
+) -> int:
+    """Dropout, if any, of hidden layer `layer` in example b; then the units that take part in the next layer.
+
+    A unit does if its activation or its slope is not 0: then its outgoing weights or its delta matter.
+    """
+    units, active = net.layers[layer, 3], 0
+    if net.dropout == 0:
+        for i in range(units):
+            rows[active], values[active] = i, h[i]
+            active += (slope[i] != 0) | (h[i] != 0)
+        return active
+    at = b * units  # of this example's draws among the step's, which come layer by layer
+    for i in range(layer):
+        at += batch * net.layers[i, 3]
+    draws, keep = step_key(net.dropout_key, step), h.dtype.type(1.0 / (1.0 - net.dropout))
+    for i in range(units):
+        kept = keep if uniform(draws, at + i) >= net.dropout else h.dtype.type(0)
+        slope[i] *= kept
+        rows[active], values[active] = i, h[i] * kept
+        active += (slope[i] != 0) | (values[active] != 0)
+    return active
+
+
+def _compile(sources: str) -> tuple[Any, Any]:
+    """`train` and `activations`, compiled.
+
+    Numba finds what it has compiled before by a function's own text and closure, and does not see when a function
+    that it calls has changed; `sources`, a digest of all of them, makes it see that.
+    """
+
+    @nb.njit(cache=True, nogil=True, error_model="numpy")  # type: ignore[untyped-decorator]
+    def activations(net: Net, stream: Stream, h: Array) -> None:
+        """Activations of all hidden units on the first examples of a stream: h (examples, all units), zeros before."""
+        depth = len(net.layers) if sources else 0
+        width = max(net.layers[:, 2].max(), net.layers[:, 1].max())
+        rows, values, slope = np.zeros(width, np.int32), np.zeros(width, net.w.dtype), np.zeros(width, net.w.dtype)
+        for example in range(len(h)):
+            n = read_example(stream, example, rows, values)
+            for i in range(depth - 1):
+                z = h[example, net.units[i] : net.units[i] + net.layers[i, 1]]
+                pre_activations(net, i, 1.0, rows, values, n, z)
+                activate(net.activation, net.layers[i, 3], z, slope)
+                n = next_layer_inputs(net, i, 0, 1, 0, z, slope, rows, values)
+
+    @nb.njit(cache=True, nogil=True, error_model="numpy")  # type: ignore[untyped-decorator]
+    def train(
+        net: Net,
+        stream: Stream,
+        rule: Optimizer,
+        rep: Replacement,
+        noise: Noise,
+        first_step: int,
+        batch: int,
+        steps: int,
+        interval: int,
+        losses: Array,
+        correct: Array,
+        magnitudes: Array,
+    ) -> int:
+        """Learn from `steps` mini-batches; returns how many, which is fewer if the network is no longer finite.
+
+        losses, correct (steps,): mean loss and accuracy before each update. magnitudes (intervals, layers): mean |w|
+        at the end of each interval.
+        """
+        w, kind, depth = net.w, net.w.dtype.type, len(net.layers) if sources else 0
+        hidden, bases, strides, inputs = depth - 1, net.layers[:, 0], net.layers[:, 1], net.layers[:, 2]
+        outputs, output = net.layers[hidden, 3], net.units[hidden]
+        width, all_units = max(inputs.max() + 1, strides.max()), output + strides[hidden]
+
+        h = np.zeros((batch, all_units), w.dtype)  # activations before dropout
+        slope, delta = np.zeros_like(h), np.zeros_like(h)  # d activation / d z; d loss / d z, z = pre-activation
+        rows, values = np.zeros((batch, depth, width), np.int32), np.zeros((batch, depth, width), w.dtype)
+        active = np.zeros((batch, depth), np.int64)  # how many inputs of each layer take part
+        products, x = np.zeros(width, w.dtype), np.zeros((batch, width), w.dtype)
+        at_once = rule.kind == SGD and batch == 1  # update each layer while its delta is propagated
+
+        outgoing, incoming = np.zeros_like(h[0]), np.zeros_like(h[0])  # sums of |w| of each unit
+        unfilled, unowned = np.ones_like(h[0]), np.zeros(width, w.dtype)
+        measured = np.zeros(depth, np.bool_)  # layers whose sums of |w| are needed
+        for i in range(hidden):
+            if rep.active and rep.rates[i] > 0:
+                measured[i] |= rep.by_incoming
+                measured[i + 1] |= rep.by_outgoing
+        anew = rule.kind != SGD or noise.kind == PER_STEP  # add them up at every step, since all weights move
+        due, chosen = np.zeros((depth, interval), np.int64), np.zeros((depth, width), np.int64)
+
+        row_draws = np.zeros(width + width % 2, np.float32)
+        settled = np.zeros((depth, width if noise.kind == LAZY else 0))
+        all_draws = np.zeros(((inputs + 1) * net.layers[:, 3]).sum() if noise.kind == PER_STEP else 0)
+
+        begin, number = 0, 0
+        while begin < steps:
+            length = min(interval, steps - begin)
+            scale, variance = 1.0, 0.0  # of the weights, and of the lazy noise so far, in units of net.w
+            dense.tidy(rule)
+            if rep.active:
+                start_interval(rep, unfilled)
+            for i in range(depth):
+                if measured[i]:
+                    row_sums = outgoing[net.units[i - 1] :] if i > 0 else unowned
+                    sum_magnitudes(w, bases[i], strides[i], inputs[i], row_sums, incoming[net.units[i] :])
+                if rep.active and i < hidden and rep.rates[i] > 0:
+                    age = rep.age[net.units[i] : net.units[i] + net.layers[i, 3]]
+                    rep.accumulated[i] = plan_replacements(
+                        age,
+                        rep.threshold,
+                        rep.rates[i],
+                        rep.bernoulli,
+                        rep.accumulated[i],
+                        rep.rounding_keys[i],
+                        first_step + begin,
+                        due[i, :length],
+                    )
+
+            for t in range(length):
+                step = first_step + begin + t
+
+                # Forward, one example after another.
+                loss, right = 0.0, 0
+                for b in range(batch):
+                    example = (begin + t) * batch + b
+                    active[b, 0] = read_example(stream, example, rows[b, 0], values[b, 0])
+                    for i in range(depth):
+                        n, first = active[b, i], net.units[i]
+                        if noise.kind == LAZY:
+                            settle(net, noise, i, inputs[i], step, variance, settled, row_draws)
+                            for k in range(n):
+                                settle(net, noise, i, rows[b, i, k], step, variance, settled, row_draws)
+                        z = h[b, first : first + strides[i]]
+                        pre_activations(net, i, scale, rows[b, i], values[b, i], n, z)
+                        if i < hidden:
+                            slopes = slope[b, first:]
+                            activate(net.activation, net.layers[i, 3], z, slopes)
+                            active[b, i + 1] = next_layer_inputs(
+                                net, i, step, batch, b, z, slopes, rows[b, i + 1], values[b, i + 1]
+                            )
+                    lost, hit = score(stream, net.loss, batch, example, outputs, h[b, output:], delta[b, output:])
+                    loss += lost
+                    right += hit
+                losses[begin + t], correct[begin + t] = loss / batch, right / batch
+
+                # Backward; under plain SGD and batches of one, each row is updated while it is read.
+                shrunk = scale * (1.0 - rule.step_size * rule.weight_decay) if rule.kind == SGD else 1.0
+                for b in range(batch):
+                    for i in range(hidden, -1, -1):
+                        n, d = active[b, i], delta[b, net.units[i] :]
+                        if at_once:
+                            move, out = -rule.step_size / shrunk, products
+                            if measured[i]:
+                                row_sums = outgoing[net.units[i - 1] :] if i > 0 else unowned
+                                update(
+                                    w, bases[i], strides[i], rows[b, i], values[b, i], n, move, d,
+                                    out, row_sums, incoming[net.units[i] :],
+                                )  # fmt: skip
+                            elif i > 0:
+                                update(w, bases[i], strides[i], rows[b, i], values[b, i], n, move, d, out, None, None)
+                            else:
+                                update(w, bases[i], strides[i], rows[b, i], values[b, i], n, move, d, None, None, None)
+                            update_row(w, bases[i] + inputs[i] * strides[i], strides[i], move, d)
+                        elif i > 0:
+                            dots(w, bases[i], strides[i], rows[b, i], n, d, products)
+                        if i > 0:
+                            first = net.units[i - 1]
+                            delta[b, first : first + strides[i - 1]] = 0
+                            for k in range(n):
+                                u = first + rows[b, i, k]
+                                delta[b, u] = kind(scale) * products[k] * slope[b, u]
+                scale = shrunk
+
+                # The update, where it has not happened yet.
+                if rule.kind == SGD and not at_once:
+                    move = -rule.step_size / scale
+                    for i in range(depth):
+                        for b in range(batch):
+                            d = delta[b, net.units[i] :]
+                            if measured[i]:
+                                row_sums = outgoing[net.units[i - 1] :] if i > 0 else unowned
+                                update(
+                                    w, bases[i], strides[i], rows[b, i], values[b, i], active[b, i], move, d,
+                                    None, row_sums, incoming[net.units[i] :],
+                                )  # fmt: skip
+                            else:
+                                update(
+                                    w, bases[i], strides[i], rows[b, i], values[b, i], active[b, i], move, d,
+                                    None, None, None,
+                                )  # fmt: skip
+                            update_row(w, bases[i] + inputs[i] * strides[i], strides[i], move, d)
+                elif rule.kind != SGD:
+                    dense.count_step(rule)
+                    for i in range(depth):
+                        for b in range(batch):
+                            x[b, : inputs[i]] = 0
+                            for k in range(active[b, i]):
+                                x[b, rows[b, i, k]] = values[b, i, k]
+                            x[b, inputs[i]] = 1
+                        dense.update_layer(net, rule, i, batch, x, delta[:, net.units[i] :])
+
+                # Interventions.
+                if noise.kind == LAZY:
+                    variance += (noise.std / scale) ** 2
+                elif noise.kind == PER_STEP and noise.first:
+                    add_to_all(net, noise, step, scale, all_draws)
+                if rep.active:
+                    for i in range(depth):
+                        if measured[i] and anew:
+                            row_sums = outgoing[net.units[i - 1] :] if i > 0 else unowned
+                            sum_magnitudes(w, bases[i], strides[i], inputs[i], row_sums, incoming[net.units[i] :])
+                    for i in range(hidden):
+                        if rep.rates[i] > 0:
+                            update_utility(net, rep, i, batch, h, scale, unfilled, outgoing, incoming)
+                            if due[i, t] > 0:
+                                choose(net, rep, i, step, t, due[i, t], unfilled, chosen[i])
+                    for i in range(hidden):  # only now: a choice sees no replacement of its own step
+                        if rep.rates[i] > 0 and due[i, t] > 0:
+                            replace(
+                                net, rule, rep, i, step, t, chosen[i], due[i, t], scale, unfilled, outgoing, incoming
+                            )
+                if noise.kind == PER_STEP and not noise.first:
+                    add_to_all(net, noise, step, scale, all_draws)
+                if abs(scale) < SMALLEST_SCALE:
+                    if noise.kind == LAZY:
+                        settle_all(net, noise, step + 1, variance, settled, row_draws)
+                        variance = 0.0
+                    multiply(w, scale)
+                    for i in range(all_units):
+                        outgoing[i] *= kind(scale)
+                        incoming[i] *= kind(scale)
+                    scale = 1.0
+
+            # Everything that was postponed.
+            if noise.kind == LAZY:
+                settle_all(net, noise, first_step + begin + length, variance, settled, row_draws)
+            if scale != 1.0:
+                multiply(w, scale)
+            if rep.active:
+                for i in range(hidden):
+                    if rep.rates[i] > 0:
+                        rep.age[net.units[i] : net.units[i] + net.layers[i, 3]] += length
+            finite = math.isfinite(losses[begin : begin + length].sum())
+            for i in range(depth):
+                magnitudes[number, i] = mean_magnitude(net, i)
+                finite = finite and math.isfinite(magnitudes[number, i])
+            begin, number = begin + length, number + 1
+            if not finite:
+                break
+        return begin
+
+    return train, activations
+
+
+def _digest() -> str:
+    here = Path(__file__).parent
+    others = (here.parent / "counter_random.py", here.parent / "algorithms" / "replacement_schedule.py")
+    return hashlib.sha256(b"".join(file.read_bytes() for file in (*sorted(here.glob("*.py")), *others))).hexdigest()
+
+
+train, activations = _compile(_digest())

@@ -1,0 +1,188 @@
+"""Vectors for compiled loops: 16 float32 or 8 float64 values that live in registers.
+
+Numba turns a plain loop over a row of weights into vector instructions, but guards each with tests for overlap and a
+remainder, and adds up a dot product through memory: for rows of a hundred weights that costs two to four times the
+work itself. Rows are padded to whole vectors here, so kernels say directly what they mean. LLVM splits a vector where
+the processor's registers are shorter; nothing is specific to one.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.core.datamodel.models import PrimitiveModel
+from numba.extending import intrinsic, overload, register_model
+
+LANES = {"float32": 16, "float64": 8}
+
+
+class Vector(types.Type):  # type: ignore[misc]
+    """The type of a vector of `element`s."""
+
+    def __init__(self, element: types.Float) -> None:
+        self.element, self.lanes = element, LANES[element.name]
+        super().__init__(name=f"Vector({element} x {self.lanes})")
+
+    @property
+    def suffix(self) -> str:
+        """How LLVM's intrinsics name it."""
+        return f"v{self.lanes}f{self.element.bitwidth}"
+
+
+@register_model(Vector)
+class _VectorModel(PrimitiveModel):  # type: ignore[misc]
+    def __init__(self, manager: Any, vector: Vector) -> None:
+        element = ir.FloatType() if vector.element == types.float32 else ir.DoubleType()
+        super().__init__(manager, vector, ir.VectorType(element, vector.lanes))
+
+
+def _address(context: Any, builder: Any, array_type: Any, array: Any, index: Any, vector: Vector) -> Any:
+    data = context.make_array(array_type)(context, builder, array).data
+    return builder.bitcast(builder.gep(data, [index]), context.get_data_type(vector).as_pointer())
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def lanes(typing: Any, array: Any) -> Any:
+    """How many elements of `array` make a vector; a constant."""
+    number = Vector(array.dtype).lanes
+    return types.intp(array), lambda context, *_: context.get_constant(types.intp, number)
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def load(typing: Any, array: Any, index: Any) -> Any:
+    """array[index : index + lanes] of a one-dimensional contiguous array."""
+    vector = Vector(array.dtype)
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        address = _address(context, builder, signature.args[0], *arguments, vector)
+        return builder.load(address, align=vector.element.bitwidth // 8)
+
+    return vector(array, types.intp), generate
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def store(typing: Any, array: Any, index: Any, vector: Any) -> Any:
+    """array[index : index + lanes] = vector."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        address = _address(context, builder, signature.args[0], *arguments[:2], vector)
+        builder.store(arguments[2], address, align=vector.element.bitwidth // 8)
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, vector), generate
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def splat(typing: Any, array: Any, value: Any) -> Any:
+    """A vector for `array`, `value` in every lane."""
+    vector = Vector(array.dtype)
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        llvm = context.get_data_type(vector)
+        empty = ir.Constant(llvm, ir.Undefined)
+        single = builder.insert_element(empty, arguments[1], ir.Constant(ir.IntType(32), 0))
+        return builder.shuffle_vector(
+            single, empty, ir.Constant(ir.VectorType(ir.IntType(32), vector.lanes), [0] * vector.lanes)
+        )
+
+    return vector(array, vector.element), generate
+
+
+def _call_llvm(name: str) -> Callable[..., Any]:
+    """Code that calls an LLVM intrinsic whose operands and result are vectors of one type."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        llvm = context.get_data_type(signature.return_type)
+        kind = ir.FunctionType(llvm, [llvm] * len(arguments))
+        function = cgutils.get_or_insert_function(builder.module, kind, f"llvm.{name}.{signature.return_type.suffix}")
+        return builder.call(function, arguments)
+
+    return generate
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def fma(typing: Any, a: Any, b: Any, c: Any) -> Any:
+    """a * b + c, rounded once."""
+    return a(a, b, c), _call_llvm("fma")
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def root(typing: Any, a: Any) -> Any:
+    """Square roots."""
+    return a(a), _call_llvm("sqrt")
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def larger(typing: Any, a: Any, b: Any) -> Any:
+    """The larger of each pair."""
+    return a(a, b), _call_llvm("maxnum")
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def magnitude(typing: Any, a: Any) -> Any:
+    """Absolute values."""
+    return a(a), _call_llvm("fabs")
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def total(typing: Any, a: Any) -> Any:
+    """The sum of the lanes, added pairwise."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        llvm = context.get_data_type(a)
+        kind = ir.FunctionType(llvm.element, [llvm.element, llvm])
+        function = cgutils.get_or_insert_function(builder.module, kind, f"llvm.vector.reduce.fadd.{a.suffix}")
+        return builder.call(function, [ir.Constant(llvm.element, -0.0), arguments[0]], fastmath=("reassoc",))
+
+    return a.element(a), generate
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def float_of_bits(typing: Any, bits: Any) -> Any:
+    """The float64 whose representation is the integer `bits`."""
+    return types.float64(types.int64), lambda context, builder, _, arguments: builder.bitcast(
+        arguments[0], ir.DoubleType()
+    )
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def bits_of_float32(typing: Any, value: Any) -> Any:
+    """The representation of a float32, as int32."""
+    return types.int32(types.float32), lambda context, builder, _, arguments: builder.bitcast(
+        arguments[0], ir.IntType(32)
+    )
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def float32_of_bits(typing: Any, bits: Any) -> Any:
+    """The float32 whose representation is the int32 `bits`."""
+    return types.float32(types.int32), lambda context, builder, _, arguments: builder.bitcast(
+        arguments[0], ir.FloatType()
+    )
+
+
+def _arithmetic(python: Callable[..., Any], llvm: str) -> None:
+    """Teach numba an operator between two vectors."""
+
+    @intrinsic  # type: ignore[untyped-decorator]
+    def operation(typing: Any, a: Any, b: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            return getattr(builder, llvm)(*arguments)
+
+        return a(a, b), generate
+
+    @overload(python)  # type: ignore[untyped-decorator]
+    def implementation(a, b):  # type: ignore[no-untyped-def]  # numba wants the signatures to be the same
+        if isinstance(a, Vector) and a == b:
+            return lambda a, b: operation(a, b)
+        return None
+
+
+for _operator, _instruction in ((operator.add, "fadd"), (operator.sub, "fsub"), (operator.mul, "fmul")):
+    _arithmetic(_operator, _instruction)
+_arithmetic(operator.truediv, "fdiv")

@@ -1,0 +1,69 @@
+"""The two engines, and which of them trains a run.
+
+`fused` is compiled and takes one run; `torch` takes packs and everything. Which one is chosen changes rounding only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from lop_sweeps.algorithms.intervention import Intervention, PackedIntervention
+from lop_sweeps.algorithms.shrink_and_perturb import ShrinkAndPerturb
+from lop_sweeps.benchmarks.benchmark import Task
+from lop_sweeps.errors import ConfigError
+from lop_sweeps.fused import limits
+from lop_sweeps.networks.network import Network
+from lop_sweeps.optimizers.optimizer import Optimizer
+
+ENGINES = ("auto", "fused", "torch")
+
+
+class Learner(Protocol):
+    """The learning state of a pack, as the training protocols see it (documented in `TorchLearner`)."""
+
+    network: Network
+    dtype: torch.dtype
+    interventions: list[PackedIntervention]
+    intervals_at_once: int
+
+    def run(
+        self, tasks: Sequence[Task], batch: int, first: int, start: int, steps: int, interval: int
+    ) -> tuple[Tensor, Tensor, Tensor]: ...
+
+    def probe(self, tasks: Sequence[Task], samples: int) -> list[Tensor]: ...
+
+    def magnitudes(self) -> Tensor: ...
+
+    def state(self) -> dict[str, Tensor]: ...
+
+    def load(self, run: int, state: dict[str, Tensor]) -> None: ...
+
+    def mask(self, run: int) -> None: ...
+
+
+def choose(
+    asked: str, network: Network, optimizer: Optimizer, interventions: Sequence[Intervention], batch_size: int
+) -> tuple[str, str]:
+    """The engine for what was asked (one of `ENGINES`), and why, in words that follow "because".
+
+    Raises `ConfigError` if the run needs an engine that it cannot have.
+    """
+    lazy = any(isinstance(one, ShrinkAndPerturb) and one.noise == "lazy" for one in interventions)
+    obstacle = limits.obstacle(network, optimizer, interventions)
+    if asked == "fused" and obstacle:
+        raise ConfigError("engine", "fused", f"cannot train this, because {obstacle}; use engine=auto")
+    if asked == "torch" and lazy:
+        raise ConfigError("engine", "torch", "cannot draw noise lazily; use noise=per_step, or engine=auto")
+    if lazy and obstacle:
+        allowed = f"must be per_step here: lazy noise needs the fused engine, and {obstacle}"
+        raise ConfigError("algorithm.shrink_and_perturb.noise", "lazy", allowed)
+    if asked != "auto":
+        return asked, "it was asked for"
+    if lazy:
+        return "fused", "noise is drawn lazily"
+    against = obstacle or limits.slower(batch_size)
+    return ("torch", against) if against else ("fused", "it is faster")
