@@ -24,6 +24,8 @@ _SELU_SCALE, _SELU_ALPHA = 1.0507009873554804934193349852946, 1.6732632423543772
 _LOG2_E = 1.0 / math.log(2.0)
 _LN2_HIGH = float.fromhex("0x1.62e42fee00000p-1")  # so few digits that multiples of it are exact
 _LN2_LOW = float.fromhex("0x1.a39ef35793c76p-33")
+_SERIES = tuple(1.0 / math.factorial(i) for i in range(13, -1, -1))
+_REST = _SERIES[1:]
 
 
 @nb.njit(inline="always")
@@ -32,9 +34,9 @@ def exponential(x: float) -> float:
     x = min(max(x, -708.0), 709.0)
     k = math.floor(x * _LOG2_E + 0.5)
     r = (x - k * _LN2_HIGH) - k * _LN2_LOW
-    p = 1.0
-    for i in (13.0, 12.0, 11.0, 10.0, 9.0, 8.0, 7.0, 6.0, 5.0, 4.0, 3.0, 2.0, 1.0):
-        p = 1.0 + p * r / i
+    p = _SERIES[0]
+    for i in _REST:
+        p = p * r + i
     return p * float_of_bits((np.int64(k) + 1023) << 52)
 
 

@@ -14,7 +14,8 @@ from lop_sweeps.optimizers.adam import Adam, AdamW
 from lop_sweeps.optimizers.optimizer import Optimizer
 from lop_sweeps.optimizers.sgd import SGD
 
-LARGEST_BATCH = 32  # one example after another is faster than PyTorch's matrix products up to about here
+# One example after another is faster than PyTorch's matrix products up to about here (perf/online.py --batch).
+LARGEST_BATCH, LARGE, LARGEST_BATCH_OF_LARGE = 128, 1_000_000, 32  # LARGE: parameters
 
 
 def obstacle(network: Network, optimizer: Optimizer, interventions: Sequence[Intervention]) -> str | None:
@@ -23,11 +24,12 @@ def obstacle(network: Network, optimizer: Optimizer, interventions: Sequence[Int
         return f"{type(network).__name__} is not a fully connected network that it knows"
     if network.norms:
         return f"it has no {network.norm} normalisation"
-    if type(optimizer) not in (SGD, Adam, AdamW):
-        return f"it does not know the optimizer {type(optimizer).__name__}"
+    rule: type = type(optimizer)
+    if rule not in (SGD, Adam, AdamW):
+        return f"it does not know the optimizer {rule.__name__}"
     if isinstance(optimizer, SGD) and optimizer.step_size * optimizer.weight_decay > 0.5:
         return "each step shrinks the weights to less than half"
-    kinds = [type(one) for one in interventions]
+    kinds: list[type] = [type(one) for one in interventions]
     for kind in kinds:
         if kind not in (ContinualBackprop, ShrinkAndPerturb):
             return f"it does not know the intervention {kind.__name__}"
@@ -41,8 +43,7 @@ def obstacle(network: Network, optimizer: Optimizer, interventions: Sequence[Int
     return None
 
 
-def slower(batch_size: int) -> str | None:
+def slower(parameters: int, batch_size: int) -> str | None:
     """Why the torch engine is the faster one, in words that follow "because"; None if it is not."""
-    if batch_size > LARGEST_BATCH:
-        return f"it is faster with mini-batches of more than {LARGEST_BATCH}"
-    return None
+    most = LARGEST_BATCH if parameters <= LARGE else LARGEST_BATCH_OF_LARGE
+    return f"torch is faster with mini-batches of more than {most}" if batch_size > most else None

@@ -83,7 +83,7 @@ def update_utility(
 def choose(
     net: Net, rep: Replacement, layer: int, step: int, t: int, number: int, unfilled: Array, chosen: Array
 ) -> None:
-    """chosen[:number]: the mature units of lowest corrected utility, ties to the lowest; t: step within the interval."""
+    """chosen[:number]: the mature units of lowest corrected utility, ties to the lowest; t: step in the interval."""
     first, units = net.units[layer], net.layers[layer, 3]
     draws = step_key(rep.utility_keys[layer], step)
     largest = _LARGEST32 if lanes(net.w) == 16 else _LARGEST64
@@ -121,10 +121,12 @@ def replace(
     number: int,
     scale: float,
     unfilled: Array,
-    outgoing: Array,
-    incoming: Array,
 ) -> None:
-    """Reset the chosen units of hidden layer `layer`, their weights, averages and optimiser state."""
+    """Reset the chosen units of hidden layer `layer`, their weights, averages and optimiser state.
+
+    Sums of |w| in this layer and the next are then to be added up again: differences would leave rounding errors
+    where a sum becomes 0.
+    """
     w, kind = net.w, net.w.dtype.type
     base, stride, inputs = net.layers[layer, 0], net.layers[layer, 1], net.layers[layer, 2]
     next_base, next_stride = net.layers[layer + 1, 0], net.layers[layer + 1, 1]
@@ -140,26 +142,16 @@ def replace(
     draws = step_key(rep.weight_keys[layer], step)
     for n in range(number):
         u = chosen[n]
-        fresh = kind(0)
         for r in range(inputs):
             i = base + r * stride + u
-            weight = kind((2.0 * uniform(draws, u * inputs + r) - 1.0) * rep.bounds[layer])
-            new = kind(weight / scale)
-            if layer > 0:
-                outgoing[net.units[layer - 1] + r] += abs(new) - abs(w[i])
-            w[i] = new
-            fresh += abs(new)
+            w[i] = kind(kind((2.0 * uniform(draws, u * inputs + r) - 1.0) * rep.bounds[layer]) / scale)
             reset_state(rule, i)
-        incoming[first + u] = fresh
         w[base + inputs * stride + u] = 0
         reset_state(rule, base + inputs * stride + u)
         for j in range(readers):
             i = next_base + u * next_stride + j
-            if layer + 2 < len(net.layers):
-                incoming[net.units[layer + 1] + j] -= abs(w[i])
             w[i] = 0
             reset_state(rule, i)
-        outgoing[first + u] = 0
         rep.utility[first + u] = 0
         rep.mean[first + u] = 0
         rep.age[first + u] = -(t + 1)

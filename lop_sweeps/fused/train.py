@@ -35,10 +35,10 @@ from lop_sweeps.fused.arrays import (
     Replacement,
     Stream,
 )
-from lop_sweeps.fused.noise import add_to_all, add_to_row
+from lop_sweeps.fused.noise import BLOCK, add_to_all, settle
 from lop_sweeps.fused.replacement import choose, replace, start_interval, update_utility
 from lop_sweeps.fused.rows import OPTIONS, dots, gather, sum_magnitudes, update, update_row
-from lop_sweeps.fused.vector import lanes, load, magnitude, splat, store, total
+from lop_sweeps.fused.vector import lanes, load, lowest_bit, magnitude, not_zero, splat, store, total
 
 SMALLEST_SCALE = 1e-3  # a smaller scale is multiplied into the weights
 
@@ -73,9 +73,11 @@ def score(
                 best = j
         highest, sum_of = np.float64(h[best]), 0.0
         for j in range(outputs):
-            sum_of += exponential(h[j] - highest)
+            e = exponential(np.float64(h[j]) - highest)
+            delta[j] = kind(e)
+            sum_of += e
         for j in range(outputs):
-            delta[j] = kind(exponential(h[j] - highest) / sum_of / batch)
+            delta[j] *= kind(1.0 / (sum_of * batch))
         delta[label] -= kind(1.0 / batch)
         return math.log(sum_of) + highest - h[label], best == label
     result = 0.0
@@ -87,34 +89,23 @@ def score(
 
 
 @nb.njit(**OPTIONS)
-def pre_activations(net: Net, layer: int, scale: float, rows: Array, values: Array, n: int, z: Array) -> None:
-    """z (stride,) = bias + inputs times weights, which are `scale` times those in net.w."""
-    base, stride, inputs = net.layers[layer, 0], net.layers[layer, 1], net.layers[layer, 2]
-    z[:] = 0
-    update_row(z, 0, stride, scale, net.w[base + inputs * stride :])
-    gather(net.w, base, stride, rows, values, n, scale, z)
-
-
-@nb.njit(**OPTIONS)
-def settle(net: Net, noise: Noise, layer: int, row: int, step: int, now: float, settled: Array, draws: Array) -> None:
-    """Draw the lazy noise that a row of weights has not had yet.
-
-    now: variance of all noise on any one weight so far; settled (layers, rows): how much of it a row has had.
-    """
-    due = now - settled[layer, row]
-    if due > 0:
-        base, stride = net.layers[layer, 0], net.layers[layer, 1]
-        key = step_key(step_key(noise.key, step), layer * settled.shape[1] + row)
-        add_to_row(net.w, base + row * stride, net.layers[layer, 3], math.sqrt(due), key, draws)
-        settled[layer, row] = now
+def pre_activations(
+    w: Array, base: int, stride: int, inputs: int, rows: Array, values: Array, n: int, scale: float, z: Array
+) -> None:
+    """z (stride,) = bias + inputs times weights of one layer; the weights are `scale` times those in w."""
+    factor, bias = splat(w, w.dtype.type(scale)), base + inputs * stride
+    for j in range(0, stride, lanes(w)):
+        store(z, j, load(w, bias + j) * factor)
+    gather(w, base, stride, rows, values, n, scale, z)
 
 
 @nb.njit(**OPTIONS)
 def settle_all(net: Net, noise: Noise, step: int, now: float, settled: Array, draws: Array) -> None:
-    """`settle` every row, and begin to count anew."""
-    for layer in range(len(net.layers)):
-        for row in range(net.layers[layer, 2] + 1):
-            settle(net, noise, layer, row, step, now, settled, draws)
+    """Draw the lazy noise that is still due on any row, and begin to count anew."""
+    for i in range(len(net.layers)):
+        rows = np.arange(net.layers[i, 2] + 1)
+        key = step_key(step_key(noise.key, step), i)
+        settle(net.w, net.layers[i], rows, len(rows), now, settled[i], key, draws)
     settled[:] = 0.0
 
 
@@ -140,28 +131,34 @@ def mean_magnitude(net: Net, layer: int) -> float:
 
 
 @nb.njit(**OPTIONS)
-def next_layer_inputs(
-    net: Net, layer: int, step: int, batch: int, b: int, h: Array, slope: Array, rows: Array, values: Array
-) -> int:
-    """Dropout, if any, of hidden layer `layer` in example b; then the units that take part in the next layer.
-
-    A unit does if its activation or its slope is not 0: then its outgoing weights or its delta matter.
-    """
-    units, active = net.layers[layer, 3], 0
-    if net.dropout == 0:
-        for i in range(units):
-            rows[active], values[active] = i, h[i]
-            active += (slope[i] != 0) | (h[i] != 0)
-        return active
-    at = b * units  # of this example's draws among the step's, which come layer by layer
+def drop_out(net: Net, layer: int, step: int, batch: int, b: int, h: Array, slope: Array, kept: Array) -> None:
+    """kept (units,): activations h of hidden layer `layer` in example b after dropout; slope likewise."""
+    units, at = net.layers[layer, 3], b * net.layers[layer, 3]  # of the step's draws, which come layer by layer
     for i in range(layer):
         at += batch * net.layers[i, 3]
-    draws, keep = step_key(net.dropout_key, step), h.dtype.type(1.0 / (1.0 - net.dropout))
+    draws, factor = step_key(net.dropout_key, step), h.dtype.type(1.0 / (1.0 - net.dropout))
     for i in range(units):
-        kept = keep if uniform(draws, at + i) >= net.dropout else h.dtype.type(0)
-        slope[i] *= kept
-        rows[active], values[active] = i, h[i] * kept
-        active += (slope[i] != 0) | (values[active] != 0)
+        keep = factor if uniform(draws, at + i) >= net.dropout else h.dtype.type(0)
+        kept[i] = h[i] * keep
+        slope[i] *= keep
+
+
+@nb.njit(**OPTIONS)
+def active_units(units: int, h: Array, slope: Array, rows: Array, values: Array) -> int:
+    """The units that take part in the next layer, and their activations; returns how many.
+
+    A unit does if its activation is not 0, so that its outgoing weights matter, or its slope, so that its delta does.
+    """
+    active = 0
+    for j in range(0, units, lanes(h)):
+        bits = not_zero(load(h, j)) | not_zero(load(slope, j))
+        if units - j < lanes(h):  # what is left in the padding does not count
+            bits &= (np.uint64(1) << np.uint64(units - j)) - np.uint64(1)
+        while bits != 0:
+            i = j + lowest_bit(bits)
+            rows[active], values[active] = i, h[i]
+            active += 1
+            bits &= bits - np.uint64(1)
     return active
 
 
@@ -172,21 +169,22 @@ def _compile(sources: str) -> tuple[Any, Any]:
     that it calls has changed; `sources`, a digest of all of them, makes it see that.
     """
 
-    @nb.njit(cache=True, nogil=True, error_model="numpy")  # type: ignore[untyped-decorator]
+    @nb.njit(cache=True, nogil=True, error_model="numpy")
     def activations(net: Net, stream: Stream, h: Array) -> None:
         """Activations of all hidden units on the first examples of a stream: h (examples, all units), zeros before."""
-        depth = len(net.layers) if sources else 0
+        depth, bases, strides, inputs = len(net.layers), net.layers[:, 0], net.layers[:, 1], net.layers[:, 2]
+        assert sources
         width = max(net.layers[:, 2].max(), net.layers[:, 1].max())
         rows, values, slope = np.zeros(width, np.int32), np.zeros(width, net.w.dtype), np.zeros(width, net.w.dtype)
         for example in range(len(h)):
             n = read_example(stream, example, rows, values)
             for i in range(depth - 1):
                 z = h[example, net.units[i] : net.units[i] + net.layers[i, 1]]
-                pre_activations(net, i, 1.0, rows, values, n, z)
+                pre_activations(net.w, bases[i], strides[i], inputs[i], rows, values, n, 1.0, z)
                 activate(net.activation, net.layers[i, 3], z, slope)
-                n = next_layer_inputs(net, i, 0, 1, 0, z, slope, rows, values)
+                n = active_units(net.layers[i, 3], z, slope, rows, values)
 
-    @nb.njit(cache=True, nogil=True, error_model="numpy")  # type: ignore[untyped-decorator]
+    @nb.njit(cache=True, nogil=True, error_model="numpy")
     def train(
         net: Net,
         stream: Stream,
@@ -215,6 +213,7 @@ def _compile(sources: str) -> tuple[Any, Any]:
         slope, delta = np.zeros_like(h), np.zeros_like(h)  # d activation / d z; d loss / d z, z = pre-activation
         rows, values = np.zeros((batch, depth, width), np.int32), np.zeros((batch, depth, width), w.dtype)
         active = np.zeros((batch, depth), np.int64)  # how many inputs of each layer take part
+        kept = np.zeros(strides.max(), w.dtype)  # activations of a layer after dropout
         products, x = np.zeros(width, w.dtype), np.zeros((batch, width), w.dtype)
         at_once = rule.kind == SGD and batch == 1  # update each layer while its delta is propagated
 
@@ -225,10 +224,11 @@ def _compile(sources: str) -> tuple[Any, Any]:
             if rep.active and rep.rates[i] > 0:
                 measured[i] |= rep.by_incoming
                 measured[i + 1] |= rep.by_outgoing
+        moved = np.zeros(depth, np.bool_)  # layers in which units have just been replaced
         anew = rule.kind != SGD or noise.kind == PER_STEP  # add them up at every step, since all weights move
         due, chosen = np.zeros((depth, interval), np.int64), np.zeros((depth, width), np.int64)
 
-        row_draws = np.zeros(width + width % 2, np.float32)
+        noise_draws = np.zeros((2, BLOCK * strides.max() if noise.kind == LAZY else 0), np.float32)
         settled = np.zeros((depth, width if noise.kind == LAZY else 0))
         all_draws = np.zeros(((inputs + 1) * net.layers[:, 3]).sum() if noise.kind == PER_STEP else 0)
 
@@ -267,17 +267,19 @@ def _compile(sources: str) -> tuple[Any, Any]:
                     for i in range(depth):
                         n, first = active[b, i], net.units[i]
                         if noise.kind == LAZY:
-                            settle(net, noise, i, inputs[i], step, variance, settled, row_draws)
-                            for k in range(n):
-                                settle(net, noise, i, rows[b, i, k], step, variance, settled, row_draws)
+                            key = step_key(step_key(noise.key, step), i)
+                            rows[b, i, n] = inputs[i]  # the bias, after the inputs that take part
+                            settle(w, net.layers[i], rows[b, i], n + 1, variance, settled[i], key, noise_draws)
                         z = h[b, first : first + strides[i]]
-                        pre_activations(net, i, scale, rows[b, i], values[b, i], n, z)
+                        pre_activations(w, bases[i], strides[i], inputs[i], rows[b, i], values[b, i], n, scale, z)
                         if i < hidden:
                             slopes = slope[b, first:]
                             activate(net.activation, net.layers[i, 3], z, slopes)
-                            active[b, i + 1] = next_layer_inputs(
-                                net, i, step, batch, b, z, slopes, rows[b, i + 1], values[b, i + 1]
-                            )
+                            if net.dropout > 0:
+                                drop_out(net, i, step, batch, b, z, slopes, kept)
+                                z = kept
+                            units = net.layers[i, 3]
+                            active[b, i + 1] = active_units(units, z, slopes, rows[b, i + 1], values[b, i + 1])
                     lost, hit = score(stream, net.loss, batch, example, outputs, h[b, output:], delta[b, output:])
                     loss += lost
                     right += hit
@@ -356,14 +358,18 @@ def _compile(sources: str) -> tuple[Any, Any]:
                                 choose(net, rep, i, step, t, due[i, t], unfilled, chosen[i])
                     for i in range(hidden):  # only now: a choice sees no replacement of its own step
                         if rep.rates[i] > 0 and due[i, t] > 0:
-                            replace(
-                                net, rule, rep, i, step, t, chosen[i], due[i, t], scale, unfilled, outgoing, incoming
-                            )
+                            replace(net, rule, rep, i, step, t, chosen[i], due[i, t], scale, unfilled)
+                            moved[i] = moved[i + 1] = True
+                    for i in range(depth):
+                        if moved[i] and measured[i]:
+                            row_sums = outgoing[net.units[i - 1] :] if i > 0 else unowned
+                            sum_magnitudes(w, bases[i], strides[i], inputs[i], row_sums, incoming[net.units[i] :])
+                        moved[i] = False
                 if noise.kind == PER_STEP and not noise.first:
                     add_to_all(net, noise, step, scale, all_draws)
                 if abs(scale) < SMALLEST_SCALE:
                     if noise.kind == LAZY:
-                        settle_all(net, noise, step + 1, variance, settled, row_draws)
+                        settle_all(net, noise, step + 1, variance, settled, noise_draws)
                         variance = 0.0
                     multiply(w, scale)
                     for i in range(all_units):
@@ -373,7 +379,7 @@ def _compile(sources: str) -> tuple[Any, Any]:
 
             # Everything that was postponed.
             if noise.kind == LAZY:
-                settle_all(net, noise, first_step + begin + length, variance, settled, row_draws)
+                settle_all(net, noise, first_step + begin + length, variance, settled, noise_draws)
             if scale != 1.0:
                 multiply(w, scale)
             if rep.active:

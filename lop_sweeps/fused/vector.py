@@ -21,7 +21,7 @@ from numba.extending import intrinsic, overload, register_model
 LANES = {"float32": 16, "float64": 8}
 
 
-class Vector(types.Type):  # type: ignore[misc]
+class Vector(types.Type):
     """The type of a vector of `element`s."""
 
     def __init__(self, element: types.Float) -> None:
@@ -35,7 +35,7 @@ class Vector(types.Type):  # type: ignore[misc]
 
 
 @register_model(Vector)
-class _VectorModel(PrimitiveModel):  # type: ignore[misc]
+class _VectorModel(PrimitiveModel):
     def __init__(self, manager: Any, vector: Vector) -> None:
         element = ir.FloatType() if vector.element == types.float32 else ir.DoubleType()
         super().__init__(manager, vector, ir.VectorType(element, vector.lanes))
@@ -46,14 +46,14 @@ def _address(context: Any, builder: Any, array_type: Any, array: Any, index: Any
     return builder.bitcast(builder.gep(data, [index]), context.get_data_type(vector).as_pointer())
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def lanes(typing: Any, array: Any) -> Any:
     """How many elements of `array` make a vector; a constant."""
     number = Vector(array.dtype).lanes
     return types.intp(array), lambda context, *_: context.get_constant(types.intp, number)
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def load(typing: Any, array: Any, index: Any) -> Any:
     """array[index : index + lanes] of a one-dimensional contiguous array."""
     vector = Vector(array.dtype)
@@ -65,7 +65,7 @@ def load(typing: Any, array: Any, index: Any) -> Any:
     return vector(array, types.intp), generate
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def store(typing: Any, array: Any, index: Any, vector: Any) -> Any:
     """array[index : index + lanes] = vector."""
 
@@ -77,7 +77,7 @@ def store(typing: Any, array: Any, index: Any, vector: Any) -> Any:
     return types.void(array, types.intp, vector), generate
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def splat(typing: Any, array: Any, value: Any) -> Any:
     """A vector for `array`, `value` in every lane."""
     vector = Vector(array.dtype)
@@ -105,31 +105,31 @@ def _call_llvm(name: str) -> Callable[..., Any]:
     return generate
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def fma(typing: Any, a: Any, b: Any, c: Any) -> Any:
     """a * b + c, rounded once."""
     return a(a, b, c), _call_llvm("fma")
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def root(typing: Any, a: Any) -> Any:
     """Square roots."""
     return a(a), _call_llvm("sqrt")
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def larger(typing: Any, a: Any, b: Any) -> Any:
     """The larger of each pair."""
     return a(a, b), _call_llvm("maxnum")
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def magnitude(typing: Any, a: Any) -> Any:
     """Absolute values."""
     return a(a), _call_llvm("fabs")
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def total(typing: Any, a: Any) -> Any:
     """The sum of the lanes, added pairwise."""
 
@@ -142,7 +142,29 @@ def total(typing: Any, a: Any) -> Any:
     return a.element(a), generate
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
+def not_zero(typing: Any, a: Any) -> Any:
+    """A bit for each lane, the first lane's the lowest: whether it differs from 0 (NaN does)."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        zeros = ir.Constant(context.get_data_type(a), [0.0] * a.lanes)
+        bits = builder.bitcast(builder.fcmp_unordered("!=", arguments[0], zeros), ir.IntType(a.lanes))
+        return builder.zext(bits, ir.IntType(64))
+
+    return types.uint64(a), generate
+
+
+@intrinsic
+def lowest_bit(typing: Any, bits: Any) -> Any:
+    """The number of the lowest bit that is set."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.cttz(arguments[0], ir.Constant(ir.IntType(1), 1))
+
+    return types.intp(types.uint64), generate
+
+
+@intrinsic
 def float_of_bits(typing: Any, bits: Any) -> Any:
     """The float64 whose representation is the integer `bits`."""
     return types.float64(types.int64), lambda context, builder, _, arguments: builder.bitcast(
@@ -150,7 +172,7 @@ def float_of_bits(typing: Any, bits: Any) -> Any:
     )
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def bits_of_float32(typing: Any, value: Any) -> Any:
     """The representation of a float32, as int32."""
     return types.int32(types.float32), lambda context, builder, _, arguments: builder.bitcast(
@@ -158,7 +180,7 @@ def bits_of_float32(typing: Any, value: Any) -> Any:
     )
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def float32_of_bits(typing: Any, bits: Any) -> Any:
     """The float32 whose representation is the int32 `bits`."""
     return types.float32(types.int32), lambda context, builder, _, arguments: builder.bitcast(
@@ -169,14 +191,14 @@ def float32_of_bits(typing: Any, bits: Any) -> Any:
 def _arithmetic(python: Callable[..., Any], llvm: str) -> None:
     """Teach numba an operator between two vectors."""
 
-    @intrinsic  # type: ignore[untyped-decorator]
+    @intrinsic
     def operation(typing: Any, a: Any, b: Any) -> Any:
         def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
             return getattr(builder, llvm)(*arguments)
 
         return a(a, b), generate
 
-    @overload(python)  # type: ignore[untyped-decorator]
+    @overload(python)
     def implementation(a, b):  # type: ignore[no-untyped-def]  # numba wants the signatures to be the same
         if isinstance(a, Vector) and a == b:
             return lambda a, b: operation(a, b)

@@ -55,6 +55,7 @@ class StopFlag:
 
 def run_here(plan: Plan) -> list[Outcome]:
     """Run the plan's packs in this process, one after another, stopping cleanly on Ctrl-C or SIGTERM."""
+    _prepare(plan)
     stop = StopFlag()
     previous = signal.signal(signal.SIGINT, stop._on_signal)
     display = ProgressDisplay(sum(len(pack.todo) for pack in plan.packs), *steps_of(plan, plan.packs))
@@ -80,6 +81,7 @@ def run_here(plan: Plan) -> list[Outcome]:
 
 def run_workers(plan: Plan, workers: int) -> list[Outcome]:
     """Run the plan's packs on `workers` processes; raises `Interrupted` after a clean stop."""
+    _prepare(plan)
     # A fork spares each worker the seconds of importing torch; this process has started no threads and no GPU.
     context: Any = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
     waiting = deque(sorted(plan.packs, key=lambda pack: -len(pack.todo)))
@@ -155,6 +157,16 @@ def run_workers(plan: Plan, workers: int) -> list[Outcome]:
     if stopping:
         raise _stopped(outcomes, saved=not killed)
     return outcomes
+
+
+def _prepare(plan: Plan) -> None:
+    """Load the compiled engine before workers are forked, and compile it, once per machine, where it is not yet."""
+    if any(pack.engine == "fused" for pack in plan.packs):
+        from lop_sweeps.fused.warm_up import warm_up
+
+        todo = {pack.folder / name for pack in plan.packs for name in pack.todo}
+        for precision in sorted({p.config["precision"] for p in plan.points if p.directory.path in todo}):
+            warm_up(precision)
 
 
 def _stopped(outcomes: Sequence[Outcome], *, saved: bool) -> Interrupted:

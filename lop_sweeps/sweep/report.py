@@ -21,10 +21,29 @@ def describe(plan: Plan) -> str:
         parts.append(f"{plan.finished} finished already")
     if plan.busy:
         parts.append(f"{plan.busy} being run by another process")
-    packs = f" in {len(plan.packs)} pack{'s' * (len(plan.packs) != 1)} (engine: torch)"
-    parts.append(f"{todo} to run" + (packs if todo else ""))
+    parts.append(f"{todo} to run{_engines(plan)}")
     folders = ", ".join(str(folder) for folder in plan.folders)
     return f"{folders}: {', '.join(parts)}"
+
+
+def _engines(plan: Plan) -> str:
+    """How the runs will be trained: on which engine and, if that is not the faster one, why; in how many packs."""
+    counts: Counter[str] = Counter()
+    for pack in plan.packs:
+        counts[pack.engine] += len(pack.todo)
+    if not counts:
+        return ""
+    todo = {pack.folder / name for pack in plan.packs if pack.engine == "torch" for name in pack.todo}
+    reasons = {point.reason for point in plan.points if point.directory.path in todo and point.engine == "torch"}
+    texts = []
+    for engine, number in sorted(counts.items()):
+        text = f"{number} on the {engine} engine"
+        if engine == "torch":
+            packs = sum(pack.engine == "torch" for pack in plan.packs)
+            text += f" in {packs} pack{'s' * (packs != 1)}"
+            text += f", not fused because {'; '.join(sorted(reasons))}" if reasons else ""
+        texts.append(text)
+    return f" ({'; '.join(texts)})"
 
 
 class SweepFailed(LopError):

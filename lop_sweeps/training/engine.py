@@ -65,5 +65,6 @@ def choose(
         return asked, "it was asked for"
     if lazy:
         return "fused", "noise is drawn lazily"
-    against = obstacle or limits.slower(batch_size)
+    parameters = sum(parameter.numel() for parameter in network.parameters())
+    against = obstacle or limits.slower(parameters, batch_size)
     return ("torch", against) if against else ("fused", "it is faster")

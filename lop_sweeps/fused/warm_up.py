@@ -1,0 +1,39 @@
+"""Compile the training loop, or load what was compiled before, at a moment of our choosing."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from typing import cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from lop_sweeps.fused.learner import FusedLearner
+from lop_sweeps.networks.linear import Linear
+from lop_sweeps.optimizers.optimizer import Optimizer
+from lop_sweeps.optimizers.sgd import SGD
+
+log = logging.getLogger("lop")
+
+
+class _Nothing:
+    """A task of zeros."""
+
+    def examples(self, start: int, stop: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+        return np.zeros((stop - start, 1)), np.zeros(stop - start, np.int64)
+
+
+def warm_up(precision: str) -> None:
+    """Make the loop of this precision (float32 or float64) ready; says so if that takes more than two seconds."""
+    notice = threading.Timer(2.0, log.warning, ["compiling the fused engine; this happens once per version"])
+    notice.start()
+    try:
+        learner = FusedLearner(
+            lambda: Linear(1, 2), cast(Optimizer, SGD()), [], 0, "cross_entropy", getattr(torch, precision)
+        )
+        learner.run([_Nothing()], 1, 0, 0, 1, 1)
+        learner.probe([_Nothing()], 1)
+    finally:
+        notice.cancel()

@@ -1,0 +1,223 @@
+"""The plain per-step PyTorch loop that perf/online.py measures against: nn.Sequential, autograd, torch.optim.
+
+python perf/reference.py --data DIR --steps N [--seed S]
+
+trains one run of backprop, 784-100-100-100-10, on Online Permuted MNIST and prints its steps. Correct, and written as
+one would normally write it: nothing is compiled, fused or made lazy. If the environment variable LOP_REFERENCE names a
+checkout of the authors' repository (shibhansh/loss-of-plasticity), their learner classes do the learning instead,
+imported from there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+Weights = Sequence[tuple[Tensor, Tensor]]  # weight (outputs, inputs) and bias of each layer
+MATURITY_THRESHOLD, DECAY_RATE = 100, 0.99
+
+
+@dataclass(frozen=True)
+class Method:
+    """A learning algorithm, as both sides get it. With replacement_rate > 0 it is continual backprop."""
+
+    step_size: float
+    optimizer: str = "sgd"
+    weight_decay: float = 0.0
+    noise_std: float = 0.0
+    replacement_rate: float = 0.0
+
+
+class Learner(Protocol):
+    def learn(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor | None]:
+        """One update from a mini-batch; loss and outputs before it (their regression learner gives no outputs)."""
+
+
+def make_learner(weights: Weights, method: Method, loss: str) -> Learner:
+    """The plain learner, or the authors'. loss: cross_entropy or squared_error."""
+    checkout = os.environ.get("LOP_REFERENCE")
+    return AuthorsLearner(checkout, weights, method, loss) if checkout else PlainLearner(weights, method, loss)
+
+
+def learn_all(learner: Learner, xs: Tensor, ys: Tensor) -> tuple[list[float], list[bool]]:
+    """One update for each example; the loss before each and, for labels, whether it was classified correctly."""
+    losses, correct = [], []
+    for i in range(len(xs)):
+        x, y = xs[i : i + 1], ys[i : i + 1]
+        loss, output = learner.learn(x, y)
+        losses.append(loss.item())
+        if output is not None and y.dim() == 1:
+            correct.append(bool(output.argmax(1) == y))
+    return losses, correct
+
+
+class PlainLearner:
+    """Stochastic gradient descent or Adam, then noise on every parameter or continual backprop if asked for."""
+
+    def __init__(self, weights: Weights, method: Method, loss: str) -> None:
+        layers: list[nn.Module] = []
+        for weight, bias in weights:
+            linear = nn.Linear(weight.shape[1], weight.shape[0])
+            with torch.no_grad():
+                linear.weight.copy_(weight)
+                linear.bias.copy_(bias)
+            layers += [linear, nn.ReLU()]
+        self.network = nn.Sequential(*layers[:-1])
+        parameters = self.network.parameters()
+        self.optimizer: torch.optim.Optimizer
+        if method.optimizer == "adam":
+            self.optimizer = torch.optim.Adam(parameters, lr=method.step_size, weight_decay=method.weight_decay)
+        else:
+            self.optimizer = torch.optim.SGD(parameters, lr=method.step_size, weight_decay=method.weight_decay)
+        self.loss_function = F.cross_entropy if loss == "cross_entropy" else F.mse_loss
+        self.noise_std = method.noise_std
+        self.replacement = Replacement(self.network, method.replacement_rate) if method.replacement_rate else None
+
+    def learn(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor | None]:
+        if self.replacement:
+            output, features = self.forward_with_features(x)
+        else:
+            output = self.network(x)
+        loss = self.loss_function(output, y)
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.optimizer.step()
+        if self.noise_std:
+            with torch.no_grad():
+                for parameter in self.network.parameters():
+                    parameter.add_(torch.randn_like(parameter) * self.noise_std)
+        if self.replacement:
+            self.replacement.step(features)
+        return loss.detach(), output.detach()
+
+    def forward_with_features(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
+        features = []
+        for layer in self.network:
+            x = layer(x)
+            if isinstance(layer, nn.ReLU):
+                features.append(x.detach())
+        return x, features
+
+
+class Replacement:
+    """Continual backprop's generate-and-test (Nature 632, Algorithm 1), utility `adaptable_contribution`."""
+
+    def __init__(self, network: nn.Sequential, replacement_rate: float) -> None:
+        self.linears = [layer for layer in network if isinstance(layer, nn.Linear)]
+        self.rate = replacement_rate
+        units = [layer.out_features for layer in self.linears[:-1]]
+        self.utility = [torch.zeros(n) for n in units]
+        self.mean = [torch.zeros(n) for n in units]
+        self.age = [torch.zeros(n) for n in units]
+        self.accumulated = [0.0 for _ in units]
+
+    @torch.no_grad()
+    def step(self, features: Sequence[Tensor]) -> None:
+        chosen = []
+        for i, h in enumerate(features):
+            self.age[i] += 1
+            filled = 1 - DECAY_RATE ** self.age[i]
+            self.mean[i] = DECAY_RATE * self.mean[i] + (1 - DECAY_RATE) * h.mean(0)
+            deviation = (h - self.mean[i] / filled).abs().mean(0)
+            incoming = self.linears[i].weight.abs().mean(1)
+            outgoing = self.linears[i + 1].weight.abs().mean(0)
+            now = deviation * outgoing / incoming
+            self.utility[i] = DECAY_RATE * self.utility[i] + (1 - DECAY_RATE) * now
+            mature = self.age[i] > MATURITY_THRESHOLD
+            self.accumulated[i] += self.rate * int(mature.sum())
+            number = int(self.accumulated[i])
+            if number:
+                self.accumulated[i] -= number
+                candidates = torch.where(mature, self.utility[i] / filled, torch.inf)
+                chosen.append((i, torch.topk(candidates, number, largest=False).indices))
+        for i, units in chosen:
+            self.replace(i, units)
+
+    def replace(self, i: int, units: Tensor) -> None:
+        layer, reader = self.linears[i], self.linears[i + 1]
+        bound = (6 / layer.in_features) ** 0.5  # Kaiming's, for ReLU
+        layer.weight[units] = torch.empty(len(units), layer.in_features).uniform_(-bound, bound)
+        layer.bias[units] = 0
+        reader.weight[:, units] = 0
+        self.utility[i][units] = 0
+        self.mean[i][units] = 0
+        self.age[i][units] = 0
+
+
+class AuthorsLearner:
+    """The authors' networks and learners, with our initial weights."""
+
+    def __init__(self, checkout: str, weights: Weights, method: Method, loss: str) -> None:
+        if checkout not in sys.path:
+            sys.path.insert(0, checkout)
+        classes = ("lop.algos.bp", "lop.algos.cbp", "lop.nets.deep_ffnn", "lop.nets.ffnn")
+        bp, cbp, deep_ffnn, ffnn = (importlib.import_module(name) for name in classes)
+        inputs, units, outputs = weights[0][0].shape[1], weights[0][0].shape[0], weights[-1][0].shape[0]
+        if loss == "cross_entropy":
+            network = deep_ffnn.DeepFFNN(inputs, units, outputs, num_hidden_layers=len(weights) - 1)
+        else:
+            network = ffnn.FFNN(inputs, units, outputs)
+        with torch.no_grad():
+            for layer, (weight, bias) in zip(network.layers[::2], weights, strict=True):
+                layer.weight.copy_(weight)
+                layer.bias.copy_(bias)
+        options: dict[str, Any] = {"step_size": method.step_size, "opt": method.optimizer}
+        options |= {"weight_decay": method.weight_decay, "loss": "nll" if loss == "cross_entropy" else "mse"}
+        if method.replacement_rate:
+            self.learner = cbp.ContinualBackprop(
+                network,
+                replacement_rate=method.replacement_rate,
+                decay_rate=DECAY_RATE,
+                maturity_threshold=MATURITY_THRESHOLD,
+                util_type="adaptable_contribution",
+                accumulate=True,
+                **options,
+            )
+        else:
+            noise = {"to_perturb": method.noise_std > 0, "perturb_scale": method.noise_std}
+            self.learner = bp.Backprop(network, **noise, **options)
+
+    def learn(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor | None]:
+        learned = self.learner.learn(x=x, target=y)
+        return learned if isinstance(learned, tuple) else (learned, None)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", required=True, help="folder with MNIST/raw")
+    parser.add_argument("--steps", type=int, required=True)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    from torchvision.datasets import MNIST  # slow to import, and not needed by perf/online.py
+
+    torch.set_num_threads(1)
+    torch.manual_seed(options.seed)
+    draw = np.random.default_rng(options.seed)
+    data = MNIST(str(Path(options.data)), train=True, download=False)
+    images, labels = data.data.view(-1, 784).float() / 255, data.targets
+    weights = []
+    for inputs, outputs in pairwise((784, 100, 100, 100, 10)):
+        bound = ((3 if outputs == 10 else 6) / inputs) ** 0.5
+        weights.append((torch.empty(outputs, inputs).uniform_(-bound, bound), torch.zeros(outputs)))
+    learner = make_learner(weights, Method(0.003), "cross_entropy")
+    correct: list[bool] = []
+    while len(correct) < options.steps:
+        pixels, order = draw.permutation(784), draw.permutation(len(images))[: options.steps - len(correct)]
+        correct += learn_all(learner, images[order][:, pixels], labels[order])[1]
+    print(f"{len(correct)} steps, accuracy {np.mean(correct):.4f}")
+
+
+if __name__ == "__main__":
+    main()

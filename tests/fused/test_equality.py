@@ -1,0 +1,249 @@
+"""The fused engine computes what the torch engine computes: every algorithm, activation and loss, all of the state."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from lop_sweeps.algorithms.continual_backprop import UTILITIES, ContinualBackprop
+from lop_sweeps.algorithms.shrink_and_perturb import ShrinkAndPerturb
+from lop_sweeps.fused.learner import FusedLearner
+from lop_sweeps.networks.initialization import LAWS
+from lop_sweeps.networks.mlp import ACTIVATIONS, MLP
+from lop_sweeps.optimizers.adam import Adam, AdamW
+from lop_sweeps.optimizers.sgd import SGD
+from lop_sweeps.training.engine import Learner
+from lop_sweeps.training.learner import TorchLearner
+from tests.fused.engines import (
+    LOSSES,
+    SIZES,
+    assert_same_state,
+    fused,
+    image_task,
+    replaced,
+    task_for,
+    unfused,
+)
+
+STEPS, INTERVAL = 3_000, 700
+EXACT = 1e-9
+
+
+@dataclass(frozen=True)
+class Algorithm:
+    optimizer: Any  # an Optimizer
+    interventions: tuple[Any, ...] = ()  # Interventions
+    dropout: float = 0.0
+
+
+def cbp(utility: str = "contribution", **options: Any) -> ContinualBackprop:
+    """Continual backprop that replaces often."""
+    return ContinualBackprop(**{"replacement_rate": 0.002, "maturity_threshold": 40, "utility": utility, **options})
+
+
+def perturb(std: float = 1e-4, noise: str = "per_step") -> ShrinkAndPerturb:
+    return ShrinkAndPerturb(std, noise)
+
+
+PLAIN, L2 = SGD(0.01), SGD(0.01, weight_decay=0.01)
+MOMENTUM = SGD(0.001, 0.9)
+FOLDED = SGD(0.02, weight_decay=1.0)  # the scale of the weights is multiplied into them within an interval
+
+# What may share a pack of the torch engine shares a row.
+TABLE: dict[str, list[Algorithm]] = {
+    "backprop": [Algorithm(PLAIN), Algorithm(L2), Algorithm(FOLDED)],
+    "folded": [Algorithm(FOLDED, (cbp(),))],
+    "momentum": [Algorithm(MOMENTUM), Algorithm(SGD(0.001, 0.9, weight_decay=0.01))],
+    "adam": [Algorithm(Adam(0.001)), Algorithm(Adam(0.001, 0.99, 0.99, weight_decay=0.01))],
+    "adam_authors": [Algorithm(Adam(0.001, correction="authors"))],
+    "adamw": [Algorithm(AdamW(0.001))],
+    "dropout": [Algorithm(PLAIN, dropout=0.2), Algorithm(L2, dropout=0.2)],
+    "dropout_adam": [Algorithm(Adam(0.001), dropout=0.5)],
+    "shrink_and_perturb": [Algorithm(PLAIN, (perturb(),)), Algorithm(L2, (perturb(1e-3),))],
+    "shrink_and_perturb_adam": [Algorithm(Adam(0.001), (perturb(),))],
+    **{f"cbp_{u}": [Algorithm(PLAIN, (cbp(u),)), Algorithm(L2, (cbp(u),))] for u in UTILITIES},
+    "cbp_options": [
+        Algorithm(PLAIN, (cbp("adaptable_contribution", fractional="bernoulli", bias_transfer=True),)),
+        Algorithm(L2, (cbp("adaptable_contribution", fractional="bernoulli", bias_transfer=True, decay_rate=0.5),)),
+    ],
+    "cbp_transfer": [Algorithm(L2, (cbp(bias_transfer=True),))],
+    "cbp_first_layer": [Algorithm(PLAIN, (cbp("adaptable_contribution", replacement_rate=[0.005, 0]),))],
+    "cbp_second_layer": [Algorithm(PLAIN, (cbp("adaptable_contribution", replacement_rate=[0, 0.005]),))],
+    "cbp_adam": [Algorithm(Adam(0.001, weight_decay=decay), (cbp("adaptable_contribution"),)) for decay in (0, 0.01)],
+    "cbp_adamw": [Algorithm(AdamW(0.001), (cbp(bias_transfer=True),))],
+    "cbp_momentum": [Algorithm(MOMENTUM, (cbp(),))],
+    "cbp_momentum_reset": [Algorithm(SGD(0.001, 0.9, reset_momentum=True), (cbp("adaptable_contribution"),))],
+    "cbp_then_noise": [Algorithm(L2, (cbp("adaptable_contribution"), perturb()))],
+    "noise_then_cbp": [Algorithm(L2, (perturb(), cbp("adaptable_contribution")))],
+    "cbp_dropout": [Algorithm(L2, (cbp("zero_contribution"),), dropout=0.2)],
+}
+
+
+class Mixed(MLP):
+    """A pack of MLPs, each run of which has an activation of its own: equal shares of the pack, in this order."""
+
+    def __init__(self, inputs: int, outputs: int, names: Sequence[str], **options: Any) -> None:
+        super().__init__(inputs, outputs, **options)
+        self._names = names
+        self._function = self._activate
+
+    def _activate(self, z: Tensor) -> Tensor:
+        parts = z.chunk(len(self._names))
+        return torch.cat([ACTIVATIONS[name](part) for name, part in zip(self._names, parts, strict=True)])
+
+
+CORE = (
+    "backprop",
+    "momentum",
+    "adam",
+    "dropout",
+    "shrink_and_perturb",
+    "cbp_contribution",
+    "cbp_adaptable_contribution",
+)
+
+
+def cases() -> list[Any]:
+    """The core over the whole length; of the others a shorter stretch under one loss, and everything if slow."""
+    chosen = []
+    for i, row in enumerate(TABLE):
+        for j, loss in enumerate(LOSSES):
+            name = f"{row}-{loss}"
+            if row in CORE:
+                chosen.append(pytest.param(row, loss, STEPS, id=name))
+                continue
+            if (i + j) % 2 == 0:
+                chosen.append(pytest.param(row, loss, STEPS // 3, id=f"{name}-shorter"))
+            chosen.append(pytest.param(row, loss, STEPS, id=name, marks=pytest.mark.slow))
+    return chosen
+
+
+@pytest.mark.parametrize(("row", "loss", "steps"), cases())
+def test_equals_the_torch_engine(row: str, loss: str, steps: int) -> None:
+    """A row of the table with each activation, in one pack; the law of initial weights is one without gains."""
+    algorithms, names = TABLE[row], list(ACTIVATIONS)
+    runs = [(name, algorithm) for name in names for algorithm in algorithms]
+    options: dict[str, Any] = {"hidden": (17, 20), "init": "lecun", "dropout": algorithms[0].dropout}
+    pack = TorchLearner(
+        lambda: Mixed(*SIZES[loss], names, **options),
+        [algorithm.optimizer for _, algorithm in runs],
+        list(zip(*[algorithm.interventions for _, algorithm in runs], strict=True)),
+        range(len(runs)),
+        loss,
+        torch.float64,
+    )
+    tasks = [task_for(loss, i % 3, steps) for i in range(len(runs))]
+    together, state = pack.run(tasks, 1, 0, 0, steps, INTERVAL), pack.state()
+    for i, (name, algorithm) in enumerate(runs):
+        learner = fused(loss, algorithm.optimizer, algorithm.interventions, i, activation=name, **options)
+        for one, all_of in zip(learner.run([tasks[i]], 1, 0, 0, steps, INTERVAL), together, strict=True):
+            torch.testing.assert_close(one, all_of[:, i : i + 1], rtol=EXACT, atol=EXACT)
+        final = learner.state()
+        assert_same_state(final, {key: value[i : i + 1] for key, value in state.items()}, EXACT)
+        counts = replaced(final)
+        assert (sum(counts) > 20) == any(isinstance(one, ContinualBackprop) for one in algorithm.interventions)
+        assert not row.endswith("_layer") or 0 in counts, "a layer of rate 0 is left alone"
+
+
+def assert_equal(
+    algorithm: Algorithm,
+    loss: str,
+    steps: int,
+    batch: int = 1,
+    dtype: torch.dtype = torch.float64,
+    tolerance: float = EXACT,
+    **network: Any,
+) -> None:
+    """One run on both engines: the middle of a task; then, each from the other's checkpoint, the start of the next."""
+    network = {"dropout": algorithm.dropout, **network}
+    parts = (loss, algorithm.optimizer, algorithm.interventions)
+    states: list[dict[str, Tensor]] = []
+    for first, start in ((0, 7), (steps, 0)):
+        learners: list[Learner] = [make(*parts, dtype=dtype, **network) for make in (fused, unfused)]
+        for learner, state in zip(learners, reversed(states), strict=False):
+            learner.load(0, {name: value[0] for name, value in state.items()})
+        task = task_for(loss, first, (start + steps) * batch)
+        results = [learner.run([task], batch, first, start, steps, steps // 3) for learner in learners]
+        for one, other in zip(*results, strict=True):
+            torch.testing.assert_close(one, other, rtol=tolerance, atol=tolerance)
+        states = [learner.state() for learner in learners]
+        assert_same_state(states[0], states[1], tolerance)
+
+
+HIDDEN: list[tuple[int, ...]] = [
+    (), (1,), (16,), (17,), (8, 33), (16, 32, 7), (9, 48, 15, 16), (12, 5, 17, 8, 6),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("batch", [1, 5, 32])
+@pytest.mark.parametrize("hidden", HIDDEN, ids=str)
+def test_shapes_and_batches(hidden: tuple[int, ...], batch: int) -> None:
+    often = cbp("adaptable_contribution", replacement_rate=0.01, maturity_threshold=10)
+    for algorithm, loss in [
+        (Algorithm(PLAIN), "cross_entropy"),
+        (Algorithm(L2, (often,)), "cross_entropy"),
+        (Algorithm(L2, (perturb(), often)), "squared_error"),
+        (Algorithm(Adam(0.001), (often,), dropout=0.2), "cross_entropy"),
+        (Algorithm(MOMENTUM, (often,)), "squared_error"),
+        (Algorithm(SGD(0.1, weight_decay=4.0), (cbp(replacement_rate=0.01, maturity_threshold=10),)), "cross_entropy"),
+    ]:
+        possible = tuple(one for one in algorithm.interventions if hidden or not isinstance(one, ContinualBackprop))
+        assert_equal(replace(algorithm, interventions=possible), loss, 50, batch, hidden=hidden)
+
+
+@pytest.mark.parametrize("activation", ["relu", "leaky_relu", "tanh", "selu"])
+@pytest.mark.parametrize("law", LAWS)
+def test_new_units_follow_the_law_of_the_network(law: str, activation: str) -> None:
+    often = Algorithm(PLAIN, (cbp(replacement_rate=0.01, maturity_threshold=10),))
+    assert_equal(often, "cross_entropy", 60, init=law, activation=activation)
+
+
+@pytest.mark.parametrize("row", TABLE)
+def test_single_precision_stays_close(row: str) -> None:
+    """The engines round differently; and a choice between units that are nearly alike may differ, so few steps."""
+    for algorithm in TABLE[row]:
+        assert_equal(algorithm, "cross_entropy", 150, dtype=torch.float32, tolerance=1e-4, activation="tanh")
+
+
+LAZY = {"lazy": Algorithm(PLAIN, (perturb(1e-3, "lazy"),)), "lazy_l2": Algorithm(L2, (perturb(1e-3, "lazy"),))}
+LAZY["lazy_folded"] = Algorithm(SGD(0.1, weight_decay=0.5), (perturb(1e-3, "lazy"),))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize(("row", "algorithm"), [*((row, TABLE[row][-1]) for row in TABLE), *LAZY.items()])
+def test_how_a_run_is_cut_changes_no_byte(row: str, algorithm: Algorithm, dtype: torch.dtype) -> None:
+    """One call for everything, or calls of one and more intervals with a checkpoint and another process between."""
+
+    def make() -> FusedLearner:
+        return fused(loss, algorithm.optimizer, algorithm.interventions, dtype=dtype, dropout=algorithm.dropout)
+
+    for loss in LOSSES:
+        task, interval = task_for(loss, 0, STEPS), 300
+        whole = make()
+        results = whole.run([task], 1, 0, 0, STEPS, interval)
+        piecewise, parts, start = make(), [], 0
+        for steps in (300, 900, 600, 300, 900):
+            parts.append(piecewise.run([task], 1, start, start, steps, interval))
+            start += steps
+            state = piecewise.state()
+            piecewise = make()
+            piecewise.load(0, {name: value[0] for name, value in state.items()})
+            assert_same_state(piecewise.state(), state)
+        for one, pieces in zip(results, zip(*parts, strict=True), strict=True):
+            assert one.numpy().tobytes() == torch.cat(pieces).numpy().tobytes()
+        assert_same_state(whole.state(), piecewise.state())
+
+
+def test_a_second_run_is_the_same_bytes_and_another_seed_is_not() -> None:
+    def state(seed: int) -> dict[str, Tensor]:
+        learner = fused("cross_entropy", L2, (perturb(1e-3, "lazy"),), seed)
+        learner.run([image_task(0)], 1, 0, 0, 500, 100)
+        return learner.state()
+
+    assert_same_state(state(5), state(5))
+    assert not torch.equal(state(5)["parameters"], state(6)["parameters"])

@@ -1,0 +1,90 @@
+"""What the compiled loop reads of a task is what the task says, to the last bit."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from lop_sweeps.benchmarks.benchmark import Task
+from lop_sweeps.benchmarks.permuted_digits import PermutedDigits
+from lop_sweeps.benchmarks.permuted_images import PermutedTask
+from lop_sweeps.benchmarks.slowly_changing_regression import SlowlyChangingRegression
+from lop_sweeps.fused.stream import compress, make_stream
+from lop_sweeps.fused.train import read_example
+from tests.fused.engines import DenseTask, image_task
+
+both = pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["float32", "float64"])
+
+
+def read(task: Task, start: int, stop: int, dtype: type[np.floating[Any]]) -> NDArray[Any]:
+    """The inputs of a stretch, example by example; none is listed that is 0."""
+    stream, inputs = make_stream(task, start, stop, dtype), task.examples(0, 1)[0].shape[1]
+    x = np.zeros((stop - start, inputs), dtype)
+    rows, values = np.empty(inputs, np.int32), np.empty(inputs, dtype)
+    for example, out in enumerate(x):
+        n = read_example(stream, example, rows, values)
+        assert len(set(rows[:n].tolist())) == n
+        assert values[:n].all()
+        out[rows[:n]] = values[:n]
+    return x
+
+
+def digits(seed: int, index: int) -> PermutedTask:
+    benchmark = PermutedDigits(2, 1797)
+    benchmark.load(None)  # type: ignore[arg-type]
+    return benchmark.task(seed, index)
+
+
+def blank_images() -> PermutedTask:
+    """Images without a pixel that is on, and ones without a pixel that is off."""
+    images = np.repeat(np.array([0, 255, 0, 1], np.uint8)[:, None], 7, axis=1)
+    return PermutedTask(images, np.arange(4), 255.0, np.random.default_rng(0).permutation(7), np.array([3, 0, 1, 2]))
+
+
+def wide_images() -> PermutedTask:
+    return image_task(3, images=5, pixels=40_000)
+
+
+TASKS: dict[str, tuple[Task, int, int]] = {
+    "images": (image_task(1), 0, 300),
+    "from the middle": (image_task(1), 123, 200),
+    "around the end": (image_task(2, images=50), 40, 60),
+    "many times around": (image_task(2, images=50), 1_234, 1_400),
+    "digits": (digits(0, 1), 1_700, 1_900),
+    "blank": (blank_images(), 0, 9),
+    "wide": (wide_images(), 0, 5),
+    "empty": (image_task(1), 7, 7),
+    "bits": (SlowlyChangingRegression(3, 500).task(4, 2), 100, 400),
+    "numbers": (DenseTask(np.random.default_rng(0).normal(size=(20, 6)), np.arange(20)), 3, 17),
+}
+
+
+@both
+@pytest.mark.parametrize("name", TASKS)
+def test_inputs_and_targets(name: str, dtype: type[np.floating[Any]]) -> None:
+    task, start, stop = TASKS[name]
+    x, y = task.examples(start, stop)
+    np.testing.assert_array_equal(read(task, start, stop, dtype), x.astype(dtype), strict=True)
+    stream = make_stream(task, start, stop, dtype)
+    if y.ndim == 1:
+        np.testing.assert_array_equal(stream.labels, y)
+        assert stream.labels.dtype == np.int64
+    else:
+        np.testing.assert_array_equal(stream.targets, y.astype(dtype), strict=True)
+
+
+def test_images_are_compressed_once() -> None:
+    """Tasks that share their images share what is made of them; other images do not get it."""
+    first, second = digits(0, 0), digits(5, 1)
+    one, other = make_stream(first, 0, 9, np.float64), make_stream(second, 0, 9, np.float32)
+    assert one.bytes is other.bytes
+    assert one.columns is other.columns
+    copy = first.images.copy()
+    assert compress(copy)[2] is not one.bytes
+    np.testing.assert_array_equal(compress(copy)[2], one.bytes)
+    changed = first.images.copy()
+    changed[0, 0] += 1
+    assert not np.array_equal(compress(changed)[2], one.bytes)
