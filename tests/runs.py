@@ -19,6 +19,7 @@ from lop_sweeps.sweep.planning import Pack, Plan, Point, make_plan
 from lop_sweeps.sweep.sweeper import Composer
 
 SMALL = ["scale=tiny", "network=mlp", "network.hidden=[12,12]", "checkpoint.first=0", "checkpoint.every=0"]
+TORCH = "engine=torch"  # runs trained in step: one position, one pack.json, a failure that concerns them all
 
 
 @lru_cache(maxsize=1)
@@ -34,10 +35,10 @@ def point(sweeps: Path, *overrides: str) -> Point:
     return composer().point(None, [*overrides, f"paths.sweeps={sweeps}"])
 
 
-def plan(sweeps: Path, *overrides: str, seeds: int = 1, pack: int | None = None) -> Plan:
+def plan(sweeps: Path, *overrides: str, seeds: int = 1, pack: int | None = None, threads: int = 1) -> Plan:
     """The plan of one configuration with seeds 0, 1, ..."""
     points = [point(sweeps, *overrides, f"seed={seed}") for seed in range(seeds)]
-    return make_plan(points, workers=1, pack=pack, threads=1)
+    return make_plan(points, workers=1, pack=pack, threads=threads)
 
 
 def nobody(*arguments: Any) -> None:

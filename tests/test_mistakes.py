@@ -16,11 +16,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from omegaconf import OmegaConf
 from torch import Tensor
 
 from lop_sweeps.algorithms.continual_backprop import ContinualBackprop, PackedContinualBackprop
 from lop_sweeps.build import locate, options, parameters
+from lop_sweeps.fused import learner as fused
+from lop_sweeps.fused.arrays import Net, Stream
+from lop_sweeps.fused.train import train as compiled_loop
 from lop_sweeps.networks.mlp import MLP
 from lop_sweeps.optimizers.adam import Adam
 from lop_sweeps.optimizers.optimizer import Optimizer
@@ -196,10 +200,14 @@ EVERYTHING_RANDOM = [
 ]
 
 
+ENGINES = pytest.mark.parametrize("engine", ["torch", "fused"])
+
+
+@ENGINES
 @pytest.mark.parametrize("benchmark", ["permuted_digits", "slowly_changing_regression"])
-def test_no_seed_set(tmp_path: Path, benchmark: str) -> None:
+def test_no_seed_set(tmp_path: Path, benchmark: str, engine: str) -> None:
     """The seed decides everything; global generators are neither read nor moved."""
-    overrides = [*runs.SMALL, f"benchmark={benchmark}", *EVERYTHING_RANDOM]
+    overrides = [*runs.SMALL, f"benchmark={benchmark}", *EVERYTHING_RANDOM, f"engine={engine}"]
     logs = []
     for attempt in range(2):
         torch.manual_seed(attempt)
@@ -231,26 +239,34 @@ def test_no_module_draws_from_a_global_generator() -> None:
 def boundaries(monkeypatch: pytest.MonkeyPatch) -> None:
     """Checkpoints are possible after every 70 of a task's 200 steps."""
     monkeypatch.setattr(online, "INTERVAL", 70)
+    monkeypatch.setattr(fused, "_WORK_PER_CALL", 0)  # one interval to a call
 
 
 def interrupt(plan: Plan, after: int) -> None:
     """Train until the `after`-th boundary."""
-    asked = iter(range(1, after + 1))
+    boundaries = 0
+
+    def on_progress(runs: int, steps: int) -> None:
+        nonlocal boundaries
+        boundaries += 1
+
     (pack,) = plan.packs
-    outcomes = run_pack(pack, runs.nobody, lambda: next(asked) == after)
+    outcomes = run_pack(pack, on_progress, lambda: boundaries == after)
     assert {outcome.state for outcome in outcomes} == {"interrupted"}
 
 
 RESUMED = [*runs.SMALL, *OFTEN, "optimizer=adam", "optimizer.step_size=0.01", "benchmark.num_tasks=2"]
 
 
+@ENGINES
 @pytest.mark.usefixtures("boundaries")
-def test_resume_that_forgets_utilities_or_ages(tmp_path: Path) -> None:
+def test_resume_that_forgets_utilities_or_ages(tmp_path: Path, engine: str) -> None:
     """Interrupted inside a task and resumed, the log is the same; with any part of the state forgotten it is not."""
-    whole = runs.plan(tmp_path / "whole", *RESUMED)
+    line = [*RESUMED, f"engine={engine}"]
+    whole = runs.plan(tmp_path / "whole", *line)
     runs.train(whole)
     expected = runs.metrics(whole.points[0])
-    stopped = runs.plan(tmp_path / "resumed", *RESUMED)
+    stopped = runs.plan(tmp_path / "resumed", *line)
     interrupt(stopped, after=5)
     directory = stopped.points[0].directory.path
     payload = checkpoint.load_all(directory)[0]
@@ -258,13 +274,13 @@ def test_resume_that_forgets_utilities_or_ages(tmp_path: Path) -> None:
     learned = set(payload["learner"])
     for number in range(len(learned)):
         shutil.copytree(tmp_path / "resumed", tmp_path / str(number))
-    runs.train(runs.plan(tmp_path / "resumed", *RESUMED))
+    runs.train(runs.plan(tmp_path / "resumed", *line))
     assert runs.metrics(stopped.points[0]) == expected
 
     needed = {"parameters", "optimizer/moment1", "optimizer/moment2", "optimizer/power1", "optimizer/power2"}
     assert learned == needed | {f"interventions/0/{i}.{name}" for i in (0, 1) for name in NAMES}
     for number, forgotten in enumerate(sorted(learned)):
-        plan = runs.plan(tmp_path / str(number), *RESUMED)
+        plan = runs.plan(tmp_path / str(number), *line)
         fresh = 1.0 if "power" in forgotten else 0.0
         tensors = {**payload["learner"], forgotten: torch.full_like(payload["learner"][forgotten], fresh)}
         assert not torch.equal(tensors[forgotten], payload["learner"][forgotten]), forgotten
@@ -279,16 +295,40 @@ NAMES = ("utility", "mean_activation", "age", "accumulated", "replaced")
 
 @pytest.fixture
 def shown(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Digests of all examples that learners are shown."""
+    """Digests of all mini-batches that learners are shown, in the order of their steps."""
     seen: list[str] = []
-    learn_step = TorchLearner.learn
 
-    def spy(self: TorchLearner, x: Tensor, y: Tensor, step: int) -> Any:
-        seen.append(hashlib.sha256(x.numpy().tobytes() + y.numpy().tobytes() + bytes(str(step), "ascii")).hexdigest())
+    def note(x: NDArray[Any], y: NDArray[Any], step: int) -> None:
+        seen.append(hashlib.sha256(x.tobytes() + y.tobytes() + bytes(str(step), "ascii")).hexdigest())
+
+    learn_step, learn_stretch = TorchLearner.learn, compiled_loop
+
+    def learn(self: TorchLearner, x: Tensor, y: Tensor, step: int) -> Any:
+        note(x.numpy(), y.numpy(), step)
         return learn_step(self, x, y, step)
 
-    monkeypatch.setattr(TorchLearner, "learn", spy)
+    def train(net: Net, stream: Stream, *others: Any) -> Any:
+        first, batch, steps = others[3:6]
+        for t in range(steps):
+            examples = range(t * batch, (t + 1) * batch)
+            y = stream.targets if stream.targets.size else stream.labels
+            note(np.stack([inputs(net, stream, e) for e in examples]), y[examples.start : examples.stop], first + t)
+        return learn_stretch(net, stream, *others)
+
+    monkeypatch.setattr(TorchLearner, "learn", learn)
+    monkeypatch.setattr(fused, "train", train)
     return seen
+
+
+def inputs(net: Net, stream: Stream, example: int) -> NDArray[Any]:
+    """The inputs of an example of a stream, which for images holds only the pixels that are not 0."""
+    if stream.dense.size:
+        return np.asarray(stream.dense[example])
+    image = stream.order[example]
+    pixels = slice(stream.starts[image], stream.starts[image + 1])
+    x = np.zeros(net.layers[0, 2], stream.grey.dtype)
+    x[stream.place[stream.columns[pixels]]] = stream.grey[stream.bytes[pixels]]
+    return x
 
 
 @pytest.mark.usefixtures("boundaries")
@@ -297,16 +337,25 @@ def shown(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def test_sequence_repeated_from_the_start_after_resume(
     tmp_path: Path, shown: list[str], benchmark: str, after: int
 ) -> None:
-    """Inside the first task, inside a later one, between two: what comes next is what would have come."""
+    """Inside the first task, inside a later one, between two: what comes next is what would have come.
+
+    And both engines show a run the same.
+    """
     overrides = [*runs.SMALL, f"benchmark={benchmark}", "benchmark.num_tasks=3", "benchmark.examples_per_task=200"]
-    runs.train(runs.plan(tmp_path / "whole", *overrides))
-    whole = shown.copy()
-    assert len(set(whole)) == len(whole) == 600
-    shown.clear()
-    interrupt(runs.plan(tmp_path / "resumed", *overrides), after)
-    assert 0 < len(shown) < 600
-    runs.train(runs.plan(tmp_path / "resumed", *overrides))
-    assert shown == whole
+    wholes = []
+    for engine in ("torch", "fused"):
+        line = [*overrides, f"engine={engine}"]
+        shown.clear()
+        runs.train(runs.plan(tmp_path / f"whole-{engine}", *line))
+        whole = shown.copy()
+        assert len(set(whole)) == len(whole) == 600
+        shown.clear()
+        interrupt(runs.plan(tmp_path / f"resumed-{engine}", *line), after)
+        assert 0 < len(shown) < 600
+        runs.train(runs.plan(tmp_path / f"resumed-{engine}", *line))
+        assert shown == whole
+        wholes.append(whole)
+    assert wholes[0] == wholes[1]
 
 
 # A setting read under another key, or by nobody. One row for every option of every choice in conf/: what else must be
@@ -346,7 +395,9 @@ OPTIONS: list[tuple[list[str], str, str]] = [
     (OFTEN, f"{CBP}.fractional", "bernoulli"),
     (OFTEN, f"{CBP}.bias_transfer", "true"),
     (["algorithm=shrink_and_perturb"], f"{SNP}.noise_std", "1e-3"),
+    (["algorithm=shrink_and_perturb"], f"{SNP}.noise", "lazy"),
 ]
+TORCH_ONLY, FUSED_ONLY = {"network.norm", "network.norm_after"}, {f"{SNP}.noise"}  # the options above
 BASE = [
     "scale=tiny",
     "network=mlp",
@@ -355,6 +406,15 @@ BASE = [
     "benchmark.examples_per_task=100",
 ]
 ROWS = pytest.mark.parametrize(("needs", "key", "value"), OPTIONS, ids=[f"{''.join(n[:1])}-{k}" for n, k, _ in OPTIONS])
+ROWS_ON_ENGINES = pytest.mark.parametrize(
+    ("needs", "key", "value"),
+    [
+        pytest.param([*needs, f"engine={engine}"], key, value, id=f"{''.join(needs[:1])}-{key}-{engine}")
+        for engine, refused in (("torch", FUSED_ONLY), ("fused", TORCH_ONLY))
+        for needs, key, value in OPTIONS
+        if key not in refused
+    ],
+)
 FROM_THE_CODE = {"inputs", "outputs"}  # of a network: its benchmark's
 
 
@@ -426,10 +486,11 @@ def last(log: bytes) -> dict[str, Any]:
     return row
 
 
-@ROWS
+@ROWS_ON_ENGINES
 def test_setting_that_is_ignored(folder: Path, needs: list[str], key: str, value: str) -> None:
-    """Another value is another run, with another identity and other results."""
+    """Another value is another run, with another identity and other results, on each engine."""
     one, other = changed(needs, key, value)
+    folder /= needs[-1].removeprefix("engine=")
     (point, log), (changed_point, changed_log) = trained(folder, *one), trained(folder, *other)
     assert point.directory.name != changed_point.directory.name
     assert last(log)["weight_magnitude_task"] != last(changed_log)["weight_magnitude_task"]
@@ -457,6 +518,8 @@ def test_setting_of_the_first_run_of_a_pack_applied_to_all(
     assert (points[0].pack_key == points[1].pack_key) == mixed
     if not mixed:
         return
+    one, other = [*one, runs.TORCH], [*other, runs.TORCH]  # the engine that trains packs in step
+    points = [runs.point(tmp_path, *overrides) for overrides in (one, other)]
     together = make_plan(points, workers=1, pack=2, threads=1)
     assert len(together.packs) == 1
     runs.train(together)

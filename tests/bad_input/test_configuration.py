@@ -13,6 +13,7 @@ from tests.bad_input.conftest import Command, idea
 
 CBP, MNIST = "algorithm=continual_backprop", "benchmark=permuted_mnist"
 IN_CBP = "algorithm.continual_backprop"
+NOISE, IN_NOISE = "algorithm=shrink_and_perturb", "algorithm.shrink_and_perturb"
 POSITIVE, PROBABILITY = "must be a finite number > 0", "must be a finite number >= 0 and < 1"
 INTEGER = "must be an integer >= 0"
 SGD_OPTIONS = ("step_size", "momentum", "weight_decay", "reset_momentum")
@@ -83,9 +84,10 @@ ROWS: dict[str, tuple[list[str], list[str]]] = {
         [CBP, f"{IN_CBP}.bias_transfer=true", "network.norm=layer", "network.norm_after=true"],
         [f"{IN_CBP}.bias_transfer = True", "must be false where a normalisation follows"],
     ),
-    "noise negative": (
-        ["algorithm=shrink_and_perturb", "algorithm.shrink_and_perturb.noise_std=-1"],
-        ["algorithm.shrink_and_perturb.noise_std = -1", ">= 0"],
+    "noise negative": ([NOISE, f"{IN_NOISE}.noise_std=-1"], [f"{IN_NOISE}.noise_std = -1", ">= 0"]),
+    "noise now and then": (
+        [NOISE, f"{IN_NOISE}.noise=sometimes"],
+        [f"{IN_NOISE}.noise = 'sometimes'", "must be one of: per_step, lazy"],
     ),
     "intervention without a class": (["+algorithm.idea=3"], ["algorithm.idea = 3", "_target_"]),
     # networks
@@ -113,7 +115,44 @@ ROWS: dict[str, tuple[list[str], list[str]]] = {
     ),
     "scale": (["scale=huge"], ["scale = 'huge'", "tiny, small, paper"]),
     "scale a list": (["scale=[tiny]"], ["scale = ['tiny']", "tiny, small, paper"]),
-    "engine": (["engine=warp"], ["engine = 'warp'", "auto", "torch"]),
+    "engine": (["engine=warp"], ["engine = 'warp'", "must be one of: auto, fused, torch"]),
+    "engine a list": (["engine=[fused]"], ["engine = ['fused']", "auto, fused, torch"]),
+    "fused with a norm": (
+        ["engine=fused", "network.norm=layer"],
+        ["engine = 'fused'", "because it has no layer normalisation", "use engine=auto"],
+    ),
+    "fused with a norm as algorithm": (
+        ["engine=fused", "algorithm=online_norm"],
+        ["engine = 'fused'", "because it has no online normalisation", "use engine=auto"],
+    ),
+    "fused with a shrinkage beyond reason": (
+        ["engine=fused", "optimizer.step_size=1", "optimizer.weight_decay=0.6"],
+        ["engine = 'fused'", "each step shrinks the weights to less than half", "use engine=auto"],
+    ),
+    "torch with lazy noise": (
+        ["engine=torch", NOISE, f"{IN_NOISE}.noise=lazy"],
+        ["engine = 'torch'", "cannot draw noise lazily", "noise=per_step, or engine=auto"],
+    ),
+    "lazy noise with continual backprop": (
+        ["algorithm=[shrink_and_perturb,continual_backprop]", f"{IN_NOISE}.noise=lazy"],
+        [f"{IN_NOISE}.noise = 'lazy'", "must be per_step here", "continual backprop needs the weights of every step"],
+    ),
+    "lazy noise with adam": (
+        [NOISE, "optimizer=adam", f"{IN_NOISE}.noise=lazy"],
+        [f"{IN_NOISE}.noise = 'lazy'", "must be per_step here", "goes with plain SGD"],
+    ),
+    "lazy noise with momentum": (
+        [NOISE, "optimizer=momentum", f"{IN_NOISE}.noise=lazy"],
+        [f"{IN_NOISE}.noise = 'lazy'", "must be per_step here", "goes with plain SGD"],
+    ),
+    "lazy noise with a norm": (
+        ["algorithm=[shrink_and_perturb,layer_norm]", f"{IN_NOISE}.noise=lazy"],
+        [f"{IN_NOISE}.noise = 'lazy'", "must be per_step here", "it has no layer normalisation"],
+    ),
+    "lazy noise on the fused engine with adam": (
+        ["engine=fused", NOISE, "optimizer=adam", f"{IN_NOISE}.noise=lazy"],
+        ["engine = 'fused'", "goes with plain SGD"],
+    ),
     "precision": (["precision=float16"], ["precision = 'float16'", "float32, float64"]),
     "precision a list": (["precision=[float32]"], ["precision = ['float32']", "float32, float64"]),
     "seed negative": (["seed=-1"], ["seed = -1", INTEGER]),
@@ -267,6 +306,9 @@ def test_a_trusted_class_of_the_users_own_works(lop: Command, tmp_path: Path, us
     assert wrong.code == 2
     assert "algorithm.idea.speed = 3: is not an option of Idea" in wrong.err
     assert "Allowed: action, seed, step, while_exists" in wrong.err
+    fused = lop(*line, *idea(), "engine=fused")
+    assert fused.code == 2
+    assert "engine = 'fused': cannot train this, because it does not know the intervention Idea" in fused.err
     assert list(tmp_path.iterdir()) == []
     done = lop(*line, *idea())
     assert (done.code, "1 done" in done.err) == (0, True)

@@ -18,6 +18,7 @@ import torch
 
 from lop_sweeps.analysis.__main__ import main as lop_figures
 from lop_sweeps.errors import LopError
+from lop_sweeps.fused import learner as fused
 from lop_sweeps.sweep import provenance, run_directory, status
 from lop_sweeps.sweep.claim import Claim
 from lop_sweeps.sweep.execute import load_run
@@ -33,20 +34,35 @@ KILLED_AFTER = 7  # intervals: in task 2, at step 140
 NEWEST, PREVIOUS, START = (2, 70), (2, 0), (0, 0)  # where its checkpoints are
 
 
+def shorten_intervals(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(online, "INTERVAL", 70)
+    patch.setattr(fused, "_WORK_PER_CALL", 0)  # one interval to a call, so that there are boundaries inside tasks
+
+
 @pytest.fixture(autouse=True)
 def _short_intervals(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(online, "INTERVAL", 70)
+    shorten_intervals(monkeypatch)
+
+
+def make_whole_and_half(tmp_path_factory: pytest.TempPathFactory, *overrides: str) -> tuple[Path, Path]:
+    """The sweep folders of an uninterrupted run and of the same run killed half-way."""
+    with pytest.MonkeyPatch.context() as patch:
+        shorten_intervals(patch)
+        whole, half = (tmp_path_factory.mktemp(name) for name in ("whole", "half"))
+        plan = runs.plan(whole, *LINE, *overrides)
+        assert [outcome.state for outcome in runs.train(plan)] == ["done"]
+        assert runs.train_and_kill(runs.plan(half, *LINE, *overrides).packs[0], after_intervals=KILLED_AFTER)
+    return whole, half
 
 
 @pytest.fixture(scope="module")
 def whole_and_half(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """The sweep folders of an uninterrupted run and of the same run killed half-way."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(online, "INTERVAL", 70)
-        whole, half = (tmp_path_factory.mktemp(name) for name in ("whole", "half"))
-        assert [outcome.state for outcome in runs.train(runs.plan(whole, *LINE))] == ["done"]
-        assert runs.train_and_kill(runs.plan(half, *LINE).packs[0], after_intervals=KILLED_AFTER)
-    return whole, half
+    return make_whole_and_half(tmp_path_factory, "engine=fused")
+
+
+@pytest.fixture(scope="module")
+def whole_and_half_of_torch(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    return make_whole_and_half(tmp_path_factory, runs.TORCH)
 
 
 @pytest.fixture
@@ -62,8 +78,8 @@ def killed(whole_and_half: tuple[Path, Path], tmp_path: Path) -> Path:
     return next((tmp_path / "sweeps").rglob("config.yaml")).parent
 
 
-def again(tmp_path: Path) -> Plan:
-    return runs.plan(tmp_path / "sweeps", *LINE)
+def again(tmp_path: Path, *overrides: str) -> Plan:
+    return runs.plan(tmp_path / "sweeps", *LINE, *overrides)
 
 
 def last_start(run: Path) -> tuple[int, int]:
@@ -153,13 +169,33 @@ def test_damaged_run_ends_with_the_same_bytes(
     killed: Path, whole: bytes, tmp_path: Path, damage: Callable[[Path], None], position: tuple[int, int]
 ) -> None:
     damage(killed)
-    plan = again(tmp_path)
+    mend(killed, whole, tmp_path, position)
+
+
+def mend(killed: Path, whole: bytes, tmp_path: Path, position: tuple[int, int], *overrides: str) -> None:
+    """The same command goes on from `position` to the same bytes, and then there is nothing left to do."""
+    plan = again(tmp_path, *overrides)
     assert plan.points[0].directory.path == killed
     assert [outcome.state for outcome in runs.train(plan)] == ["done"]
     assert last_start(killed) == position
     assert runs.metrics(plan.points[0]) == whole
     assert load_run(killed)[1]["seed"] == 0
-    assert again(tmp_path).finished == 1
+    assert again(tmp_path, *overrides).finished == 1
+
+
+@pytest.mark.parametrize(
+    "name", ["newest checkpoint truncated", "both checkpoints deleted", "metrics cut", "status garbage", "pack garbage"]
+)
+def test_damaged_run_of_the_torch_engine_ends_with_the_same_bytes(
+    whole_and_half_of_torch: tuple[Path, Path], tmp_path: Path, name: str
+) -> None:
+    """Files and what is done about them are the same for both engines: some of the damage shows it."""
+    whole, half = whole_and_half_of_torch
+    shutil.copytree(half, tmp_path / "sweeps")
+    killed = next((tmp_path / "sweeps").rglob("config.yaml")).parent
+    damage, position = DAMAGE[name]
+    damage(killed)
+    mend(killed, next(whole.rglob("metrics.jsonl")).read_bytes(), tmp_path, position, runs.TORCH)
 
 
 def test_starting_over_is_said(killed: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -171,8 +207,9 @@ def test_starting_over_is_said(killed: Path, tmp_path: Path, caplog: pytest.LogC
 
 
 def test_a_pack_that_lost_one_members_checkpoints_is_split_and_finishes(tmp_path: Path) -> None:
-    line = [*LINE, "precision=float64"]
+    line = [*LINE, runs.TORCH, "precision=float64"]
     plan = runs.plan(tmp_path / "sweeps", *line, seeds=2)
+    assert len(plan.packs) == 1
     assert runs.train_and_kill(plan.packs[0], after_intervals=KILLED_AFTER)
     checkpoints(garbage, *checkpoint.NAMES)(plan.points[0].directory.path)
     resumed = runs.plan(tmp_path / "sweeps", *line, seeds=2)

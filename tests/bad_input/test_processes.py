@@ -113,11 +113,15 @@ def test_one_member_of_a_pack_fails_and_the_others_agree_with_runs_alone(tmp_pat
 
 def plan_step_sizes(sweeps: Path, *sizes: float, overrides: tuple[str, ...] = ()) -> Plan:
     line = [*runs.SMALL, "benchmark=slowly_changing_regression", "precision=float64", *overrides]
-    return make_plan([runs.point(sweeps, *line, f"optimizer.step_size={size}") for size in sizes], 1, None, 1)
+    return make_plan([runs.point(sweeps, *line, f"optimizer.step_size={size}") for size in sizes], 1, 8, 1)
 
 
-def test_a_diverged_run_is_final_and_disturbs_nobody(tmp_path: Path) -> None:
-    together = plan_step_sizes(tmp_path / "together", 0.01, 1e150, 0.001)
+ENGINES = pytest.mark.parametrize("engine", ["engine=torch", "engine=fused"])
+
+
+@ENGINES
+def test_a_diverged_run_is_final_and_disturbs_nobody(tmp_path: Path, engine: str) -> None:
+    together = plan_step_sizes(tmp_path / "together", 0.01, 1e150, 0.001, overrides=(engine,))
     assert len(together.packs) == 1
     assert [outcome.state for outcome in runs.train(together)] == ["done", "diverged", "done"]
     bad = together.points[1].directory
@@ -125,11 +129,11 @@ def test_a_diverged_run_is_final_and_disturbs_nobody(tmp_path: Path) -> None:
     assert sessions(bad) == [(0, "diverged")]
     assert "NaN" not in (bad.path / "metrics.jsonl").read_text()
     assert status.main([str(bad.path.parent)]) == 0
-    again = plan_step_sizes(tmp_path / "together", 0.01, 1e150, 0.001)
+    again = plan_step_sizes(tmp_path / "together", 0.01, 1e150, 0.001, overrides=(engine,))
     assert (again.finished, again.packs) == (3, [])
-    longer = plan_step_sizes(tmp_path / "together", 0.01, 1e150, overrides=("benchmark.num_tasks=5",))
+    longer = plan_step_sizes(tmp_path / "together", 0.01, 1e150, overrides=(engine, "benchmark.num_tasks=5"))
     assert longer.finished == 1
-    alone = plan_step_sizes(tmp_path / "alone", 0.01)
+    alone = plan_step_sizes(tmp_path / "alone", 0.01, overrides=(engine,))
     runs.train(alone)
     for a, b in zip(
         runs.metrics(together.points[0]).splitlines(), runs.metrics(alone.points[0]).splitlines(), strict=True
@@ -138,24 +142,29 @@ def test_a_diverged_run_is_final_and_disturbs_nobody(tmp_path: Path) -> None:
         assert json.loads(a) == {name: pytest.approx(value, rel=1e-9, abs=1e-9) for name, value in twin.items()}
 
 
-def test_divergence_in_the_last_step_of_a_task_is_divergence(tmp_path: Path) -> None:
+@ENGINES
+def test_divergence_in_the_last_step_of_a_task_is_divergence(tmp_path: Path, engine: str) -> None:
     """The loss is that of before the step, and still finite; the weights are not, and cannot be logged."""
-    plan = plan_step_sizes(tmp_path, 1e308, overrides=("benchmark.examples_per_task=1",))
+    overrides = (engine, "benchmark.examples_per_task=1")
+    plan = plan_step_sizes(tmp_path, 1e308, overrides=overrides)
     assert [outcome.state for outcome in runs.train(plan)] == ["diverged"]
-    assert plan_step_sizes(tmp_path, 1e308, overrides=("benchmark.examples_per_task=1",)).finished == 1
+    assert plan.points[0].directory.status()["task"] == 0
+    assert plan_step_sizes(tmp_path, 1e308, overrides=overrides).finished == 1
 
 
-def test_a_diverged_run_ends_the_command_with_0(lop: Command, tmp_path: Path) -> None:
-    ended = lop("-m", *LINE, "optimizer.step_size=0.01,1e30", "hydra.launcher.workers=1")
+@ENGINES
+def test_a_diverged_run_ends_the_command_with_0(lop: Command, tmp_path: Path, engine: str) -> None:
+    ended = lop("-m", *LINE, engine, "optimizer.step_size=0.01,1e30", "hydra.launcher.workers=1")
     assert ended.code == 0
     assert "1 done, 1 diverged (loss not finite: a result, not an error)" in ended.err
     assert "2 finished already, 0 to run" in lop("-m", *LINE, "optimizer.step_size=0.01,1e30").err
 
 
-def test_what_another_process_has_finished_meanwhile_is_not_run_again(tmp_path: Path) -> None:
+@ENGINES
+def test_what_another_process_has_finished_meanwhile_is_not_run_again(tmp_path: Path, engine: str) -> None:
     """Two sweeps planned the same runs; the slower one finds them free again, and finished."""
-    slower = plan_step_sizes(tmp_path, 0.01, 1e150)
-    runs.train(plan_step_sizes(tmp_path, 0.01, 1e150))
+    slower = plan_step_sizes(tmp_path, 0.01, 1e150, overrides=(engine,))
+    runs.train(plan_step_sizes(tmp_path, 0.01, 1e150, overrides=(engine,)))
     before = [runs.metrics(point) for point in slower.points]
     assert [outcome.state for outcome in runs.train(slower)] == ["done", "diverged"]
     assert [runs.metrics(point) for point in slower.points] == before
@@ -164,7 +173,7 @@ def test_what_another_process_has_finished_meanwhile_is_not_run_again(tmp_path: 
 
 def test_one_member_of_a_finished_pack_can_be_extended(tmp_path: Path) -> None:
     """Its peers were asked for fewer tasks; it once took that for its own number, and said done."""
-    line = [*LINE, "checkpoint.first=0"]
+    line = [*LINE, "checkpoint.first=0", runs.TORCH]
     runs.train(runs.plan(tmp_path, *line, "benchmark.num_tasks=2", seeds=3))
     points = [runs.point(tmp_path, *line, f"benchmark.num_tasks={n}", f"seed={s}") for s, n in ((1, 4), (2, 3))]
     runs.train(make_plan(points, workers=1, pack=None, threads=1))

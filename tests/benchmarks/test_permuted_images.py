@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -10,12 +11,14 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from lop_sweeps.benchmarks.benchmark import Task
 from lop_sweeps.benchmarks.permuted_digits import PermutedDigits
 from lop_sweeps.benchmarks.permuted_images import PermutedImages, PermutedTask
 from lop_sweeps.benchmarks.permuted_mnist import PermutedMNIST
 from lop_sweeps.errors import ConfigError
 from lop_sweeps.networks.mlp import MLP
 from lop_sweeps.optimizers.sgd import SGD
+from lop_sweeps.training import learner as torch_engine
 from lop_sweeps.training import online
 from lop_sweeps.training.learner import TorchLearner
 from tests.shared import SHARED, needs_mnist
@@ -131,21 +134,29 @@ class Recorder(TorchLearner):
         self.shown: list[torch.Tensor] = []
         self.labels: list[torch.Tensor] = []
         self.probes: list[torch.Tensor] = []
+        forward = self._forward
+
+        def watched(x: torch.Tensor, uniforms: Sequence[torch.Tensor] | None) -> Any:
+            self.last = x
+            return forward(x, uniforms)
+
+        self._forward = watched
 
     def learn(self, x: torch.Tensor, y: torch.Tensor, step: int) -> tuple[torch.Tensor, torch.Tensor | None]:
         self.shown.append(x)
         self.labels.append(y)
         return super().learn(x, y, step)
 
-    def probe(self, x: torch.Tensor) -> list[torch.Tensor]:
-        self.probes.append(x)
-        return super().probe(x)
+    def probe(self, tasks: Sequence[Task], samples: int) -> list[torch.Tensor]:
+        activations = super().probe(tasks, samples)
+        self.probes.append(self.last)
+        return activations
 
 
 @pytest.fixture
 def short_intervals(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(online, "INTERVAL", 7)
-    monkeypatch.setattr(online, "_BLOCK_VALUES", 100)
+    monkeypatch.setattr(torch_engine, "_BLOCK_VALUES", 100)
 
 
 @pytest.mark.usefixtures("short_intervals")

@@ -1,6 +1,11 @@
-"""One table: every algorithm on every kind of network and benchmark. A new component joins with one row."""
+"""One table: every algorithm on every kind of network and benchmark. A new component joins with one row.
+
+Each row is held to the contracts on every engine that can train it: both, unless the row's name is below.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
 
 import pytest
 
@@ -8,7 +13,7 @@ from tests.shared import SHARED, needs_mnist
 
 DIGITS, REGRESSION = "benchmark=permuted_digits", "benchmark=slowly_changing_regression"
 MNIST = ["benchmark=permuted_mnist", f"paths.data={SHARED / 'data'}", "benchmark.num_tasks=2"]
-CBP = "algorithm.continual_backprop"
+CBP, SNP = "algorithm.continual_backprop", "algorithm.shrink_and_perturb"
 OFTEN = [f"{CBP}.replacement_rate=0.01", f"{CBP}.maturity_threshold=20"]
 
 ROWS: dict[str, list[str]] = {
@@ -18,7 +23,9 @@ ROWS: dict[str, list[str]] = {
     "adamw": [DIGITS, "optimizer=adamw"],
     "l2": [DIGITS, "algorithm=l2"],
     "shrink_and_perturb": [DIGITS, "algorithm=shrink_and_perturb"],
+    "lazy_noise": [DIGITS, "algorithm=shrink_and_perturb", f"{SNP}.noise=lazy"],
     "dropout": [DIGITS, "algorithm=dropout"],
+    "adam_dropout_batch": [DIGITS, "algorithm=dropout", "optimizer=adam", "benchmark.batch_size=10"],
     "layer_norm": [DIGITS, "algorithm=layer_norm"],
     "online_norm": [DIGITS, "algorithm=online_norm", "network.norm_after=true"],
     "batch_norm": [DIGITS, "algorithm=batch_norm", "benchmark.batch_size=10"],
@@ -45,6 +52,19 @@ ROWS: dict[str, list[str]] = {
         *OFTEN,
         f"{CBP}.utility=feature_by_input",
     ],
+    "cbp_dropout_noise": [
+        DIGITS,
+        "algorithm=[continual_backprop,dropout,shrink_and_perturb]",
+        *OFTEN,
+        f"{CBP}.utility=feature_by_input",
+    ],
+    "noise_cbp_adamw": [
+        DIGITS,
+        "algorithm=[shrink_and_perturb,continual_backprop]",
+        "optimizer=adamw",
+        *OFTEN,
+        f"{CBP}.utility=adaptable_contribution",
+    ],
     "l2_and_cbp_batch": [
         DIGITS,
         "algorithm=[l2,continual_backprop]",
@@ -63,17 +83,45 @@ ROWS: dict[str, list[str]] = {
     ],
     "regression_adam_swish": [REGRESSION, "optimizer=adam", "network.activation=swish", "benchmark.change=flip_one"],
     "regression_noise": [REGRESSION, "algorithm=shrink_and_perturb", "network.activation=sigmoid"],
+    "regression_dropout_widths": [
+        REGRESSION,
+        "algorithm=dropout",
+        "network.hidden=[15,9,12]",
+        "network.activation=tanh",
+    ],
+    "regression_lazy_noise_batch": [
+        REGRESSION,
+        "algorithm=shrink_and_perturb",
+        f"{SNP}.noise=lazy",
+        f"{SNP}.noise_std=0.001",
+        "benchmark.batch_size=10",
+    ],
     "regression_linear": [REGRESSION, "network=linear"],
     "mnist_backprop": MNIST,
     "mnist_cbp": [*MNIST, "algorithm=continual_backprop", *OFTEN, f"{CBP}.utility=adaptation"],
 }
 
 
-def rows(*names: str) -> pytest.MarkDecorator:
-    """Parametrise a test with rows of the table (all, if none are named)."""
-    chosen = names or tuple(ROWS)
-    marked = [pytest.param(ROWS[n], id=n, marks=needs_mnist if n.startswith("mnist") else ()) for n in chosen]
-    return pytest.mark.parametrize("overrides", marked)
+TORCH_ONLY = frozenset({"layer_norm", "online_norm", "batch_norm", "cbp_norm_dropout"})
+FUSED_ONLY = frozenset({"lazy_noise", "regression_lazy_noise_batch"})
+
+
+def engines(name: str) -> list[str]:
+    """The engines that can train a row."""
+    return [engine for engine, refused in (("torch", FUSED_ONLY), ("fused", TORCH_ONLY)) if name not in refused]
+
+
+def rows(*names: str, engine: str | None = None) -> pytest.MarkDecorator:
+    """Parametrise a test with rows of the table (all, if none are named), on each engine or one of them."""
+
+    def chosen() -> Iterator[object]:
+        for name in names or ROWS:
+            for one in engines(name):
+                if one == (engine or one):
+                    marks = needs_mnist if name.startswith("mnist") else ()
+                    yield pytest.param([*ROWS[name], f"engine={one}"], id=f"{name}-{one}", marks=marks)
+
+    return pytest.mark.parametrize("overrides", list(chosen()))
 
 
 def small(overrides: list[str]) -> list[str]:

@@ -18,6 +18,7 @@ from lop_sweeps.networks.linear import Linear
 from lop_sweeps.networks.mlp import ACTIVATIONS, MLP
 from lop_sweeps.optimizers.adam import Adam
 from lop_sweeps.training.learner import TorchLearner
+from tests.tasks import GivenTask
 
 CLOSE: dict[str, Any] = {"rtol": 1e-11, "atol": 1e-12}
 MODULES: dict[str, nn.Module] = {
@@ -217,8 +218,8 @@ def test_mapped_over_runs_equals_stacked_over_runs(variant: str) -> None:
     assert_same_state(stacked, mapped)
     replaced = [layer.replaced for layer in stacked.interventions[0].layers]  # type: ignore[attr-defined]
     assert all(bool(count.all()) for count in replaced)  # the comparison included replacements
-    x = torch.stack([data(99, seed, 5)[0] for seed in stacked.seeds])
-    for a, b in zip(stacked.probe(x), mapped.probe(x), strict=True):
+    tasks = [GivenTask(*(part.numpy() for part in data(99, seed, 5))) for seed in stacked.seeds]
+    for a, b in zip(stacked.probe(tasks, 5), mapped.probe(tasks, 5), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-10)
 
 
@@ -248,9 +249,10 @@ def test_probe_neither_drops_nor_changes_anything() -> None:
     train(made, 10, 4)
     before = {name: value.clone() for name, value in made.state().items()}
     x = normal(2, 9, 6)
-    first = made.probe(x)
+    tasks = [GivenTask(one.numpy(), np.zeros(9, np.int64)) for one in x]
+    first = made.probe(tasks, 9)
     assert all(torch.equal(value, before[name]) for name, value in made.state().items())
-    assert all(torch.equal(a, b) for a, b in zip(first, made.probe(x), strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(first, made.probe(tasks, 9), strict=True))
     twin = learner(MLP, [1, 2], {"norm": "batch", "dropout": 0.5})
     assert torch.equal(train(twin, 40, 4)[20:], _continued(made, 20, 40))
 

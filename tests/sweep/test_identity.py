@@ -14,6 +14,7 @@ from lop_sweeps.sweep.planning import resolve
 from tests import runs
 
 CBP = ["algorithm=continual_backprop"]
+SNP, NOISE = ["algorithm=shrink_and_perturb"], "algorithm.shrink_and_perturb.noise"
 RATE = "algorithm.continual_backprop.replacement_rate"
 
 # A change here means that finished runs of every user are run again: raise a component's `version` to mean it.
@@ -21,7 +22,8 @@ PINNED: dict[str, list[str]] = {
     "backprop-seed0-772c234c9553": [],
     "backprop-seed1-7f25140efad1": ["seed=1"],
     "backprop-seed0-60597a947623": ["algorithm=l2"],
-    "shrink_and_perturb-seed0-2a5ac9e96d10": ["algorithm=shrink_and_perturb"],
+    "shrink_and_perturb-seed0-2a5ac9e96d10": SNP,
+    "shrink_and_perturb-seed0-88b35aa07715": [*SNP, f"{NOISE}=lazy"],
     "continual_backprop-seed0-0db6aab31401": CBP,
     "continual_backprop-seed0-ca01f918defc": ["algorithm=[l2,continual_backprop]", f"{RATE}=[1e-4,0]"],
     "backprop-seed0-7762901d5690": ["optimizer=adam", "benchmark=permuted_mnist"],
@@ -41,7 +43,7 @@ def name(*overrides: str) -> str:
 
 
 @pytest.mark.parametrize("expected", PINNED)
-def test_ten_identities_are_pinned(expected: str) -> None:
+def test_identities_are_pinned(expected: str) -> None:
     assert name(*PINNED[expected]) == expected
 
 
@@ -49,6 +51,8 @@ SAME = {
     "number_formats": (["optimizer.step_size=0.01"], ["optimizer.step_size=1e-2"]),
     "1_and_1.0": (["algorithm=l2", "optimizer.weight_decay=1"], ["algorithm=l2", "optimizer.weight_decay=1.0"]),
     "engine": ([], ["engine=torch"]),
+    "engine_of_the_other_kind": ([], ["engine=fused"]),
+    "noise_as_it_is_by_default": (SNP, [*SNP, f"{NOISE}=per_step"]),
     "place": ([], ["paths.sweeps=elsewhere", "sweep=other"]),
     "checkpoints": ([], ["checkpoint.first=1", "checkpoint.every=2"]),
     "number_of_tasks": ([], ["benchmark.num_tasks=7"]),
@@ -82,6 +86,11 @@ DIFFERENT = {
 @pytest.mark.parametrize("case", DIFFERENT)
 def test_different_experiment_has_another_identity(case: str) -> None:
     assert name(*DIFFERENT[case]) != name()
+
+
+def test_lazy_noise_is_another_run() -> None:
+    """It has the same distribution, but other draws."""
+    assert name(*SNP, f"{NOISE}=lazy") != name(*SNP)
 
 
 def test_order_of_interventions_matters() -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from lop_sweeps.sweep.claim import Claim
 from lop_sweeps.sweep.planning import make_plan
 from tests import runs
@@ -58,40 +60,94 @@ def test_packs_share_shapes_and_not_values(tmp_path: Path) -> None:
         ["network.hidden=[13,13]"],
         ["network.activation=tanh"],
     ]
-    points = [runs.point(tmp_path, *runs.SMALL, *some) for some in overrides]
+    points = [runs.point(tmp_path, *runs.SMALL, runs.TORCH, *some) for some in overrides]
     plan = make_plan(points, workers=1, pack=None, threads=1)
     assert sorted(len(pack.members) for pack in plan.packs) == [1, 1, 1, 1, 3]
 
 
 def test_pack_sizes_are_even_and_fill_the_workers(tmp_path: Path) -> None:
-    points = [runs.point(tmp_path, *runs.SMALL, f"seed={seed}") for seed in range(10)]
+    points = [runs.point(tmp_path, *runs.SMALL, runs.TORCH, f"seed={seed}") for seed in range(10)]
     two = make_plan(points, workers=2, pack=None, threads=1)
     assert [len(pack.members) for pack in two.packs] == [5, 5]
     four = make_plan(points, workers=1, pack=4, threads=1)
     assert [len(pack.members) for pack in four.packs] == [3, 3, 4]
 
 
+def test_on_the_fused_engine_runs_are_on_their_own_unless_told_otherwise(tmp_path: Path) -> None:
+    """Packs would gain nothing; several threads in a process share what the process has loaded."""
+    points = [runs.point(tmp_path, *runs.SMALL, f"seed={seed}") for seed in range(10)]
+
+    def sizes(workers: int, pack: int | None, threads: int) -> list[int]:
+        packs = make_plan(points, workers=workers, pack=pack, threads=threads).packs
+        assert {(one.engine, one.threads, one.members == one.todo) for one in packs} == {("fused", threads, True)}
+        return [len(one.members) for one in packs]
+
+    assert sizes(2, None, 1) == [1] * 10
+    assert sizes(2, 4, 1) == [3, 3, 4]
+    assert sizes(2, None, 3) == [5, 5]
+
+
+def test_engines_do_not_meet_in_a_pack(tmp_path: Path) -> None:
+    line = [*runs.SMALL, "algorithm=l2"]
+    points = [
+        *[runs.point(tmp_path, *line, f"seed={seed}") for seed in range(4)],
+        *[runs.point(tmp_path, *line, runs.TORCH, f"seed={seed}") for seed in range(4, 6)],
+        *[runs.point(tmp_path, *line, "network.norm=layer", f"seed={seed}") for seed in range(2)],
+    ]
+    packs = make_plan(points, workers=1, pack=8, threads=1).packs
+    assert sorted((pack.engine, len(pack.members)) for pack in packs) == [("fused", 4), ("torch", 2), ("torch", 2)]
+
+
 def test_large_networks_are_not_packed(tmp_path: Path) -> None:
-    points = [runs.point(tmp_path, "network=mlp", "network.hidden=[1000,1000]", f"seed={s}") for s in range(2)]
+    line = ["network=mlp", "network.hidden=[1000,1000]", runs.TORCH]
+    points = [runs.point(tmp_path, *line, f"seed={s}") for s in range(2)]
     assert [len(pack.members) for pack in make_plan(points, workers=1, pack=None, threads=1).packs] == [1, 1]
 
 
 def test_started_runs_keep_their_pack_and_its_threads(tmp_path: Path) -> None:
-    plan = runs.plan(tmp_path, *runs.SMALL, seeds=3)
+    line = [*runs.SMALL, runs.TORCH]
+    plan = runs.plan(tmp_path, *line, seeds=3)
     runs.train_and_kill(plan.packs[0], after_intervals=1)
-    again = [runs.point(tmp_path, *runs.SMALL, f"seed={seed}") for seed in range(4)]
+    again = [runs.point(tmp_path, *line, f"seed={seed}") for seed in range(4)]
     packs = make_plan(again, workers=8, pack=1, threads=2).packs
     assert packs[0].members == plan.packs[0].members
     assert packs[0].threads == 1
     assert packs[1].members == (again[3].directory.name,)
 
 
+@pytest.mark.parametrize(("engine", "other"), [("fused", "torch"), ("torch", "fused"), ("torch", "auto")])
+def test_started_runs_keep_their_engine(tmp_path: Path, engine: str, other: str) -> None:
+    """Engines differ in rounding, so a run that changed over would be no run that anybody could repeat."""
+    plan = runs.plan(tmp_path / "a", *runs.SMALL, f"engine={engine}")
+    runs.train_and_kill(plan.packs[0], after_intervals=1)
+    again = runs.plan(tmp_path / "a", *runs.SMALL, f"engine={other}")
+    assert again.points[0].directory.path == plan.points[0].directory.path
+    assert [pack.engine for pack in again.packs] == [engine]
+    runs.train(again)
+    whole = runs.plan(tmp_path / "b", *runs.SMALL, f"engine={engine}")
+    runs.train(whole)
+    assert runs.metrics(again.points[0]) == runs.metrics(whole.points[0])
+    name = whole.points[0].directory.name
+    assert again.points[0].directory.pack() == {"members": [name], "threads": 1, "engine": engine}
+
+
+def test_a_pack_from_before_there_were_two_engines_is_the_torch_engines(tmp_path: Path) -> None:
+    plan = runs.plan(tmp_path, *runs.SMALL, seeds=2)
+    names = [point.directory.name for point in plan.points]
+    for point in plan.points:
+        (point.directory.path / "pack.json").write_text(json.dumps({"members": names, "threads": 2}))
+    (pack,) = runs.plan(tmp_path, *runs.SMALL, seeds=2).packs
+    assert (pack.engine, list(pack.members), pack.threads) == ("torch", names, 2)
+
+
 def test_a_pack_of_which_only_one_file_was_written_is_still_that_pack(tmp_path: Path) -> None:
     """A kill between two members' files once split a pack, and so changed its rounding."""
-    plan = runs.plan(tmp_path, *runs.SMALL, seeds=3)
+    line = [*runs.SMALL, runs.TORCH]
+    plan = runs.plan(tmp_path, *line, seeds=3)
     members = list(plan.packs[0].members)
-    plan.points[1].directory.write_pack(members, 1)
-    again = runs.plan(tmp_path, *runs.SMALL, seeds=3)
+    assert len(members) == 3
+    plan.points[1].directory.write_pack(members, 1, "torch")
+    again = runs.plan(tmp_path, *line, seeds=3)
     assert [pack.members for pack in again.packs] == [tuple(members)]
 
 
@@ -104,11 +160,33 @@ def test_fewer_tasks_than_done_is_nothing_to_do_and_more_goes_on(tmp_path: Path)
     assert [session["task"] for session in sessions] == [0, 2]
 
 
+def unwritable(path: Path) -> None:
+    (path / "metrics.jsonl").mkdir()
+
+
 def test_a_split_pack_is_recorded(tmp_path: Path) -> None:
     """A pack that fails is tried run by run; where it happened can be read off the runs."""
-    plan = runs.plan(tmp_path, *runs.SMALL, seeds=2)
-    metrics = plan.points[0].directory.path / "metrics.jsonl"
-    metrics.mkdir()  # nothing can be written there, so this member fails, alone too
+    plan = runs.plan(tmp_path, *runs.SMALL, runs.TORCH, seeds=2)
+    assert len(plan.packs) == 1
+    unwritable(plan.points[0].directory.path)  # this member fails, alone too
     states = {outcome.run.name: outcome.state for outcome in runs.train(plan)}
-    assert states == {plan.points[0].directory.name: "failed", plan.points[1].directory.name: "done"}
-    assert plan.points[1].directory.pack() == {"members": [plan.points[1].directory.name], "threads": 1}
+    name = plan.points[1].directory.name
+    assert states == {plan.points[0].directory.name: "failed", name: "done"}
+    assert plan.points[1].directory.pack() == {"members": [name], "threads": 1, "engine": "torch"}
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_on_the_fused_engine_there_is_nothing_to_split(tmp_path: Path, threads: int) -> None:
+    plan = runs.plan(tmp_path, *runs.SMALL, seeds=3, pack=3, threads=threads)
+    assert len(plan.packs) == 1
+    unwritable(plan.points[1].directory.path)
+    assert [outcome.state for outcome in runs.train(plan)] == ["done", "failed", "done"]
+    for i in (0, 2):
+        run = plan.points[i].directory
+        assert run.pack() == {"members": [run.name], "threads": threads, "engine": "fused"}
+        assert endings(run.path) == ["done"]
+
+
+def endings(path: Path) -> list[str]:
+    """How each session of a run ended."""
+    return [session["state"] for session in json.loads((path / "provenance.json").read_text())["sessions"]]

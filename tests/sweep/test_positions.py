@@ -12,19 +12,21 @@ from lop_sweeps.sweep.run_directory import RunDirectory
 from lop_sweeps.training import checkpoint, online
 from tests import runs
 
+PACKED = [*runs.SMALL, runs.TORCH]
+
 
 def sessions(run: RunDirectory) -> list[int]:
     return [session["task"] for session in json.loads((run.path / "provenance.json").read_text())["sessions"]]
 
 
 def test_a_run_that_was_extended_alone_is_not_rewound_by_its_pack(tmp_path: Path) -> None:
-    runs.train(runs.plan(tmp_path / "a", *runs.SMALL, "benchmark.num_tasks=2", seeds=3))
-    runs.train(runs.plan(tmp_path / "a", *runs.SMALL, "benchmark.num_tasks=5", seeds=1))
-    longer = runs.plan(tmp_path / "a", *runs.SMALL, "benchmark.num_tasks=6", seeds=3)
+    runs.train(runs.plan(tmp_path / "a", *PACKED, "benchmark.num_tasks=2", seeds=3))
+    runs.train(runs.plan(tmp_path / "a", *PACKED, "benchmark.num_tasks=5", seeds=1))
+    longer = runs.plan(tmp_path / "a", *PACKED, "benchmark.num_tasks=6", seeds=3)
     assert {outcome.state for outcome in runs.train(longer)} == {"done"}
     assert sessions(longer.points[0].directory) == [0, 2, 5]
     assert sessions(longer.points[1].directory) == [0, 2]
-    whole = runs.plan(tmp_path / "b", *runs.SMALL, "benchmark.num_tasks=6", seeds=3)
+    whole = runs.plan(tmp_path / "b", *PACKED, "benchmark.num_tasks=6", seeds=3)
     runs.train(whole)
     for one, other in zip(longer.points, whole.points, strict=True):
         assert runs.metrics(one) == runs.metrics(other)
@@ -34,7 +36,7 @@ def test_a_run_that_was_extended_alone_is_not_rewound_by_its_pack(tmp_path: Path
 def test_kills_between_saves_of_a_pack_never_split_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Going back once made the abandoned checkpoint the predecessor of the next: a second kill split the pack."""
     monkeypatch.setattr(online, "INTERVAL", 70)
-    whole = runs.plan(tmp_path / "b", *runs.SMALL, seeds=3)
+    whole = runs.plan(tmp_path / "b", *PACKED, seeds=3)
     runs.train(whole)
     real, budget = checkpoint.save, 0
 
@@ -48,7 +50,7 @@ def test_kills_between_saves_of_a_pack_never_split_it(tmp_path: Path, monkeypatc
     monkeypatch.setattr(checkpoint, "save", save)
     for saves in (1, 2, 4, 5, 7, 8, 10, 11, 13, 14, 99_999):
         budget = saves
-        killed = runs.plan(tmp_path / "a", *runs.SMALL, seeds=3)
+        killed = runs.plan(tmp_path / "a", *PACKED, seeds=3)
         try:
             runs.train(killed)
         except KeyboardInterrupt:
