@@ -179,4 +179,4 @@ def test_rank_summaries_of_the_authors_code(k: int) -> None:
         assert float(rank.effective_rank(sigma)) == pytest.approx(float(golden[f"effective_rank{k}"]), rel=1e-6)
         assert int(rank.approximate_rank(sigma)) == golden[f"approximate_rank{k}"]
         assert int(rank.srank99(sigma)) == golden[f"abs_approximate_rank{k}"]
-        assert round(float(units.dead_fraction(h)) * h.shape[1]) == golden[f"dead_units{k}"]
+        assert round(float(units.dead_fraction(units.statistics(h))) * h.shape[1]) == golden[f"dead_units{k}"]

@@ -11,7 +11,7 @@ from lop_sweeps.diagnostics import rank, units, weights
 
 PROBE_SAMPLES = 2_000  # as in the paper; fewer where a task is shorter
 
-UNIT_DIAGNOSTICS: dict[str, Callable[[Tensor], Tensor]] = {
+UNIT_DIAGNOSTICS: dict[str, Callable[[units.UnitStatistics], Tensor]] = {
     "dead_fraction": units.dead_fraction,
     "dormant_fraction_tau0.025": units.dormant_fraction,
     "rarely_active_fraction": units.rarely_active_fraction,
@@ -34,11 +34,11 @@ def measure_units(activations: Sequence[Tensor], runs: int) -> list[dict[str, li
     """
     columns: dict[str, list[list[float]]] = {name: [] for name in (*UNIT_DIAGNOSTICS, *RANK_DIAGNOSTICS)}
     for h in activations:
-        for name, diagnostic in UNIT_DIAGNOSTICS.items():
-            columns[name].append(diagnostic(h).tolist())
-        sigma = rank.singular_values(h)
-        for name, diagnostic in RANK_DIAGNOSTICS.items():
-            columns[name].append(diagnostic(sigma).tolist())
+        statistics, sigma = units.statistics(h), rank.singular_values(h)
+        for name, of_units in UNIT_DIAGNOSTICS.items():
+            columns[name].append(of_units(statistics).tolist())
+        for name, of_values in RANK_DIAGNOSTICS.items():
+            columns[name].append(of_values(sigma).tolist())
     return [{name: [layer[run] for layer in layers] for name, layers in columns.items()} for run in range(runs)]
 
 

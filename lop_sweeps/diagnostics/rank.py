@@ -9,14 +9,33 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+_SMALLEST = 1e-12  # of the largest eigenvalue: down to here those of h^T h are good enough
+
 
 def singular_values(h: Tensor) -> Tensor:
     """Singular values (..., min(samples, units)), descending, of h (..., samples, units), computed in float64.
 
-    Not from the Gram matrix, though that is two to three times faster: the square root of its rounding errors, 1e-8
-    of the largest value, hides the many small values of a matrix of low rank, which count in the effective rank.
+    Where samples outnumber units, they are the roots of the eigenvalues of h^T h, in half the time. Those have errors
+    of 1e-15 of the largest, and the root of that, 3e-8, would hide the many small singular values of a matrix of low
+    rank, which count in the effective rank. So units that are always 0 are left out first, and if an eigenvalue is
+    still below 1e-12 of the largest, the matrix is decomposed as it is.
     """
-    sigma: Tensor = torch.linalg.svdvals(h.double())
+    matrices = h.reshape(-1, *h.shape[-2:]).double()
+    return torch.stack([_singular_values(matrix) for matrix in matrices]).view(*h.shape[:-2], -1)
+
+
+def _singular_values(matrix: Tensor) -> Tensor:
+    samples, units = matrix.shape
+    if samples >= 2 * units:
+        gram = matrix.T @ matrix
+        alive = torch.nonzero(gram.diagonal()).flatten()
+        if len(alive) < units:
+            gram = gram[alive][:, alive]
+        if bool(torch.isfinite(gram).all()):
+            squares = torch.linalg.eigvalsh(gram).flip(0)
+            if not len(squares) or squares[-1] >= _SMALLEST * squares[0]:
+                return torch.cat([squares.sqrt(), matrix.new_zeros(units - len(squares))])
+    sigma: Tensor = torch.linalg.svdvals(matrix)
     return sigma
 
 

@@ -1,38 +1,61 @@
 """Diagnostics of hidden units, from the activations of one layer on a sample of inputs.
 
-Each function takes activations (..., samples, units) and returns one number per leading index. In the literature one
-word has many meanings; the names here say which one (docs/metrics.md lists them with their sources).
+`statistics` passes over activations (..., samples, units) once; each diagnostic makes one number per leading index of
+what it finds. In the literature one word has many meanings; the names here say which one (docs/metrics.md lists them
+with their sources).
 """
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
+import torch
 from torch import Tensor
 
+SATURATED = 0.9
 
-def dead_fraction(h: Tensor) -> Tensor:
+
+class UnitStatistics(NamedTuple):
+    """Of each unit, (..., units), float64: share of samples on which it is not 0; mean |h|; share with |h| > 0.9."""
+
+    active: Tensor
+    magnitude: Tensor
+    saturated: Tensor
+
+
+def statistics(h: Tensor) -> UnitStatistics:
+    """What the diagnostics need to know of activations (..., samples, units)."""
+    samples, magnitude = h.shape[-2], h.abs()
+    return UnitStatistics(
+        active=torch.count_nonzero(h, dim=-2).double() / samples,
+        magnitude=magnitude.sum(-2, dtype=torch.float64) / samples,
+        saturated=torch.count_nonzero(magnitude > SATURATED, dim=-2).double() / samples,
+    )
+
+
+def dead_fraction(units: UnitStatistics) -> Tensor:
     """Share of units whose activation is exactly 0 on every sample (Dohare et al. 2024, Extended Data Fig. 3)."""
-    return (h == 0).all(-2).double().mean(-1)
+    return (units.active == 0).double().mean(-1)
 
 
-def dormant_fraction(h: Tensor, tau: float = 0.025) -> Tensor:
+def dormant_fraction(units: UnitStatistics, tau: float = 0.025) -> Tensor:
     """Share of units whose mean |h| is at most `tau` times the layer's (Sokar et al. 2023, arXiv 2302.12902, Eq. 1).
 
     A layer that is silent on all samples is wholly dormant (the authors' score is 0/0 there).
     """
-    magnitude = h.abs().double().mean(-2)
-    return (magnitude <= tau * magnitude.mean(-1, keepdim=True)).double().mean(-1)
+    return (units.magnitude <= tau * units.magnitude.mean(-1, keepdim=True)).double().mean(-1)
 
 
-def rarely_active_fraction(h: Tensor, share: float = 0.01) -> Tensor:
+def rarely_active_fraction(units: UnitStatistics, share: float = 0.01) -> Tensor:
     """Share of units that are non-zero on less than 1 % of the samples (the CIFAR-100 definition of Dohare et al.)."""
-    return ((h != 0).double().mean(-2) < share).double().mean(-1)
+    return (units.active < share).double().mean(-1)
 
 
-def inactive_fraction(h: Tensor) -> Tensor:
+def inactive_fraction(units: UnitStatistics) -> Tensor:
     """Share of activations that are exactly 0, over units and samples: sparsity, not death."""
-    return (h == 0).double().mean((-2, -1))
+    return 1.0 - units.active.mean(-1)
 
 
-def saturated_fraction(h: Tensor, bound: float = 0.9) -> Tensor:
+def saturated_fraction(units: UnitStatistics) -> Tensor:
     """Share of activations with |h| > 0.9, over units and samples (the authors' measure for tanh)."""
-    return (h.abs() > bound).double().mean((-2, -1))
+    return units.saturated.mean(-1)

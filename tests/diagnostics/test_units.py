@@ -25,19 +25,19 @@ EVERY = pytest.mark.parametrize("diagnostic", UNIT_DIAGNOSTICS.values(), ids=UNI
 
 def test_dead_means_exactly_zero_on_every_sample() -> None:
     """A tiny activation is alive, and so is a negative one."""
-    assert units.dead_fraction(HAND) == 1 / 5
-    assert units.dead_fraction(HAND[:2]) == 2 / 5
-    assert units.dead_fraction(-HAND) == 1 / 5
+    assert units.dead_fraction(units.statistics(HAND)) == 1 / 5
+    assert units.dead_fraction(units.statistics(HAND[:2])) == 2 / 5
+    assert units.dead_fraction(units.statistics(-HAND)) == 1 / 5
 
 
 def test_dormant_is_relative_to_the_layers_mean_magnitude() -> None:
     """Mean |h| of the units: 2, 1, 0, 1e-9, 0.49; of the layer: 0.698."""
-    assert units.dormant_fraction(HAND) == 2 / 5  # 0 and 1e-9
-    assert units.dormant_fraction(HAND, tau=0.49 / 0.698 + 1e-6) == 3 / 5
-    assert units.dormant_fraction(HAND, tau=0.49 / 0.698 - 1e-6) == 2 / 5
-    assert units.dormant_fraction(1e-6 * HAND) == 2 / 5
+    assert units.dormant_fraction(units.statistics(HAND)) == 2 / 5  # 0 and 1e-9
+    assert units.dormant_fraction(units.statistics(HAND), tau=0.49 / 0.698 + 1e-6) == 3 / 5
+    assert units.dormant_fraction(units.statistics(HAND), tau=0.49 / 0.698 - 1e-6) == 2 / 5
+    assert units.dormant_fraction(units.statistics(1e-6 * HAND)) == 2 / 5
     on_the_edge = torch.tensor([[0.25, 1.75]])
-    assert units.dormant_fraction(on_the_edge, tau=0.25) == 1 / 2  # at most tau
+    assert units.dormant_fraction(units.statistics(on_the_edge), tau=0.25) == 1 / 2  # at most tau
 
 
 def test_rarely_active_is_on_less_than_one_percent_of_the_samples() -> None:
@@ -45,34 +45,35 @@ def test_rarely_active_is_on_less_than_one_percent_of_the_samples() -> None:
     h[:1, 0] = 1.0  # 0.5 %
     h[:2, 1] = -1.0  # exactly 1 %
     h[:3, 2] = 1.0  # 1.5 %
-    assert units.rarely_active_fraction(h) == 2 / 4
-    assert units.rarely_active_fraction(HAND) == 1 / 5
+    assert units.rarely_active_fraction(units.statistics(h)) == 2 / 4
+    assert units.rarely_active_fraction(units.statistics(HAND)) == 1 / 5
 
 
 def test_inactive_counts_single_activations() -> None:
-    assert units.inactive_fraction(HAND) == 8 / 20
+    assert units.inactive_fraction(units.statistics(HAND)) == 8 / 20
 
 
 def test_saturated_is_above_nine_tenths_in_magnitude() -> None:
-    assert units.saturated_fraction(HAND) == 7 / 20
-    assert units.saturated_fraction(torch.tensor([[0.9, -0.9, 0.91, -0.91]], dtype=torch.float64)) == 2 / 4
+    assert units.saturated_fraction(units.statistics(HAND)) == 7 / 20
+    on_the_edge = torch.tensor([[0.9, -0.9, 0.91, -0.91]], dtype=torch.float64)
+    assert units.saturated_fraction(units.statistics(on_the_edge)) == 2 / 4
 
 
 @EVERY
-def test_silent_layer_gives_numbers(diagnostic: Callable[[Tensor], Tensor]) -> None:
-    value = float(diagnostic(torch.zeros(10, 3)))
+def test_silent_layer_gives_numbers(diagnostic: Callable[[units.UnitStatistics], Tensor]) -> None:
+    value = float(diagnostic(units.statistics(torch.zeros(10, 3))))
     assert value == (0.0 if diagnostic is units.saturated_fraction else 1.0)
 
 
 @EVERY
-def test_one_number_per_run_as_for_each_run_alone(diagnostic: Callable[[Tensor], Tensor]) -> None:
+def test_one_number_per_run_as_for_each_run_alone(diagnostic: Callable[[units.UnitStatistics], Tensor]) -> None:
     generator = torch.Generator().manual_seed(0)
     h = torch.relu(torch.randn(6, 50, 7, generator=generator) - 1.5)
     h[0], h[1, :, :3] = 0.0, 0.0
-    together = diagnostic(h)
+    together = diagnostic(units.statistics(h))
     assert together.shape == (6,)
     assert together.dtype == torch.float64
-    assert together.tolist() == [float(diagnostic(run)) for run in h]
+    assert together.tolist() == [float(diagnostic(units.statistics(run))) for run in h]
     assert bool(((together >= 0) & (together <= 1)).all())
     assert len(set(together.tolist())) > 2
 
