@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import numpy as np
+
 Array = Any
 
 CROSS_ENTROPY, SQUARED_ERROR = 0, 1
 SGD, MOMENTUM, ADAM, ADAMW = 0, 1, 2, 3
 NO_NOISE, PER_STEP, LAZY = 0, 1, 2
+BLOCK = 16  # rows whose lazy noise is drawn at a time: few enough to stay in the first cache
 
 
 class Net(NamedTuple):
@@ -103,3 +106,61 @@ class Noise(NamedTuple):
     std: float
     key: Any
     first: bool
+
+
+class Work(NamedTuple):
+    """Scratch space, all zeros at first.
+
+    h, slope, delta (batch, all units): activations before dropout; d activation / d z; d loss / d z, with z the
+    pre-activations. rows, values (batch, layers, width): the inputs of each layer that take part in an example, and
+    active (batch, layers) how many they are. kept: a layer's activations after dropout. products: of rows with
+    deltas. x (batch, width): inputs of a layer, zeros and all. outgoing, incoming, unfilled (all units,): see
+    `replacement`; unowned: sums of rows that no unit owns. due (layers, interval): units to replace at each step;
+    chosen (layers, width): which. noise_draws, settled, all_draws: see `noise`.
+    """
+
+    h: Array
+    slope: Array
+    delta: Array
+    rows: Array
+    values: Array
+    active: Array
+    kept: Array
+    products: Array
+    x: Array
+    outgoing: Array
+    incoming: Array
+    unfilled: Array
+    unowned: Array
+    due: Array
+    chosen: Array
+    noise_draws: Array
+    settled: Array
+    all_draws: Array
+
+
+def make_work(net: Net, noise: Noise, batch: int, interval: int) -> Work:
+    """Scratch space for training with mini-batches of `batch`."""
+    depth, dtype, strides, inputs = len(net.layers), net.w.dtype, net.layers[:, 1], net.layers[:, 2]
+    width, stride, units = max(inputs.max() + 1, strides.max()), strides.max(), int(strides.sum())
+    lazy, weights = noise.kind == LAZY, int(((inputs + 1) * net.layers[:, 3]).sum())
+    return Work(
+        h=np.zeros((batch, units), dtype),
+        slope=np.zeros((batch, units), dtype),
+        delta=np.zeros((batch, units), dtype),
+        rows=np.zeros((batch, depth, width), np.int32),
+        values=np.zeros((batch, depth, width), dtype),
+        active=np.zeros((batch, depth), np.int64),
+        kept=np.zeros(stride, dtype),
+        products=np.zeros(width, dtype),
+        x=np.zeros((batch, width), dtype),
+        outgoing=np.zeros(units, dtype),
+        incoming=np.zeros(units, dtype),
+        unfilled=np.ones(units, dtype),
+        unowned=np.zeros(width, dtype),
+        due=np.zeros((depth, interval), np.int64),
+        chosen=np.zeros((depth, width), np.int64),
+        noise_draws=np.zeros((2, BLOCK * stride if lazy else 0), np.float32),
+        settled=np.zeros((depth, width if lazy else 0)),
+        all_draws=np.zeros(weights if noise.kind == PER_STEP else 0),
+    )

@@ -109,10 +109,11 @@ class FusedLearner:
         intervals = -(-steps // interval)
         losses, correct = np.empty(steps), np.empty(steps)
         magnitudes = np.empty((intervals, len(self._layers)))
-        replacement = self._replacement()
+        net, noise, replacement = self._net(), self._noise(), self._replacement()
+        work = arrays.make_work(net, noise, batch, interval)
         done = train(
-            self._net(), stream, self._rule(), replacement, self._noise(), first, batch, steps, interval, losses,
-            correct, magnitudes,
+            net, stream, self._rule(), replacement, noise, work, first, batch, steps, interval, losses, correct,
+            magnitudes,
         )  # fmt: skip
         self._take_back(replacement)
         intervals = -(-done // interval)

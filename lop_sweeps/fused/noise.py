@@ -13,7 +13,7 @@ import numba as nb
 import numpy as np
 
 from lop_sweeps.counter_random import _GOLDEN, _mix, normals, step_key
-from lop_sweeps.fused.arrays import Array, Net, Noise
+from lop_sweeps.fused.arrays import BLOCK, Array, Net, Noise
 from lop_sweeps.fused.rows import OPTIONS
 from lop_sweeps.fused.vector import bits_of_float32, float32_of_bits
 
@@ -83,9 +83,6 @@ def draw_normals(keys: Array, half: int, draws: Array) -> None:
         even = np.float32(1) - odd
         a[i] = radius * sign * (even * cosine - odd * sine)
         b[i] = radius * sign * (even * sine + odd * cosine)
-
-
-BLOCK = 16  # rows whose noise is drawn at a time: few enough to stay in the first cache
 
 
 @nb.njit(**OPTIONS)

@@ -34,11 +34,12 @@ from lop_sweeps.fused.arrays import (
     Optimizer,
     Replacement,
     Stream,
+    Work,
 )
-from lop_sweeps.fused.noise import BLOCK, add_to_all, settle
+from lop_sweeps.fused.noise import add_to_all, settle
 from lop_sweeps.fused.replacement import choose, replace, start_interval, update_utility
 from lop_sweeps.fused.rows import OPTIONS, dots, gather, sum_magnitudes, update, update_row
-from lop_sweeps.fused.vector import lanes, load, lowest_bit, magnitude, not_zero, splat, store, total
+from lop_sweeps.fused.vector import borrowed, lanes, load, lowest_bit, magnitude, not_zero, splat, store, total
 
 SMALLEST_SCALE = 1e-3  # a smaller scale is multiplied into the weights
 
@@ -162,6 +163,54 @@ def active_units(units: int, h: Array, slope: Array, rows: Array, values: Array)
     return active
 
 
+@nb.njit(**OPTIONS)
+def borrow_net(net: Net) -> Net:
+    """The same, without reference counts (see `vector.borrowed`); so are the next two."""
+    w, layers, units = borrowed(net.w), borrowed(net.layers), borrowed(net.units)
+    return Net(w, layers, units, net.activation, net.dropout, net.dropout_key, net.loss)
+
+
+@nb.njit(**OPTIONS)
+def borrow_stream(stream: Stream) -> Stream:
+    return Stream(
+        borrowed(stream.dense),
+        borrowed(stream.starts),
+        borrowed(stream.columns),
+        borrowed(stream.bytes),
+        borrowed(stream.order),
+        borrowed(stream.place),
+        borrowed(stream.grey),
+        borrowed(stream.labels),
+        borrowed(stream.targets),
+    )
+
+
+@nb.njit(**OPTIONS)
+def borrow_replacement(rep: Replacement) -> Replacement:
+    return Replacement(
+        rep.active,
+        rep.by_activity,
+        rep.centred,
+        rep.by_outgoing,
+        rep.by_incoming,
+        rep.random,
+        rep.bernoulli,
+        rep.transfer,
+        rep.decay,
+        rep.threshold,
+        borrowed(rep.rates),
+        borrowed(rep.bounds),
+        borrowed(rep.rounding_keys),
+        borrowed(rep.weight_keys),
+        borrowed(rep.utility_keys),
+        borrowed(rep.utility),
+        borrowed(rep.mean),
+        borrowed(rep.age),
+        borrowed(rep.accumulated),
+        borrowed(rep.replaced),
+    )
+
+
 def _compile(sources: str) -> tuple[Any, Any]:
     """`train` and `activations`, compiled.
 
@@ -172,6 +221,7 @@ def _compile(sources: str) -> tuple[Any, Any]:
     @nb.njit(cache=True, nogil=True, error_model="numpy")
     def activations(net: Net, stream: Stream, h: Array) -> None:
         """Activations of all hidden units on the first examples of a stream: h (examples, all units), zeros before."""
+        net, stream = borrow_net(net), borrow_stream(stream)
         depth, bases, strides, inputs = len(net.layers), net.layers[:, 0], net.layers[:, 1], net.layers[:, 2]
         assert sources
         width = max(net.layers[:, 2].max(), net.layers[:, 1].max())
@@ -191,6 +241,7 @@ def _compile(sources: str) -> tuple[Any, Any]:
         rule: Optimizer,
         rep: Replacement,
         noise: Noise,
+        work: Work,
         first_step: int,
         batch: int,
         steps: int,
@@ -204,33 +255,25 @@ def _compile(sources: str) -> tuple[Any, Any]:
         losses, correct (steps,): mean loss and accuracy before each update. magnitudes (intervals, layers): mean |w|
         at the end of each interval.
         """
+        net, stream, rep = borrow_net(net), borrow_stream(stream), borrow_replacement(rep)
         w, kind, depth = net.w, net.w.dtype.type, len(net.layers) if sources else 0
         hidden, bases, strides, inputs = depth - 1, net.layers[:, 0], net.layers[:, 1], net.layers[:, 2]
         outputs, output = net.layers[hidden, 3], net.units[hidden]
-        width, all_units = max(inputs.max() + 1, strides.max()), output + strides[hidden]
+        h, slope, delta, kept = borrowed(work.h), borrowed(work.slope), borrowed(work.delta), borrowed(work.kept)
+        rows, values, active = borrowed(work.rows), borrowed(work.values), borrowed(work.active)
+        products, x = borrowed(work.products), borrowed(work.x)
+        outgoing, incoming, unowned = borrowed(work.outgoing), borrowed(work.incoming), borrowed(work.unowned)
+        unfilled, due, chosen = borrowed(work.unfilled), borrowed(work.due), borrowed(work.chosen)
+        noise_draws, settled, all_draws = borrowed(work.noise_draws), borrowed(work.settled), borrowed(work.all_draws)
 
-        h = np.zeros((batch, all_units), w.dtype)  # activations before dropout
-        slope, delta = np.zeros_like(h), np.zeros_like(h)  # d activation / d z; d loss / d z, z = pre-activation
-        rows, values = np.zeros((batch, depth, width), np.int32), np.zeros((batch, depth, width), w.dtype)
-        active = np.zeros((batch, depth), np.int64)  # how many inputs of each layer take part
-        kept = np.zeros(strides.max(), w.dtype)  # activations of a layer after dropout
-        products, x = np.zeros(width, w.dtype), np.zeros((batch, width), w.dtype)
         at_once = rule.kind == SGD and batch == 1  # update each layer while its delta is propagated
-
-        outgoing, incoming = np.zeros_like(h[0]), np.zeros_like(h[0])  # sums of |w| of each unit
-        unfilled, unowned = np.ones_like(h[0]), np.zeros(width, w.dtype)
+        anew = rule.kind != SGD or noise.kind == PER_STEP  # all weights move: add up their magnitudes at every step
         measured = np.zeros(depth, np.bool_)  # layers whose sums of |w| are needed
         for i in range(hidden):
             if rep.active and rep.rates[i] > 0:
                 measured[i] |= rep.by_incoming
                 measured[i + 1] |= rep.by_outgoing
         moved = np.zeros(depth, np.bool_)  # layers in which units have just been replaced
-        anew = rule.kind != SGD or noise.kind == PER_STEP  # add them up at every step, since all weights move
-        due, chosen = np.zeros((depth, interval), np.int64), np.zeros((depth, width), np.int64)
-
-        noise_draws = np.zeros((2, BLOCK * strides.max() if noise.kind == LAZY else 0), np.float32)
-        settled = np.zeros((depth, width if noise.kind == LAZY else 0))
-        all_draws = np.zeros(((inputs + 1) * net.layers[:, 3]).sum() if noise.kind == PER_STEP else 0)
 
         begin, number = 0, 0
         while begin < steps:
@@ -372,7 +415,7 @@ def _compile(sources: str) -> tuple[Any, Any]:
                         settle_all(net, noise, step + 1, variance, settled, noise_draws)
                         variance = 0.0
                     multiply(w, scale)
-                    for i in range(all_units):
+                    for i in range(len(outgoing)):
                         outgoing[i] *= kind(scale)
                         incoming[i] *= kind(scale)
                     scale = 1.0
@@ -399,9 +442,11 @@ def _compile(sources: str) -> tuple[Any, Any]:
 
 
 def _digest() -> str:
-    here = Path(__file__).parent
-    others = (here.parent / "counter_random.py", here.parent / "algorithms" / "replacement_schedule.py")
-    return hashlib.sha256(b"".join(file.read_bytes() for file in (*sorted(here.glob("*.py")), *others))).hexdigest()
+    """Of every file whose text ends up in the compiled loop."""
+    package = Path(__file__).parents[1]
+    others = ("counter_random.py", "algorithms/replacement_schedule.py", "algorithms/continual_backprop.py")
+    files = [*sorted((package / "fused").glob("*.py")), *(package / other for other in others)]
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 
 train, activations = _compile(_digest())
