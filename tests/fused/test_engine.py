@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from lop_sweeps.algorithms.continual_backprop import ContinualBackprop
 from lop_sweeps.algorithms.shrink_and_perturb import ShrinkAndPerturb
@@ -44,6 +45,12 @@ def mlp(**options: Any) -> MLP:
     return MLP(6, 3, **{"hidden": (8, 7), **options})
 
 
+def wide() -> MLP:
+    """More parameters than `limits.LARGE`."""
+    with torch.device("meta"):
+        return mlp(hidden=(1_000, 1_000))
+
+
 SP, LAZY, CBP = ShrinkAndPerturb(), ShrinkAndPerturb(noise="lazy"), ContinualBackprop()
 DECAYING = SGD(0.1, weight_decay=6.0)
 
@@ -61,8 +68,14 @@ AUTO: dict[str, tuple[Setting, str, str]] = {
     "noise and cbp": (Setting(mlp(), SGD(), (SP, CBP)), "fused", "it is faster"),
     "lazy": (Setting(mlp(), SGD(), (LAZY,)), "fused", "noise is drawn lazily"),
     "lazy in large batches": (Setting(mlp(), SGD(), (LAZY,), 500), "fused", "noise is drawn lazily"),
-    "a batch of 32": (Setting(mlp(), SGD(), (), limits.LARGEST_BATCH), "fused", "it is faster"),
-    "a batch of 33": (Setting(mlp(), SGD(), (), limits.LARGEST_BATCH + 1), "torch", "mini-batches of more than 32"),
+    "a large batch": (Setting(mlp(), SGD(), (), limits.LARGEST_BATCH), "fused", "it is faster"),
+    "a larger batch": (Setting(mlp(), SGD(), (), limits.LARGEST_BATCH + 1), "torch", "mini-batches of more than 128"),
+    "a wide network": (Setting(wide(), SGD(), (), limits.LARGEST_BATCH_OF_LARGE), "fused", "it is faster"),
+    "a wide network's larger batch": (
+        Setting(wide(), SGD(), (), limits.LARGEST_BATCH_OF_LARGE + 1),
+        "torch",
+        "mini-batches of more than 32",
+    ),
     "half a step": (Setting(mlp(), SGD(0.1, weight_decay=5.0)), "fused", "it is faster"),
     "more than half a step": (Setting(mlp(), DECAYING), "torch", "less than half"),
     "layer norm": (Setting(mlp(norm="layer"), SGD()), "torch", "it has no layer normalisation"),
@@ -106,7 +119,7 @@ def test_what_was_asked_for_is_taken_or_refused(name: str) -> None:
         assert (refused.value.key, refused.value.value) == ("engine", "torch")
     else:
         assert ask("torch", setting) == ("torch", "it was asked for")
-    if engine == "fused" or "batch of" in name:
+    if engine == "fused" or "batch" in name:
         assert ask("fused", setting) == ("fused", "it was asked for")
     else:
         with pytest.raises(ConfigError, match="use engine=auto") as refused:
