@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import ClassVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from lop_sweeps import checks, counter_random, streams
@@ -55,12 +57,21 @@ class PackedShrinkAndPerturb:
         self.learner, self.options = learner, runs
         self.noise_std = per_run([run.noise_std for run in runs], learner.parameters)
         self.keys = [streams.counter_key(seed, "perturbation") for seed in learner.seeds]
-        self.draws = np.empty(tuple(learner.parameters.shape))
+
+    @cached_property
+    def scale(self) -> Tensor:
+        """(runs, parameters): the noise's standard deviation for each parameter, 0 where it gets none."""
+        learner = self.learner
         scale = torch.zeros_like(learner.parameters)
         for weight in learner.weight_names:
             for name in (weight, weight.removesuffix("weight") + "bias"):
                 learner.view(scale, name).copy_(self.noise_std.view(-1, *[1] * (learner.view(scale, name).dim() - 1)))
-        self.scale = scale
+        return scale
+
+    @cached_property
+    def draws(self) -> NDArray[np.float64]:
+        """(runs, parameters): room for one step's draws."""
+        return np.empty(tuple(self.learner.parameters.shape))
 
     def plan(self, step: int, steps: int) -> None:
         """Nothing to plan."""

@@ -32,7 +32,9 @@ from lop_sweeps.optimizers.adam import PackedAdam
 from lop_sweeps.optimizers.optimizer import Optimizer
 from lop_sweeps.optimizers.sgd import PackedSGD
 
-_WORK_PER_CALL = 3_000_000_000  # weights x steps: about a second at most, so that a stop is answered soon
+# What one call of the compiled loop may take: about a second, so that a stop is answered soon; and so much memory.
+_WORK_PER_CALL = 3_000_000_000  # weights x steps, of a step of plain SGD on a wide network
+_INPUTS_PER_CALL = 20_000_000
 
 
 class FusedLearner:
@@ -64,8 +66,16 @@ class FusedLearner:
         resets_units = any(intervention.resets_units for intervention in interventions)
         self.optimizer = optimizer.pack([optimizer], self.parameters, resets_units=resets_units)
         self.interventions: list[PackedIntervention] = [one.pack([one], self) for one in interventions]
-        size = len(self.parameters[0])
-        self.intervals_at_once = min(max(_WORK_PER_CALL // (1_000 * size), 1), 50)
+        self.intervals_at_once = self._intervals_at_once()
+
+    def _intervals_at_once(self) -> int:
+        """How many intervals of 1,000 steps a call may take, with batches of one."""
+        rule, noise = self._rule(), self._noise()
+        cost = (
+            100 if noise.kind == arrays.PER_STEP else 10 if rule.kind != arrays.SGD or noise.kind == arrays.LAZY else 1
+        )
+        size, inputs = len(self.parameters[0]), int(self._layers[0, 2])
+        return max(1, min(_WORK_PER_CALL // (1_000 * size * cost), _INPUTS_PER_CALL // (1_000 * inputs), 50))
 
     def _lay_out(self) -> None:
         """Move the parameters to one array: of each layer its weights, a row of its units' for each input; its bias."""
@@ -105,11 +115,11 @@ class FusedLearner:
         Returns losses and accuracies before each update, (steps, 1), and the weight magnitude (intervals, 1, weight
         matrices) after each interval; all end early if the network is no longer finite.
         """
-        stream = make_stream(tasks[0], start * batch, (start + steps) * batch, self._dtype)
         intervals = -(-steps // interval)
         losses, correct = np.empty(steps), np.empty(steps)
         magnitudes = np.empty((intervals, len(self._layers)))
         net, noise, replacement = self._net(), self._noise(), self._replacement()
+        stream = make_stream(tasks[0], start * batch, (start + steps) * batch, net)
         work = arrays.make_work(net, noise, batch, interval)
         done = train(
             net, stream, self._rule(), replacement, noise, work, first, batch, steps, interval, losses, correct,
@@ -126,8 +136,9 @@ class FusedLearner:
     def probe(self, tasks: Sequence[Task], samples: int) -> list[Tensor]:
         """Hidden activations [(1, samples, units), ...] on a task's first examples, without dropout."""
         h = np.zeros((samples, int(self._layers[:, 1].sum())), self._dtype)
-        net = self._net()._replace(dropout=0.0)
-        activations(net, make_stream(tasks[0], 0, samples, self._dtype), h)
+        net = self._net()
+        work = arrays.make_work(net, self._noise(), batch=1, interval=1)
+        activations(net, make_stream(tasks[0], 0, samples, net), work, h)
         parts = zip(self._units[:-1].tolist(), self.graph, strict=True)
         return [torch.from_numpy(h[None, :, first : first + layer.units]) for first, layer in parts]
 

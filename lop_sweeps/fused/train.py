@@ -219,20 +219,20 @@ def _compile(sources: str) -> tuple[Any, Any]:
     """
 
     @nb.njit(cache=True, nogil=True, error_model="numpy")
-    def activations(net: Net, stream: Stream, h: Array) -> None:
+    def activations(net: Net, stream: Stream, work: Work, h: Array) -> None:
         """Activations of all hidden units on the first examples of a stream: h (examples, all units), zeros before."""
-        net, stream = borrow_net(net), borrow_stream(stream)
-        depth, bases, strides, inputs = len(net.layers), net.layers[:, 0], net.layers[:, 1], net.layers[:, 2]
+        net, stream, h = borrow_net(net), borrow_stream(stream), borrowed(h)
+        rows, values, slope = borrowed(work.rows)[0, 0], borrowed(work.values)[0, 0], borrowed(work.slope)[0]
+        w, depth, bases, strides = net.w, len(net.layers), net.layers[:, 0], net.layers[:, 1]
+        inputs, units = net.layers[:, 2], net.layers[:, 3]
         assert sources
-        width = max(net.layers[:, 2].max(), net.layers[:, 1].max())
-        rows, values, slope = np.zeros(width, np.int32), np.zeros(width, net.w.dtype), np.zeros(width, net.w.dtype)
         for example in range(len(h)):
             n = read_example(stream, example, rows, values)
             for i in range(depth - 1):
-                z = h[example, net.units[i] : net.units[i] + net.layers[i, 1]]
-                pre_activations(net.w, bases[i], strides[i], inputs[i], rows, values, n, 1.0, z)
-                activate(net.activation, net.layers[i, 3], z, slope)
-                n = active_units(net.layers[i, 3], z, slope, rows, values)
+                z = h[example, net.units[i] : net.units[i] + strides[i]]
+                pre_activations(w, bases[i], strides[i], inputs[i], rows, values, n, 1.0, z)
+                activate(net.activation, units[i], z, slope)
+                n = active_units(units[i], z, slope, rows, values)
 
     @nb.njit(cache=True, nogil=True, error_model="numpy")
     def train(

@@ -79,7 +79,7 @@ def store(typing: Any, array: Any, index: Any, vector: Any) -> Any:
 
 @intrinsic
 def borrowed(typing: Any, array: Any) -> Any:
-    """The same array without its reference count; somebody else must keep it alive.
+    """The same array without its reference count; somebody else must keep it alive, and it must not be returned.
 
     Numba counts references whenever an array is sliced or passed on, by atomic instructions: in a training step of
     little arithmetic, half of the time.

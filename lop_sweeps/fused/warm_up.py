@@ -37,3 +37,4 @@ def warm_up(precision: str) -> None:
         learner.probe([_Nothing()], 1)
     finally:
         notice.cancel()
+        notice.join()  # workers are forked next, which no thread should see

@@ -29,6 +29,8 @@ from lop_sweeps.training.metrics_log import MetricsLog
 
 log = logging.getLogger("lop")
 
+_LOADING = threading.Lock()  # runs in several threads share what the first of them has loaded
+
 Progress = Callable[[int, int], None]  # told (active runs, steps that each has just done)
 
 
@@ -54,7 +56,11 @@ def run_pack(pack: Pack, on_progress: Progress, should_stop: Callable[[], bool])
     def run_one(name: str) -> list[Outcome]:
         if should_stop():
             return [Outcome(pack.folder / name, "interrupted")]
-        return _run_in_step(replace(pack, members=(name,), todo=(name,), started=True), on_progress_of_one, should_stop)
+        alone = replace(pack, members=(name,), todo=(name,), started=True)
+        try:
+            return _run_in_step(alone, on_progress_of_one, should_stop)
+        except Exception as error:  # its folder is gone, say: the others go on
+            return [_fail(RunDirectory(pack.folder / name), error)]
 
     if pack.threads == 1:
         return [outcome for name in pack.todo for outcome in run_one(name)]
@@ -151,7 +157,8 @@ def _train(
     components = {name: assemble(_science(config)) for name, config in configs.items()}
     first = pack.todo[0]
     benchmark = components[first].benchmark
-    benchmark.load(data_root(configs[first]["paths"].get("data")))
+    with _LOADING:
+        benchmark.load(data_root(configs[first]["paths"].get("data")))
     # A masked slot computes with zeros: any run of this shape will do for it.
     seeds = [int(configs.get(name, configs[first])["seed"]) for name in pack.members]
     learner = make_learner([components.get(name, components[first]) for name in pack.members], seeds, pack.engine)

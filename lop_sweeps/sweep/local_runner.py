@@ -15,6 +15,7 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
@@ -22,6 +23,7 @@ from lop_sweeps.errors import Interrupted
 from lop_sweeps.sweep.execute import Outcome, run_pack
 from lop_sweeps.sweep.planning import Pack, Plan
 from lop_sweeps.sweep.progress import ProgressDisplay
+from lop_sweeps.sweep.run_directory import RunDirectory
 
 log = logging.getLogger("lop")
 
@@ -138,7 +140,9 @@ def run_workers(plan: Plan, workers: int) -> list[Outcome]:
                     process, pack = at_work.pop(connection)
                     process.join()
                     if pack is not None:
-                        outcomes += [_died(pack, name, process.exitcode, stopping) for name in pack.todo]
+                        ended, left = _after_death(pack, process.exitcode, stopping)
+                        outcomes += ended
+                        waiting.extend(left)
                         if waiting and not stopping:
                             start()
                             hand_out(list(at_work)[-1])
@@ -180,6 +184,21 @@ def _stopped(outcomes: Sequence[Outcome], *, saved: bool) -> Interrupted:
 def _count(display: ProgressDisplay, outcomes: Sequence[Outcome]) -> None:
     display.finished = sum(outcome.state in ("done", "diverged") for outcome in outcomes)
     display.failed = sum(outcome.state == "failed" for outcome in outcomes)
+
+
+def _after_death(pack: Pack, exitcode: int | None, stopping: bool) -> tuple[list[Outcome], list[Pack]]:
+    """What became of the runs of a pack whose process died, and what is left: runs that it had not come to."""
+    states = {name: str(RunDirectory(pack.folder / name).status()["state"]) for name in pack.todo}
+    left = [name for name, state in states.items() if pack.engine == "fused" and state == "waiting"]
+    if stopping or len(left) == len(states):  # it died before it started any: one of them may be why
+        left = []
+    ended = []
+    for name, state in states.items():
+        if state in ("done", "diverged"):
+            ended.append(Outcome(pack.folder / name, state))
+        elif name not in left:
+            ended.append(_died(pack, name, exitcode, stopping))
+    return ended, [replace(pack, members=tuple(left), todo=tuple(left))] if left else []
 
 
 def _died(pack: Pack, name: str, exitcode: int | None, stopping: bool) -> Outcome:

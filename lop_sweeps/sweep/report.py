@@ -33,8 +33,12 @@ def _engines(plan: Plan) -> str:
         counts[pack.engine] += len(pack.todo)
     if not counts:
         return ""
-    todo = {pack.folder / name for pack in plan.packs if pack.engine == "torch" for name in pack.todo}
-    reasons = {point.reason for point in plan.points if point.directory.path in todo and point.engine == "torch"}
+    engines = {pack.folder / name: pack.engine for pack in plan.packs for name in pack.todo}
+    reasons = {
+        point.reason
+        for point in plan.points
+        if engines.get(point.directory.path) == point.engine == "torch" and point.config["engine"] == "auto"
+    }
     texts = []
     for engine, number in sorted(counts.items()):
         text = f"{number} on the {engine} engine"
@@ -42,6 +46,8 @@ def _engines(plan: Plan) -> str:
             packs = sum(pack.engine == "torch" for pack in plan.packs)
             text += f" in {packs} pack{'s' * (packs != 1)}"
             text += f", not fused because {'; '.join(sorted(reasons))}" if reasons else ""
+        stay = sum(point.engine != engine for point in plan.points if engines.get(point.directory.path) == engine)
+        text += f", {stay} of them because {'they were' if stay > 1 else 'it was'} started there" if stay else ""
         texts.append(text)
     return f" ({'; '.join(texts)})"
 

@@ -149,9 +149,11 @@ def _begin_task(
 ) -> None:
     activations = learner.probe(tasks, min(PROBE_SAMPLES, benchmark.examples_per_task))
     if activations:
-        finite = torch.stack([torch.isfinite(h).flatten(1).all(1) for h in activations]).all(0)
+        extremes = torch.stack([torch.stack(torch.aminmax(h.flatten(1), dim=1)) for h in activations])
+        finite = torch.isfinite(extremes).flatten(0, 1).all(0)
         _mask_diverged(learner, members, position, finite)
-        activations = [torch.where(finite[:, None, None], h, 0) for h in activations]
+        if not bool(finite.all()):
+            activations = [torch.where(finite[:, None, None], h, 0) for h in activations]
     before = measure_units(activations, len(members))
     magnitudes = learner.magnitudes()
     for run, measures in enumerate(before):
@@ -163,7 +165,7 @@ def _learn(learner: Learner, benchmark: Benchmark, tasks: Sequence[Task], positi
     """Some intervals of updates from `position`, which moves; there are `left` updates to the end of the task."""
     batch = benchmark.batch_size
     first = position.task * (benchmark.examples_per_task // batch) + position.step
-    steps = min(left, INTERVAL * learner.intervals_at_once)
+    steps = min(left, INTERVAL * max(1, learner.intervals_at_once // batch))
     losses, accuracies, magnitudes = learner.run(tasks, batch, first, position.step, steps, INTERVAL)
     for i, magnitude in enumerate(magnitudes):  # interval by interval, so that sums do not depend on how many there are
         span = slice(i * INTERVAL, (i + 1) * INTERVAL)

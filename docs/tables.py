@@ -1,0 +1,129 @@
+"""The tables of results.md that stand beside published values.
+
+python docs/tables.py mnist sweeps/permuted_mnist_small
+python docs/tables.py regression sweeps/slowly_changing_regression
+python docs/tables.py layerwise sweeps/layerwise
+
+Means over runs with 95 % bootstrap intervals. Published values are read off the figures of Dohare et al.'s repository.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from lop_sweeps.analysis.bootstrap import bootstrap_mean
+from lop_sweeps.analysis.load import load
+
+Floats = npt.NDArray[np.float64]
+
+WIDTH_100 = {0: 92.1, 1: 93.3, 5: 92.9, 10: 92.25, 20: 91.3, 40: 90.1, 50: 89.7, 75: 88.8, 100: 88.15}  # ± 0.03
+# Squared error at examples seen, by activation and step size, ± 0.015.
+EXAMPLES = (0, 40_000, 100_000, 200_000, 300_000, 500_000, 700_000, 980_000)
+REGRESSION = {
+    ("relu", 0.01): (0.62, 0.70, 0.83, 1.00, 1.08, 1.27, 1.29, 1.19),
+    ("relu", 0.003): (0.71, 0.66, 0.72, 0.83, 0.91, 0.97, 1.12, 1.07),
+    ("relu", 0.001): (0.83, 0.72, 0.74, 0.77, 0.84, 0.85, 0.93, 0.86),
+    ("tanh", 0.01): (0.43, 0.46, 0.61, 0.71, 0.79, 0.87, 0.93, 0.89),
+    ("tanh", 0.003): (0.60, 0.55, 0.65, 0.72, 0.78, 0.90, 0.94, 0.92),
+    ("tanh", 0.001): (0.80, 0.69, 0.74, 0.76, 0.79, 0.81, 0.89, 0.84),
+}
+
+
+def interval(values: Floats, digits: int) -> str:
+    """Mean of values (runs,) with its interval."""
+    mean, low, high = (float(v) for v in bootstrap_mean(values))
+    return f"{mean:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
+
+
+def per_run(frame: pd.DataFrame, metric: str, first: int, last: int) -> Floats:
+    """(runs,): each run's mean of a metric over tasks first ... last."""
+    chosen = frame[(frame["task"] >= first) & (frame["task"] <= last)]
+    result: Floats = chosen.groupby("run")[metric].mean().to_numpy(dtype=np.float64)
+    return result
+
+
+def show(head: list[str], rows: list[list[str]]) -> None:
+    for row in (head, ["---"] * len(head), *rows):
+        print(f"| {' | '.join(row)} |")
+    print()
+
+
+def by_method(sweep: str) -> dict[str, pd.DataFrame]:
+    """The tasks of finished runs by variant (by label where a run has none), in the order of their names."""
+    frame = load(sweep).tasks
+    frame = frame[frame["state"].isin(["done", "diverged"])]
+    variants, labels = frame["variant"].astype(object), frame["label"].astype(object)
+    names = variants.where(variants.notna(), labels)
+    return {str(name): group for name, group in frame.groupby(names, sort=True)}
+
+
+def mnist(sweep: str) -> None:
+    methods = by_method(sweep)
+    tasks = [*WIDTH_100, 200, 400, 600, 799]
+    rows = []
+    for name, frame in methods.items():
+        accuracy = [interval(100 * per_run(frame, "accuracy", t, t), 2) for t in tasks]
+        rows.append([f"{name} (N = {frame['run'].nunique()})", *accuracy])
+        if name == "backprop 0.003":
+            published = [f"{WIDTH_100[t]:.2f}" if t in WIDTH_100 else "" for t in tasks]
+            rows.append(["*published, backprop 0.003*", *published])
+    show(["accuracy in %, task", *map(str, tasks)], rows)
+    rows = []
+    for name, frame in methods.items():
+        ends = []
+        for metric, scale in (("dead_fraction", 100), ("weight_magnitude", 1), ("effective_rank_fraction", 100)):
+            for first, last in ((1, 10), (790, 799)):
+                ends.append(interval(scale * per_run(frame, metric, first, last), 3 if scale == 1 else 1))
+        rows.append([name, *ends])
+    heads = [
+        f"{what}, tasks {when}"
+        for what in ("dead units %", "mean abs w", "effective rank %")
+        for when in ("1-10", "790-799")
+    ]
+    show(["method", *heads], rows)
+
+
+def regression(sweep: str) -> None:
+    rows = []
+    for name, frame in by_method(sweep).items():
+        for label, group in frame.groupby("label", sort=True):
+            first = group.iloc[0]
+            key = (str(first.get("network.activation")), float(first.get("optimizer.step_size", np.nan)))
+            # A published point is the mean of 20,000 examples, two tasks of 10,000.
+            values = [per_run(group, "squared_error", e // 10_000, e // 10_000 + 1) for e in EXAMPLES]
+            rows.append([f"{label} (N = {group['run'].nunique()})", *(interval(v, 2) for v in values)])
+            if key in REGRESSION and name == "MLP":
+                rows.append(["*published*", *(f"{v:.2f}" for v in REGRESSION[key])])
+    show(["squared error at", *(f"{e // 1000}k" for e in EXAMPLES)], rows)
+
+
+def layerwise(sweep: str) -> None:
+    rows = []
+    for name, frame in by_method(sweep).items():
+        last = int(frame["task"].max())
+        late = last + 1 - round(0.15 * (last + 1))
+        cells = [f"{name} (N = {frame['run'].nunique()})", interval(100 * per_run(frame, "accuracy", 1, 20), 2)]
+        cells.append(interval(100 * per_run(frame, "accuracy", late, last), 2))
+        cells.append(interval(100 * per_run(frame, "dead_fraction", late, last), 1))
+        cells += [f"{per_run(frame, f'weight_magnitude/{i}', late, last).mean():.3f}" for i in range(1, 7)]
+        rows.append(cells)
+    heads = ["accuracy %, tasks 1-20", "accuracy %, last 15 % of tasks", "dead units %, last 15 %"]
+    show(["condition", *heads, *(f"mean abs w, layer {i}" for i in range(1, 7))], rows)
+
+
+def main() -> None:
+    tables: dict[str, Callable[[str], None]] = {"mnist": mnist, "regression": regression, "layerwise": layerwise}
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("table", choices=tables)
+    parser.add_argument("sweep", help="folder of the runs")
+    arguments = parser.parse_args()
+    tables[arguments.table](arguments.sweep)
+
+
+if __name__ == "__main__":
+    main()
