@@ -69,7 +69,7 @@ def mnist(sweep: str) -> None:
     for name, frame in methods.items():
         accuracy = [interval(100 * per_run(frame, "accuracy", t, t), 2) for t in tasks]
         rows.append([f"{name} (N = {frame['run'].nunique()})", *accuracy])
-        if name == "backprop 0.003":
+        if name in ("backprop 0.003", "backprop, step_size=0.003"):
             published = [f"{WIDTH_100[t]:.2f}" if t in WIDTH_100 else "" for t in tasks]
             rows.append(["*published, backprop 0.003*", *published])
     show(["accuracy in %, task", *map(str, tasks)], rows)

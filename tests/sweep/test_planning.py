@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
 from lop_sweeps.sweep.claim import Claim
+from lop_sweeps.sweep.local_runner import _after_death
 from lop_sweeps.sweep.planning import make_plan
+from lop_sweeps.sweep.run_directory import RunDirectory
 from tests import runs
 
 
@@ -190,3 +193,27 @@ def test_on_the_fused_engine_there_is_nothing_to_split(tmp_path: Path, threads: 
 def endings(path: Path) -> list[str]:
     """How each session of a run ended."""
     return [session["state"] for session in json.loads((path / "provenance.json").read_text())["sessions"]]
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_run_that_cannot_even_be_claimed_takes_no_other_with_it(tmp_path: Path, threads: int) -> None:
+    plan = runs.plan(tmp_path, *runs.SMALL, seeds=3, pack=3, threads=threads)
+    gone = plan.points[0].directory.path
+    shutil.rmtree(gone)
+    outcomes = {outcome.run: outcome for outcome in runs.train(plan)}
+    assert outcomes.pop(gone).state == "failed"
+    assert [outcome.state for outcome in outcomes.values()] == ["done", "done"]
+
+
+def test_what_a_dead_process_had_finished_or_not_begun_has_not_failed(tmp_path: Path) -> None:
+    (pack,) = runs.plan(tmp_path, *runs.SMALL, seeds=4, pack=4).packs
+    for name, state in zip(pack.todo, ("done", "running", "diverged", "waiting"), strict=True):
+        RunDirectory(pack.folder / name).write_status(state=state)
+    ended, left = _after_death(pack, -9, stopping=False)
+    assert [outcome.state for outcome in ended] == ["done", "failed", "diverged"]
+    assert "signal 9" in ended[1].message
+    assert [part.todo for part in left] == [pack.todo[3:]]
+    assert _after_death(pack, -9, stopping=True)[1] == []
+    for name in pack.todo:  # it died before it began any: one of them may be why
+        RunDirectory(pack.folder / name).write_status(state="waiting")
+    assert [outcome.state for outcome in _after_death(pack, 1, stopping=False)[0]] == ["failed"] * 4
