@@ -101,6 +101,20 @@ def pre_activations(
 
 
 @nb.njit(**OPTIONS)
+def row_sums_of(net: Net, layer: int, outgoing: Array, unowned: Array) -> Array:
+    """Where the sums of |w| of a layer's rows are: they are the outgoing weights of the hidden layer before it."""
+    return outgoing[net.units[layer - 1] :] if layer > 0 else unowned
+
+
+@nb.njit(**OPTIONS)
+def sum_layer(net: Net, layer: int, outgoing: Array, incoming: Array, unowned: Array) -> None:
+    """The sums of |w| of a layer's rows and columns, from scratch."""
+    base, stride, inputs = net.layers[layer, 0], net.layers[layer, 1], net.layers[layer, 2]
+    row_sums = row_sums_of(net, layer, outgoing, unowned)
+    sum_magnitudes(net.w, base, stride, inputs, row_sums, incoming[net.units[layer] :])
+
+
+@nb.njit(**OPTIONS)
 def settle_all(net: Net, noise: Noise, step: int, now: float, settled: Array, draws: Array) -> None:
     """Draw the lazy noise that is still due on any row, and begin to count anew."""
     for i in range(len(net.layers)):
@@ -284,8 +298,7 @@ def _compile(sources: str) -> tuple[Any, Any]:
                 start_interval(rep, unfilled)
             for i in range(depth):
                 if measured[i]:
-                    row_sums = outgoing[net.units[i - 1] :] if i > 0 else unowned
-                    sum_magnitudes(w, bases[i], strides[i], inputs[i], row_sums, incoming[net.units[i] :])
+                    sum_layer(net, i, outgoing, incoming, unowned)
                 if rep.active and i < hidden and rep.rates[i] > 0:
                     age = rep.age[net.units[i] : net.units[i] + net.layers[i, 3]]
                     rep.accumulated[i] = plan_replacements(
@@ -336,7 +349,7 @@ def _compile(sources: str) -> tuple[Any, Any]:
                         if at_once:
                             move, out = -rule.step_size / shrunk, products
                             if measured[i]:
-                                row_sums = outgoing[net.units[i - 1] :] if i > 0 else unowned
+                                row_sums = row_sums_of(net, i, outgoing, unowned)
                                 update(
                                     w, bases[i], strides[i], rows[b, i], values[b, i], n, move, d,
                                     out, row_sums, incoming[net.units[i] :],
@@ -363,7 +376,7 @@ def _compile(sources: str) -> tuple[Any, Any]:
                         for b in range(batch):
                             d = delta[b, net.units[i] :]
                             if measured[i]:
-                                row_sums = outgoing[net.units[i - 1] :] if i > 0 else unowned
+                                row_sums = row_sums_of(net, i, outgoing, unowned)
                                 update(
                                     w, bases[i], strides[i], rows[b, i], values[b, i], active[b, i], move, d,
                                     None, row_sums, incoming[net.units[i] :],
@@ -392,8 +405,7 @@ def _compile(sources: str) -> tuple[Any, Any]:
                 if rep.active:
                     for i in range(depth):
                         if measured[i] and anew:
-                            row_sums = outgoing[net.units[i - 1] :] if i > 0 else unowned
-                            sum_magnitudes(w, bases[i], strides[i], inputs[i], row_sums, incoming[net.units[i] :])
+                            sum_layer(net, i, outgoing, incoming, unowned)
                     for i in range(hidden):
                         if rep.rates[i] > 0:
                             update_utility(net, rep, i, batch, h, scale, unfilled, outgoing, incoming)
@@ -405,8 +417,7 @@ def _compile(sources: str) -> tuple[Any, Any]:
                             moved[i] = moved[i + 1] = True
                     for i in range(depth):
                         if moved[i] and measured[i]:
-                            row_sums = outgoing[net.units[i - 1] :] if i > 0 else unowned
-                            sum_magnitudes(w, bases[i], strides[i], inputs[i], row_sums, incoming[net.units[i] :])
+                            sum_layer(net, i, outgoing, incoming, unowned)
                         moved[i] = False
                 if noise.kind == PER_STEP and not noise.first:
                     add_to_all(net, noise, step, scale, all_draws)
