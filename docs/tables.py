@@ -110,10 +110,12 @@ def layerwise(sweep: str) -> None:
         cells = [f"{name} (N = {frame['run'].nunique()})", interval(100 * per_run(frame, "accuracy", 1, 20), 2)]
         cells.append(interval(100 * per_run(frame, "accuracy", late, last), 2))
         cells.append(interval(100 * per_run(frame, "dead_fraction", late, last), 1))
+        cells += [f"{per_run(frame, 'weight_magnitude', *span).mean():.3f}" for span in ((100, 299), (late, last))]
         cells += [f"{per_run(frame, f'weight_magnitude/{i}', late, last).mean():.3f}" for i in range(1, 7)]
         rows.append(cells)
-    heads = ["accuracy %, tasks 1-20", "accuracy %, last 15 % of tasks", "dead units %, last 15 %"]
-    show(["condition", *heads, *(f"mean abs w, layer {i}" for i in range(1, 7))], rows)
+    heads = ["accuracy %, tasks 1-20", "last 15 % of tasks", "dead units %, last 15 %"]
+    heads += ["mean abs w, tasks 100-299", "last 15 %", *(f"layer {i}" for i in range(1, 7))]
+    show(["condition", *heads], rows)
 
 
 def main() -> None:
