@@ -308,7 +308,7 @@ def shown(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         return learn_step(self, x, y, step)
 
     def train(net: Net, stream: Stream, *others: Any) -> Any:
-        first, batch, steps = others[3:6]
+        first, batch, steps = others[4:7]
         for t in range(steps):
             examples = range(t * batch, (t + 1) * batch)
             y = stream.targets if stream.targets.size else stream.labels

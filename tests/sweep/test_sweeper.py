@@ -82,17 +82,18 @@ def test_every_experiment_is_checked_point_by_point(name: str, tmp_path: Path) -
     params = OmegaConf.to_container(config.hydra.sweeper.params)
     variants = OmegaConf.to_container(config.variants) if config.variants else {None: []}
     line = [f"experiment={name}", "seed=0", f"paths.sweeps={tmp_path}"]
-    checked = 0
+    checked, without_data = 0, False
     for variant, overrides in expand(composer.loader, variants, params, line):  # type: ignore[arg-type]
         try:
             point = composer.point(variant, overrides)
         except Exception as error:
             if "MNIST" in str(error):  # the data are not here; everything before that was checked
+                without_data = True
                 continue
             raise
         assert point.config["sweep"] == name.rpartition("/")[2]
         checked += 1
-    assert checked or "mnist" in name
+    assert checked or without_data
 
 
 def lop(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
