@@ -35,8 +35,10 @@ REGRESSION = {
 
 
 def interval(values: Floats, digits: int) -> str:
-    """Mean of values (runs,) with its interval."""
+    """Mean of values (runs,) with its interval, which one run does not have."""
     mean, low, high = (float(v) for v in bootstrap_mean(values))
+    if np.isnan(low):
+        return f"{mean:.{digits}f}"
     return f"{mean:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
 
 
