@@ -77,7 +77,7 @@ from lop_sweeps.benchmarks.benchmark import Benchmark
 from lop_sweeps.benchmarks.permuted_mnist import PermutedMNIST
 from lop_sweeps.benchmarks.slowly_changing_regression import SlowlyChangingRegression
 from lop_sweeps.data import check_mnist, data_root
-from lop_sweeps.diagnostics.measure import PROBE_SAMPLES, measure_units
+from lop_sweeps.diagnostics.measure import PROBE_SAMPLES, measure_units, sample
 from lop_sweeps.errors import DataError
 from lop_sweeps.fused.learner import FusedLearner
 from lop_sweeps.fused.rows import OPTIONS
@@ -550,7 +550,7 @@ def diagnostics(data: Path, quick: bool) -> dict[str, Any]:
             start = time.perf_counter()
             hidden = ours.learner.probe([task], PROBE_SAMPLES)
             probed = time.perf_counter()
-            measure_units(hidden, 1)
+            measure_units([sample(h) for h in hidden], 1)
             measured = time.perf_counter()
             ours.learner.magnitudes()
             parts.append((step, probed - start, measured - probed, time.perf_counter() - measured))

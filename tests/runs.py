@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
 import signal
@@ -9,6 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from hydra import initialize_config_module
 from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
@@ -72,3 +74,18 @@ def train_and_kill(pack: Pack, after_intervals: int | None = None, after_seconds
 
 def metrics(the_point: Point) -> bytes:
     return (the_point.directory.path / "metrics.jsonl").read_bytes()
+
+
+def assert_close(log: bytes, other_log: bytes, tolerance: float) -> None:
+    """Two logs of the same rows and columns, whose numbers agree within `tolerance`, relative or absolute."""
+    for a, b in zip(log.splitlines(), other_log.splitlines(), strict=True):
+        _assert_close(json.loads(a), json.loads(b), tolerance)
+
+
+def _assert_close(row: dict[str, Any], twin: dict[str, Any], tolerance: float) -> None:
+    assert list(row) == list(twin)
+    for name, value in row.items():
+        if isinstance(value, dict):
+            _assert_close(value, twin[name], tolerance)
+        else:
+            assert np.allclose(value, twin[name], rtol=tolerance, atol=tolerance), name

@@ -21,6 +21,7 @@ from torch import Tensor
 from lop_sweeps.algorithms.continual_backprop import ContinualBackprop, PackedContinualBackprop
 from lop_sweeps.diagnostics import rank, units
 from lop_sweeps.fused.learner import FusedLearner
+from lop_sweeps.networks.conv_net import ConvNet
 from lop_sweeps.networks.mlp import MLP
 from lop_sweeps.optimizers.adam import Adam
 from lop_sweeps.optimizers.sgd import SGD
@@ -168,6 +169,53 @@ def schedule(learner: FusedLearner, step: int, steps: int) -> NDArray[np.bool_]:
     due = np.zeros(1_000, bool)
     due[:steps] = packed.due
     return due
+
+
+@needs_golden
+@pytest.mark.parametrize("runs", [1, 3])
+def test_trajectory_of_the_authors_convolutional_code(runs: int) -> None:
+    """Also what they do silently otherwise here: the rate is a share of all units."""
+    golden, meta = read("conv_cbp")
+    names = ConvNet((3, 32, 32), 2).weights()
+    cbp = ContinualBackprop(
+        meta["replacement_rate"], meta["maturity_threshold"], meta["decay_rate"], meta["util_type"], rate_of="all"
+    )
+    sgd, seeds = SGD(meta["step_size"], meta["momentum"]), list(range(runs))
+    learner = TorchLearner(
+        lambda: ConvNet((3, 32, 32), 2), [sgd] * runs, [[cbp] * runs], seeds, "cross_entropy", torch.float64
+    )
+    packed: Any = learner.interventions[0]
+    packed.__class__, packed.golden, packed.events = InjectedBackprop, golden, []
+
+    def pairs(prefix: str) -> list[tuple[Tensor, Tensor]]:
+        """(weights or biases of the pack, the golden ones), layer by layer."""
+        found = []
+        for i, name in enumerate(names):
+            for ours, key in ((name, "w"), (name.removesuffix("weight") + "bias", "b")):
+                theirs = torch.from_numpy(golden[f"{prefix}_{key}{i}"]).double()
+                found.append((learner.view(learner.parameters, ours), theirs))
+        return found
+
+    with torch.no_grad():
+        for ours, theirs in pairs("init"):
+            ours.copy_(theirs)
+    images = torch.from_numpy(golden["x"]).double().flatten(2) / 255 * 2 - 1
+    labels = torch.from_numpy(golden["y"])
+    learner.plan(0, len(images))
+    losses = [
+        learner.learn(x.expand(runs, *x.shape), y.expand(runs, *y.shape), step)[0]
+        for step, (x, y) in enumerate(zip(images, labels, strict=True))
+    ]
+    expected = torch.from_numpy(golden["losses"]).unsqueeze(1).expand(-1, runs)
+    torch.testing.assert_close(torch.stack(losses), expected, rtol=0, atol=1e-8)
+    for ours, theirs in pairs("final"):
+        tolerance = 1e-7 if theirs.dim() > 1 else 1e-8  # golden weights are rounded to float32
+        torch.testing.assert_close(ours, theirs.expand_as(ours), rtol=1e-7, atol=tolerance)
+    assert np.array_equal(np.array(packed.events), golden["events"])
+    for i, layer in enumerate(packed.layers):
+        for ours, key in ((layer.utility, "util"), (layer.age, "age")):
+            theirs = torch.from_numpy(golden[f"final_{key}{i}"]).to(ours.dtype)
+            torch.testing.assert_close(ours, theirs.expand_as(ours), rtol=0, atol=1e-8)
 
 
 @needs_golden

@@ -4,6 +4,17 @@ Dohare et al. 2024 (Nature 632, Eq. 1 and Algorithm 1). Where the authors' code 
 the paper, the code's behaviour is the default here, because it made the published numbers: utilities are corrected
 for their start at zero, magnitudes are means instead of sums (the ranking is the same), and the mean contribution of
 a removed unit is not moved into the next bias (their line for it always adds 0); `bias_transfer` does move it.
+
+They have three variants that differ silently; here is one, with the differences as options:
+
+| option     | fully connected (gnt.py) | convolutional (convGnT.py) | residual (res_gnt.py) |
+|------------|--------------------------|----------------------------|-----------------------|
+| rate_of    | mature                   | all                        | all                   |
+| averaging  | running                  | running                    | sum                   |
+
+A unit of a convolution is a channel: its activity is averaged over the mini-batch and all positions, its incoming and
+outgoing magnitudes over the kernels. Where a linear layer reads a channel's positions one by one, products of activity
+and outgoing magnitude are formed for each position and then averaged.
 """
 
 from __future__ import annotations
@@ -22,6 +33,7 @@ from lop_sweeps.algorithms.intervention import Learner
 from lop_sweeps.algorithms.replacement_schedule import plan_replacements
 from lop_sweeps.errors import ConfigError
 from lop_sweeps.networks.network import Network
+from lop_sweeps.networks.unit_graph import UnitLayer
 from lop_sweeps.optimizers.optimizer import per_run
 
 UTILITIES = (
@@ -50,6 +62,10 @@ class ContinualBackprop:
         fresh uniform draw at every choice. With decay_rate 0 and batches of one, f is h and |h - f| is 0.
     fractional: how fractions of a unit are handled: accumulate them, or bernoulli = replace one with that
         probability.
+    rate_of: whether the rate is a share of the mature units, or of all (once one of them is mature).
+    averaging: running; or sum = as coded for the residual network: the outgoing magnitude of this moment times the sum
+        of all mean activities |h| since the start of the run, which decays never, and not when the unit is replaced
+        (utilities weight and contribution only).
     bias_transfer: add outgoing weight x bias-corrected mean activation of a removed unit to the next bias.
 
     A new unit has incoming weights from the network's initial law, bias 0, outgoing weights 0, a fresh normalisation
@@ -68,6 +84,8 @@ class ContinualBackprop:
     utility: str = "contribution"
     fractional: str = "accumulate"
     bias_transfer: bool = False
+    rate_of: str = "mature"
+    averaging: str = "running"
 
     def __post_init__(self) -> None:
         rates = self.replacement_rate
@@ -81,6 +99,12 @@ class ContinualBackprop:
         checks.choice("utility", self.utility, UTILITIES)
         checks.choice("fractional", self.fractional, ("accumulate", "bernoulli"))
         checks.flag("bias_transfer", self.bias_transfer)
+        checks.choice("rate_of", self.rate_of, ("mature", "all"))
+        checks.choice("averaging", self.averaging, ("running", "sum"))
+        if self.averaging == "sum" and self.utility not in ("weight", "contribution"):
+            raise ConfigError("averaging", "sum", "goes with the utilities weight and contribution only")
+        if self.averaging == "sum" and self.bias_transfer:
+            raise ConfigError("averaging", "sum", "keeps no mean activation that bias_transfer could move")
 
     def rates(self, layers: int) -> list[float]:
         """One replacement rate per hidden layer."""
@@ -98,6 +122,9 @@ class ContinualBackprop:
         if self.bias_transfer and any(layer.norm_after for layer in graph):
             allowed = "must be false where a normalisation follows the activation: a unit's mean contribution is not "
             raise ConfigError("bias_transfer", True, allowed + "outgoing weight x mean activation there")
+        if self.bias_transfer and any(layer.residual for layer in graph):
+            allowed = "must be false where shortcuts carry a unit past the layer that would compensate for it"
+            raise ConfigError("bias_transfer", True, allowed)
 
     def pack(self, peers: Sequence[ContinualBackprop], learner: Learner) -> PackedContinualBackprop:
         return PackedContinualBackprop(peers, learner)
@@ -120,11 +147,12 @@ class PackedContinualBackprop:
     def __init__(self, runs: Sequence[ContinualBackprop], learner: Learner) -> None:
         self.learner, self.options = learner, runs
         self.kind, self.bias_transfer = runs[0].utility, runs[0].bias_transfer
+        self.of_all, self.summing = runs[0].rate_of == "all", runs[0].averaging == "sum"
         self.decay = per_run([run.decay_rate for run in runs], learner.parameters)
         self.fill = 1 - self.decay
         graph = learner.graph
         self.incoming = [learner.view(learner.parameters, layer.weight) for layer in graph]
-        self.outgoing = [learner.view(learner.parameters, layer.next_weight) for layer in graph]
+        self.outgoing = [_readers(learner.view(learner.parameters, layer.next_weight), layer) for layer in graph]
         self.rates = np.array([run.rates(len(graph)) for run in runs])  # (runs, layers)
         self.layers = [_LayerState(len(runs), layer.units, learner.parameters) for layer in graph]
         self.acting = [bool(self.rates[:, i].any()) for i in range(len(graph))]
@@ -151,6 +179,7 @@ class PackedContinualBackprop:
                     self.rounding_keys[run * len(self.layers) + i],
                     step,
                     counts,
+                    self.of_all,
                 )
                 self.counts[:, i, run] = counts
         self.due = np.asarray(self.counts.any(axis=(1, 2)))
@@ -172,25 +201,47 @@ class PackedContinualBackprop:
     def _update_utility(self, i: int) -> None:
         """One step of the running averages of hidden layer i (spec: gnt.py, `update_utility`)."""
         layer, kind = self.layers[i], self.kind
-        activation = self.learner.activations[i]
-        alone = activation.shape[1] == 1  # batches of one need no average over the batch
+        activation = self._by_unit(i)
         layer.age += 1
-        layer.mean_activation.mul_(self.decay).addcmul_(activation[:, 0] if alone else activation.mean(1), self.fill)
+        if self.summing:
+            if kind == "contribution":
+                layer.mean_activation.addcmul_(_over_positions(activation.abs().mean(1)), self.fill)
+            return
+        alone = activation.shape[1] == 1  # batches of one need no average over the batch
+        mean = _over_positions(activation[:, 0] if alone else activation.mean(1))
+        layer.mean_activation.mul_(self.decay).addcmul_(mean, self.fill)
         if kind == "random":
             return
         instantaneous: Tensor | None = None
         if kind in ("contribution", "zero_contribution", "adaptable_contribution", "feature_by_input"):
             if kind != "contribution":
-                activation = activation - (layer.mean_activation / self._correction(layer)).unsqueeze(1)
+                average = layer.mean_activation / self._correction(layer)
+                activation = activation - average.view(*average.shape, *[1] * (activation.dim() - 3)).unsqueeze(1)
             instantaneous = activation[:, 0].abs() if alone else activation.abs().mean(1)
         if kind in ("weight", "contribution", "zero_contribution", "adaptable_contribution"):
-            outgoing = self.outgoing[i].abs().mean(1)
+            outgoing = self._outgoing_magnitude(i)
             instantaneous = outgoing if instantaneous is None else instantaneous * outgoing
+        if instantaneous is not None:
+            instantaneous = _over_positions(instantaneous)
         if kind in ("adaptation", "adaptable_contribution", "feature_by_input"):
-            incoming = self.incoming[i].abs().mean(2)
+            incoming = self.incoming[i].abs().flatten(2).mean(2)
             instantaneous = 1 / incoming if instantaneous is None else instantaneous / incoming
         assert instantaneous is not None
         layer.utility.mul_(self.decay).addcmul_(instantaneous, self.fill)
+
+    def _by_unit(self, i: int) -> Tensor:
+        """Activations (runs, samples, units); (runs, batch, units, positions) where a linear layer reads positions."""
+        activation = self.learner.activations[i]
+        if activation.dim() == 3:
+            return activation
+        if self.learner.graph[i].spread > 1:
+            return activation.flatten(3)
+        return activation.movedim(2, -1).flatten(1, -2)
+
+    def _outgoing_magnitude(self, i: int) -> Tensor:
+        """Mean |outgoing weight| of each unit, (runs, units), or of each position, (runs, units, positions)."""
+        magnitude = self.outgoing[i].abs().mean(1)
+        return magnitude.mean((2, 3)) if magnitude.dim() == 4 else magnitude
 
     def _correction(self, layer: _LayerState) -> Tensor:
         """1 - decay^age, (runs, units): how much of a running average is filled."""
@@ -208,7 +259,12 @@ class PackedContinualBackprop:
             for run, row in enumerate(draws):
                 counter_random.uniforms(self.utility_keys[run * len(self.layers) + i], step, 0, row)
             return torch.from_numpy(draws).to(layer.utility.dtype)
-        utility = layer.utility / self._correction(layer)
+        if self.summing:
+            utility = _over_positions(self._outgoing_magnitude(i))
+            if self.kind == "contribution":
+                utility = utility * layer.mean_activation
+        else:
+            utility = layer.utility / self._correction(layer)
         utility = torch.nan_to_num(utility, nan=0.0, posinf=torch.finfo(utility.dtype).max)
         return torch.where(utility < DEAD_UTILITY, 0, utility)
 
@@ -220,19 +276,24 @@ class PackedContinualBackprop:
         return order[:number].sort().values
 
     def draw_incoming(self, step: int, i: int, run: int, units: Tensor) -> Tensor:
-        """New incoming weights (len(units), fan_in), uniform within the initial bound; a draw belongs to its unit."""
+        """New incoming weights (len(units), fan_in) from the network's initial law; a draw belongs to its unit."""
         graph = self.learner.graph[i]
-        draws = np.empty((len(units), graph.fan_in))
+        each = graph.fan_in if graph.std is None else 2 * graph.fan_in  # Box & Muller's method takes two
+        draws = np.empty((len(units), each))
         for row, unit in zip(draws, units.tolist(), strict=True):
-            counter_random.uniforms(self.weight_keys[run * len(self.layers) + i], step, unit * graph.fan_in, row)
-        return torch.from_numpy((2 * draws - 1) * graph.bound)
+            counter_random.uniforms(self.weight_keys[run * len(self.layers) + i], step, unit * each, row)
+        if graph.std is None:
+            return torch.from_numpy((2 * draws - 1) * graph.bound)
+        radius = np.sqrt(-2 * np.log1p(-draws[:, ::2]))
+        return torch.from_numpy(graph.std * radius * np.cos(2 * np.pi * draws[:, 1::2]))
 
     def _replace(self, step: int, i: int, run: int, units: Tensor) -> None:
         layer, graph, learner = self.layers[i], self.learner.graph[i], self.learner
         incoming, outgoing = self.incoming[i][run], self.outgoing[i][run]
         if self.bias_transfer:
             mean = layer.mean_activation[run, units] / self._correction(layer)[run, units]
-            learner.view(learner.parameters, graph.next_bias)[run] += outgoing[:, units] @ mean
+            reads = outgoing[:, units] if outgoing.dim() == 2 else outgoing[:, units].flatten(2).sum(2)
+            learner.view(learner.parameters, graph.next_bias)[run] += reads @ mean
         incoming[units] = self.draw_incoming(step, i, run, units).to(incoming.dtype).reshape(incoming[units].shape)
         learner.view(learner.parameters, graph.bias)[run, units] = 0
         outgoing[:, units] = 0
@@ -244,8 +305,9 @@ class PackedContinualBackprop:
         for name, value in learner.optimizer.fresh().items():
             for parameter in own:
                 learner.view(optimizer_state[name], parameter)[run, units] = value
-            learner.view(optimizer_state[name], graph.next_weight)[run][:, units] = value
-        for average in (layer.utility, layer.mean_activation, layer.age):
+            _readers(learner.view(optimizer_state[name], graph.next_weight), graph)[run][:, units] = value
+        averages = (layer.utility, layer.age) if self.summing else (layer.utility, layer.mean_activation, layer.age)
+        for average in averages:
             average[run, units] = 0
         layer.replaced[run] += len(units)
 
@@ -258,3 +320,13 @@ class PackedContinualBackprop:
     def clear_report(self) -> None:
         for layer in self.layers:
             layer.replaced.zero_()
+
+
+def _readers(weight: Tensor, layer: UnitLayer) -> Tensor:
+    """Weights (runs, next units, units * spread, *kernel) that read a layer, as (runs, next units, units, ...)."""
+    return weight.unflatten(2, (layer.units, layer.spread)) if layer.spread > 1 else weight
+
+
+def _over_positions(values: Tensor) -> Tensor:
+    """(runs, units) as it is; the mean of (runs, units, positions)."""
+    return values if values.dim() == 2 else values.mean(2)

@@ -21,7 +21,7 @@ class Learner(Protocol):
 
     parameters: (runs, parameters). `view` gives one named parameter's share of it, or of any tensor of that layout,
     as (runs, *shape). buffers: (runs, *shape) by name. activations: of the forward pass of the current step, one
-    (runs, batch, units) for each hidden layer, before dropout.
+    (runs, batch, units, *positions) for each hidden layer, before dropout.
     """
 
     seeds: Sequence[int]
@@ -34,9 +34,16 @@ class Learner(Protocol):
 
     def view(self, flat: Tensor, name: str) -> Tensor: ...
 
+    def redraw(self, run: int, purpose: str, position: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Fresh parameters and buffers by name, from the network's initial law; draws of this purpose and position."""
+
 
 class PackedIntervention(Protocol):
-    """An intervention acting on a pack."""
+    """An intervention acting on a pack.
+
+    It may also have a method `before_task(task: int)`, called without gradients before the first step of each task,
+    after the diagnostics.
+    """
 
     def plan(self, step: int, steps: int) -> None:
         """Called before steps `step` ... `step + steps - 1` (a fixed grid, at most 1,000 at a time)."""

@@ -25,11 +25,13 @@ def plan_replacements(
     key: np.uint64,
     step: int,
     counts: NDArray[np.int64],
+    of_all: bool = False,
 ) -> float:
     """Fill `counts` (steps,) with the units to replace at steps `step`, `step + 1`, ...; return the new accumulator.
 
     ages: (units,) before the first of these steps. A unit may be replaced once its age exceeds the threshold; ages
-    grow by one before each choice. Fractions of a unit accumulate, or (`bernoulli`) a unit is replaced with the
+    grow by one before each choice. The rate is a share of the units that may be replaced, or (`of_all`) of all units,
+    as soon as one may be. Fractions of a unit accumulate, or (`bernoulli`) a unit is replaced with the
     probability of the fraction; the draw belongs to the step.
     """
     steps = counts.size
@@ -41,7 +43,7 @@ def plan_replacements(
     eligible = 0
     for t in range(steps):
         eligible += arriving[t]
-        expected = replacement_rate * eligible
+        expected = replacement_rate * (ages.size if of_all else eligible)
         number = 0
         if eligible > 0:
             if bernoulli:

@@ -1,12 +1,19 @@
-"""What a benchmark is: a sequence of tasks, each of which can be rebuilt from the seed and its index."""
+"""What a benchmark is: a sequence of tasks, each of which can be rebuilt from the seed and its index.
+
+A benchmark's class says by `protocol` how its data reach the learner: `online`, each example once, or `epochs` over a
+training set, then a test.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Protocol
+from typing import ClassVar, Literal, Protocol
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from lop_sweeps import checks
 from lop_sweeps.errors import ConfigError
@@ -15,16 +22,17 @@ Array = NDArray[np.generic]
 
 
 class Task(Protocol):
-    """A stationary stretch of the stream."""
+    """A stationary stretch of an online stream."""
 
     def examples(self, start: int, stop: int) -> tuple[Array, Array]:
         """Examples `start` ... `stop - 1` of the task: inputs (n, inputs); labels (n,) or targets (n, outputs)."""
 
 
-class Benchmark(Protocol):
-    """A stream of `num_tasks` tasks of `examples_per_task` examples, in mini-batches of `batch_size`.
+class Data(Protocol):
+    """What benchmarks of every protocol have.
 
-    BIN_TASKS: how many tasks one point of the paper's figures averages over.
+    BIN_TASKS: how many tasks one point of the paper's figures averages over. loss: cross_entropy or squared_error.
+    A benchmark of images also has `shape`, (channels, height, width): its inputs are their pixels in that order.
     """
 
     version: ClassVar[int]
@@ -33,7 +41,6 @@ class Benchmark(Protocol):
     outputs: int
     loss: str
     num_tasks: int
-    examples_per_task: int
     batch_size: int
 
     def check_data(self, root: Path) -> None:
@@ -42,7 +49,81 @@ class Benchmark(Protocol):
     def load(self, root: Path) -> None:
         """Read the data into memory, once per process. Never downloads."""
 
+
+class OnlineBenchmark(Data, Protocol):
+    """A stream of `num_tasks` tasks of `examples_per_task` examples, in mini-batches of `batch_size`."""
+
+    protocol: ClassVar[Literal["online"]]
+    examples_per_task: int
+
     def task(self, seed: int, index: int) -> Task: ...
+
+
+@dataclass(frozen=True)
+class Split:
+    """rows (n,): images of the task's pool; labels (n,): their classes, as numbers of the task's outputs."""
+
+    rows: NDArray[np.int64]
+    labels: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class EpochsTask:
+    """images: a pool, (images, channels, height, width) uint8. probe (m,): rows that diagnostics look at before the
+    task. outputs: the network's outputs that the task uses, in the order of its labels; None = all.
+    """
+
+    images: Tensor
+    train: Split
+    test: Split
+    probe: NDArray[np.int64]
+    validation: Split | None = None
+    outputs: NDArray[np.int64] | None = None
+
+
+class EpochsBenchmark(Data, Protocol):
+    """Tasks with a training and a test set of images; a task is `epochs` passes over its training set.
+
+    evaluate_every: epochs between two evaluations; there always is one after the last epoch.
+    augmented: the splits (train, test, validation) whose images are augmented. DRAWS: uniform numbers that takes.
+    PROBE_BATCH: diagnostics look at the network in evaluation mode (None), or in training mode, with normalisation by
+        the statistics of batches of this many images.
+    new_heads: whether the output layer is set to zero before each task.
+    restore_best: whether a task ends with the parameters (and running statistics) of its best validation accuracy.
+    """
+
+    protocol: ClassVar[Literal["epochs"]]
+    DRAWS: ClassVar[int]
+    PROBE_BATCH: ClassVar[int | None]
+    augmented: frozenset[str]
+    epochs: int
+    evaluate_every: int
+    new_heads: bool
+    restore_best: bool
+
+    def steps_per_epoch(self, index: int) -> int: ...
+
+    def task(self, seed: int, index: int) -> EpochsTask: ...
+
+    def prepare(self, images: Tensor, uniforms: Tensor | None, dtype: torch.dtype) -> Tensor:
+        """images (n, channels, height, width) uint8, augmented if uniforms (n, DRAWS) are given -> (n, inputs)."""
+
+
+Benchmark = OnlineBenchmark | EpochsBenchmark
+
+
+def steps_of(benchmark: Benchmark, index: int) -> int:
+    """Updates in task `index`."""
+    if benchmark.protocol == "online":
+        return benchmark.examples_per_task // benchmark.batch_size
+    return benchmark.epochs * benchmark.steps_per_epoch(index)
+
+
+def steps_before(benchmark: Benchmark, index: int) -> int:
+    """Updates in all tasks before task `index`."""
+    if benchmark.protocol == "online":
+        return index * steps_of(benchmark, 0)
+    return sum(steps_of(benchmark, earlier) for earlier in range(index))
 
 
 def check_lengths(num_tasks: int, examples_per_task: int, batch_size: int) -> None:

@@ -28,7 +28,7 @@ class PermutedDigits(PermutedImages):
 
     version: ClassVar[int] = 1
     BRIGHTEST: ClassVar[float] = 16.0
-    inputs = 64
+    shape, inputs = (1, 8, 8), 64
 
     def check_data(self, root: Path) -> None:
         """The digits come with scikit-learn."""

@@ -9,7 +9,7 @@ rebuilt from the task's index.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,11 +36,13 @@ class PermutedTask:
 class PermutedImages:
     """Base of the online permuted benchmarks; subclasses say which images, in `load`."""
 
+    protocol: ClassVar[Literal["online"]] = "online"
     BIN_TASKS: ClassVar[int] = 1
     BRIGHTEST: ClassVar[float] = 255.0
     loss = "cross_entropy"
     outputs = 10
 
+    shape: tuple[int, int, int]
     inputs: int
     images: NDArray[np.uint8]
     labels: NDArray[np.int64]

@@ -25,7 +25,7 @@ class PermutedMNIST(PermutedImages):
     """num_tasks tasks of `examples_per_task` images (published: 800 of 60,000), batch size 1."""
 
     version: ClassVar[int] = 1
-    inputs = 784
+    shape, inputs = (1, 28, 28), 784
 
     def check_data(self, root: Path) -> None:
         check_mnist(root)

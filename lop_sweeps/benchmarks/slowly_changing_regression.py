@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -83,6 +83,7 @@ class SlowlyChangingRegression:
     """
 
     version: ClassVar[int] = 1
+    protocol: ClassVar[Literal["online"]] = "online"
     BIN_TASKS: ClassVar[int] = 2
     loss = "squared_error"
     outputs = 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -27,19 +28,52 @@ RANK_DIAGNOSTICS: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
-def measure_units(activations: Sequence[Tensor], runs: int) -> list[dict[str, list[float]]]:
-    """Every unit and rank diagnostic of every run: activations [(runs, samples, units) per hidden layer].
+class LayerSample(NamedTuple):
+    """What diagnostics need of one hidden layer: statistics of its units; `pooled` (runs, samples, units)."""
 
-    Returns one dictionary per run: name -> one value per hidden layer.
+    statistics: units.UnitStatistics
+    pooled: Tensor
+
+    def without(self, unusable: Tensor) -> LayerSample:
+        """With zeros for runs (runs,) that are not finite."""
+        return LayerSample(self.statistics, torch.where(unusable[:, None, None], 0, self.pooled))
+
+
+def sample(activations: Tensor) -> LayerSample:
+    """Of activations (runs, samples, units), or of maps (runs, samples, units, *positions).
+
+    A channel's statistics are over samples and positions; its activation in the representation whose rank is measured
+    is the mean over positions.
     """
+    if activations.dim() == 3:
+        return LayerSample(units.statistics(activations), activations)
+    rows = activations.movedim(2, -1).flatten(1, -2)
+    return LayerSample(units.statistics(rows), activations.flatten(3).mean(3))
+
+
+def join(parts: Sequence[Sequence[LayerSample]]) -> list[LayerSample]:
+    """Samples [part][layer] of the same layers, one after another."""
+    if len(parts) == 1:
+        return list(parts[0])
+    joined = []
+    for layer in zip(*parts, strict=True):
+        sizes = [part.pooled.shape[1] for part in layer]
+        sums = [[size * values for values in part.statistics] for size, part in zip(sizes, layer, strict=True)]
+        statistics = units.UnitStatistics(*(sum(each) / sum(sizes) for each in zip(*sums, strict=True)))
+        joined.append(LayerSample(statistics, torch.cat([part.pooled for part in layer], 1)))
+    return joined
+
+
+def measure_units(layers: Sequence[LayerSample], runs: int) -> list[dict[str, list[float]]]:
+    """Every unit and rank diagnostic of every run; one dictionary per run: name -> one value per hidden layer."""
     columns: dict[str, list[list[float]]] = {name: [] for name in (*UNIT_DIAGNOSTICS, *RANK_DIAGNOSTICS)}
-    for h in activations:
-        statistics, sigma = units.statistics(h), rank.singular_values(h)
+    for statistics, pooled in layers:
+        sigma = rank.singular_values(pooled)
         for name, of_units in UNIT_DIAGNOSTICS.items():
             columns[name].append(of_units(statistics).tolist())
         for name, of_values in RANK_DIAGNOSTICS.items():
             columns[name].append(of_values(sigma).tolist())
-    return [{name: [layer[run] for layer in layers] for name, layers in columns.items()} for run in range(runs)]
+    return [{name: [values[run] for values in lists] for name, lists in columns.items()} for run in range(runs)]
 
 
 def measure_weights(matrices: Sequence[Tensor]) -> Tensor:

@@ -27,7 +27,7 @@ from lop_sweeps.fused.stream import make_stream
 from lop_sweeps.fused.train import activations, train
 from lop_sweeps.fused.vector import LANES
 from lop_sweeps.networks.mlp import MLP
-from lop_sweeps.networks.network import Network
+from lop_sweeps.networks.network import Network, draw_network, named_state
 from lop_sweeps.optimizers.adam import PackedAdam
 from lop_sweeps.optimizers.optimizer import Optimizer
 from lop_sweeps.optimizers.sgd import PackedSGD
@@ -55,9 +55,9 @@ class FusedLearner:
         self.seeds: Sequence[int] = (seed,)
         self.loss, self.dtype = loss, dtype
         self._dtype = np.float32 if dtype == torch.float32 else np.float64
-        network = make_network().to(dtype)
+        self._make_network = make_network
+        network = draw_network(make_network, dtype, seed, "initial weights")
         assert isinstance(network, MLP)
-        network.initialize(lambda i: streams.generator(seed, "initial weights", i))
         self._mlp, self.network = network, cast(Network, network)
         self.graph, self.weight_names = network.unit_graph(), network.weights()
         self.buffers: dict[str, Tensor] = {}
@@ -106,6 +106,10 @@ class FusedLearner:
             return flat[:, start : start + shape[0]]
         outputs, inputs = shape
         return flat[:, start : start + inputs * stride].view(1, inputs, stride)[:, :, :outputs].mT
+
+    def redraw(self, run: int, purpose: str, position: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Fresh parameters (and buffers: none) by name, as `TorchLearner.redraw` gives them."""
+        return named_state(draw_network(self._make_network, self.dtype, self.seeds[run], purpose, position))
 
     def run(
         self, tasks: Sequence[Task], batch: int, first: int, start: int, steps: int, interval: int

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from lop_sweeps.algorithms.continual_backprop import ContinualBackprop
+from lop_sweeps.algorithms.head_resetting import HeadResetting
 from lop_sweeps.algorithms.intervention import Intervention
+from lop_sweeps.algorithms.retrained_network import RetrainedNetwork
 from lop_sweeps.algorithms.shrink_and_perturb import ShrinkAndPerturb
 from lop_sweeps.networks.linear import Linear
 from lop_sweeps.networks.mlp import MLP
@@ -31,10 +33,13 @@ def obstacle(network: Network, optimizer: Optimizer, interventions: Sequence[Int
         return "each step shrinks the weights to less than half"
     kinds: list[type] = [type(one) for one in interventions]
     for kind in kinds:
-        if kind not in (ContinualBackprop, ShrinkAndPerturb):
+        if kind not in (ContinualBackprop, ShrinkAndPerturb, HeadResetting, RetrainedNetwork):
             return f"it does not know the intervention {kind.__name__}"
         if kinds.count(kind) > 1:
             return f"it takes one intervention of a kind, and here are {kinds.count(kind)} {kind.__name__}"
+    for one in interventions:
+        if isinstance(one, ContinualBackprop) and (one.rate_of, one.averaging) != ("mature", "running"):
+            return "it knows continual backprop with rate_of=mature and averaging=running only"
     lazy = any(isinstance(one, ShrinkAndPerturb) and one.noise == "lazy" for one in interventions)
     if lazy and ContinualBackprop in kinds:
         return "continual backprop needs the weights of every step, and lazy noise comes later"

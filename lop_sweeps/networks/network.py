@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from lop_sweeps import streams
 from lop_sweeps.networks.unit_graph import UnitLayer
 
 
@@ -19,13 +20,19 @@ class Network(nn.Module):
     stackable: whether `forward` also takes inputs (runs, batch, ...) when each parameter and buffer has a leading
         run dimension. Packs of other networks are mapped with `torch.vmap`, which costs about three times as much
         for small networks.
+    channels_last: set by a learner of one run on a CPU: maps are to lie in memory with their channels last.
+
+    A constructor takes `outputs`, and either `inputs`, the number of inputs, or `shape`, that of an input image.
     """
 
     version: ClassVar[int] = 1
     stackable: ClassVar[bool] = False
+    channels_last: bool = False
 
     def forward(self, x: Tensor, uniforms: Sequence[Tensor] | None = None) -> tuple[Tensor, list[Tensor]]:
-        """x (batch, inputs) -> outputs (batch, outputs), hidden activations [(batch, units), ...].
+        """x (batch, inputs) -> outputs (batch, outputs), hidden activations [(batch, units, *positions), ...].
+
+        Images are flat, too: channel by channel, row by row.
 
         uniforms: in training, one tensor for each entry of `draws`: numbers uniform on [0, 1) from the run's own
         stream. None in evaluation.
@@ -52,7 +59,25 @@ class Network(nn.Module):
         """Raise `ConfigError` if the network cannot learn from mini-batches of this size."""
 
 
+def draw_network(make: Callable[[], Network], dtype: torch.dtype, seed: int, purpose: str, *position: int) -> Network:
+    """A network with parameters drawn from its initial law; the draws belong to seed, purpose and position."""
+    network = make().to(dtype)
+    network.initialize(lambda i: streams.generator(seed, purpose, *position, i))
+    return network
+
+
+def named_state(network: Network) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Parameters and buffers by name."""
+    return {name: p.detach() for name, p in network.named_parameters()}, dict(network.named_buffers())
+
+
 def fill_uniform(weight: Tensor, bound: float, generator: np.random.Generator) -> None:
     """Set `weight` to i.i.d. uniform(-bound, bound), drawn in float64 so that every precision starts alike."""
     with torch.no_grad():
         weight.copy_(torch.from_numpy(generator.uniform(-bound, bound, tuple(weight.shape))))
+
+
+def fill_normal(weight: Tensor, std: float, generator: np.random.Generator) -> None:
+    """Set `weight` to i.i.d. N(0, std^2), drawn in float64 so that every precision starts alike."""
+    with torch.no_grad():
+        weight.copy_(torch.from_numpy(generator.normal(0.0, std, tuple(weight.shape))))

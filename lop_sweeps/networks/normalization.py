@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 
@@ -60,9 +61,19 @@ class BatchNorm(Normalization):
         var = (centred * centred).mean(-2, keepdim=True)
         with torch.no_grad():
             batch = x.shape[-2]
-            self.running_mean.lerp_(mean.squeeze(-2), 0.1)
-            self.running_var.lerp_(var.squeeze(-2) * (batch / (batch - 1)), 0.1)  # unbiased, as in PyTorch
+            unbiased = var.squeeze(-2) * (batch / (batch - 1))  # as in PyTorch
+            self.running_mean.add_(mean.squeeze(-2) - self.running_mean, alpha=0.1)
+            self.running_var.add_(unbiased - self.running_var, alpha=0.1)
         return self.affine(centred * torch.rsqrt(var + 1e-5))
+
+
+class ImageBatchNorm(BatchNorm):
+    """Batch normalisation of maps (batch, units, height, width), over mini-batch and positions."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.batch_norm(
+            x, self.running_mean, self.running_var, self.weight, self.bias, self.training, momentum=0.1, eps=1e-5
+        )
 
 
 class _OnlineStandardize(torch.autograd.Function):

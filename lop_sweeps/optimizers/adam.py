@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from lop_sweeps import checks
-from lop_sweeps.optimizers.optimizer import per_run
+from lop_sweeps.optimizers.optimizer import check_decay, decayed, per_run
 
 
 @dataclass(frozen=True)
@@ -25,10 +25,13 @@ class Adam:
     the "proper Adam" of Dohare et al.
     correction: `standard`, or `authors` = the factor (1 - beta2^t) alone, which their AdamGnT applies as coded; only
         for comparing with their trajectories.
+    decay_at: in training by epochs, shares of each task's epochs after which the step size is multiplied by decay_by.
     """
 
     version: ClassVar[int] = 1
-    PER_RUN: ClassVar[frozenset[str]] = frozenset({"step_size", "beta1", "beta2", "eps", "weight_decay"})
+    PER_RUN: ClassVar[frozenset[str]] = frozenset(
+        {"step_size", "beta1", "beta2", "eps", "weight_decay", "decay_at", "decay_by"}
+    )
     decoupled: ClassVar[bool] = False
 
     step_size: float = 0.001
@@ -37,6 +40,8 @@ class Adam:
     eps: float = 1e-8
     weight_decay: float = 0.0
     correction: str = "standard"
+    decay_at: Sequence[float] = ()
+    decay_by: float = 0.1
 
     def __post_init__(self) -> None:
         checks.number("step_size", self.step_size, 0.0, above=True)
@@ -45,6 +50,7 @@ class Adam:
         checks.number("eps", self.eps, 0.0, above=True)
         checks.number("weight_decay", self.weight_decay, 0.0)
         checks.choice("correction", self.correction, ("standard", "authors"))
+        check_decay(self.decay_at, self.decay_by)
 
     def pack(self, peers: Sequence[Adam], parameters: Tensor, *, resets_units: bool) -> PackedAdam:
         return PackedAdam(peers, parameters, per_parameter=resets_units)
@@ -67,7 +73,8 @@ class PackedAdam:
     """
 
     def __init__(self, runs: Sequence[Adam], parameters: Tensor, *, per_parameter: bool) -> None:
-        self.step_size = per_run([run.step_size for run in runs], parameters)
+        self.step_size = self.undecayed = per_run([run.step_size for run in runs], parameters)
+        self.decay = [(run.decay_at, run.decay_by) for run in runs]
         self.beta1 = per_run([run.beta1 for run in runs], parameters)
         self.beta2 = per_run([run.beta2 for run in runs], parameters)
         self.eps = per_run([run.eps for run in runs], parameters)
@@ -100,6 +107,13 @@ class PackedAdam:
 
     def fresh(self) -> dict[str, float]:
         return {"moment1": 0.0, "moment2": 0.0, "power1": 1.0, "power2": 1.0} if self.per_parameter else {}
+
+    def progress(self, share: float) -> None:
+        self.step_size = self.undecayed * decayed(self.decay, share, self.undecayed)
+
+    def restart(self, run: int) -> None:
+        self.moment1[run], self.moment2[run] = 0, 0
+        self.power1[run], self.power2[run] = 1, 1
 
     def tidy(self) -> None:
         # 1 - beta^t is exactly 1 long before this; denormal numbers would only make the products slow.

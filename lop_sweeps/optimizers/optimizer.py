@@ -12,6 +12,9 @@ from typing import ClassVar, Protocol
 import torch
 from torch import Tensor
 
+from lop_sweeps import checks
+from lop_sweeps.errors import ConfigError
+
 
 class PackedOptimizer(Protocol):
     """An optimiser acting on a pack."""
@@ -24,6 +27,12 @@ class PackedOptimizer(Protocol):
 
     def fresh(self) -> dict[str, float]:
         """The state tensors of shape (runs, parameters) that a new unit resets, with their fresh values."""
+
+    def progress(self, share: float) -> None:
+        """Called before steps of a task in epochs: which share of its epochs is over, for step sizes that decay."""
+
+    def restart(self, run: int) -> None:
+        """Put a run's state back to what it was before its first step."""
 
     def tidy(self) -> None:
         """Called at fixed steps (every 1,000): housekeeping that must not depend on when a checkpoint is due."""
@@ -45,3 +54,16 @@ class Optimizer(Protocol):
 def per_run(values: Sequence[float], like: Tensor) -> Tensor:
     """Options of the runs as a column (runs, 1) that broadcasts over parameters or units."""
     return torch.tensor(values, dtype=like.dtype).unsqueeze(1)
+
+
+def decayed(options: Sequence[tuple[Sequence[float], float]], share: float, like: Tensor) -> Tensor:
+    """Factors (runs, 1) of the step size at `share` of a task, for each run's (decay_at, decay_by)."""
+    return per_run([by ** sum(share >= at for at in places) for places, by in options], like)
+
+
+def check_decay(decay_at: Sequence[float], decay_by: float) -> None:
+    if not isinstance(decay_at, Sequence) or isinstance(decay_at, str):
+        raise ConfigError("decay_at", decay_at, "must be a list of shares of a task, such as [0.3,0.6,0.8]")
+    for i, share in enumerate(decay_at):
+        checks.number(f"decay_at[{i}]", share, 0.0, 1.0, above=True, below=True)
+    checks.number("decay_by", decay_by, 0.0, above=True)

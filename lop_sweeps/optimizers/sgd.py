@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from lop_sweeps import checks
-from lop_sweeps.optimizers.optimizer import per_run
+from lop_sweeps.optimizers.optimizer import check_decay, decayed, per_run
 
 
 @dataclass(frozen=True)
@@ -19,21 +19,25 @@ class SGD:
 
     weight_decay: coefficient of the L2 term, on every parameter (biases and normalisation included).
     A new unit's momentum is not reset (as in the authors' code) unless `reset_momentum`.
+    decay_at: in training by epochs, shares of each task's epochs after which the step size is multiplied by decay_by.
     """
 
     version: ClassVar[int] = 1
-    PER_RUN: ClassVar[frozenset[str]] = frozenset({"step_size", "momentum", "weight_decay"})
+    PER_RUN: ClassVar[frozenset[str]] = frozenset({"step_size", "momentum", "weight_decay", "decay_at", "decay_by"})
 
     step_size: float = 0.01
     momentum: float = 0.0
     weight_decay: float = 0.0
     reset_momentum: bool = False
+    decay_at: Sequence[float] = ()
+    decay_by: float = 0.1
 
     def __post_init__(self) -> None:
         checks.number("step_size", self.step_size, 0.0, above=True)
         checks.number("momentum", self.momentum, 0.0, 1.0, below=True)
         checks.number("weight_decay", self.weight_decay, 0.0)
         checks.flag("reset_momentum", self.reset_momentum)
+        check_decay(self.decay_at, self.decay_by)
 
     def pack(self, peers: Sequence[SGD], parameters: Tensor, *, resets_units: bool) -> PackedSGD:
         return PackedSGD(peers, parameters)
@@ -43,7 +47,8 @@ class PackedSGD:
     """SGD on parameters (runs, parameters)."""
 
     def __init__(self, runs: Sequence[SGD], parameters: Tensor) -> None:
-        self.negative_step_size = -per_run([run.step_size for run in runs], parameters)
+        self.negative_step_size = self.undecayed = -per_run([run.step_size for run in runs], parameters)
+        self.decay = [(run.decay_at, run.decay_by) for run in runs]
         self.weight_decay = per_run([run.weight_decay for run in runs], parameters)
         self.momentum = per_run([run.momentum for run in runs], parameters)
         self.decays = bool(self.weight_decay.any())
@@ -62,6 +67,13 @@ class PackedSGD:
 
     def fresh(self) -> dict[str, float]:
         return {"momentum": 0.0} if self.buffer is not None and self.reset_momentum else {}
+
+    def progress(self, share: float) -> None:
+        self.negative_step_size = self.undecayed * decayed(self.decay, share, self.undecayed)
+
+    def restart(self, run: int) -> None:
+        if self.buffer is not None:
+            self.buffer[run] = 0
 
     def tidy(self) -> None:
         """Nothing to do."""

@@ -16,16 +16,17 @@ from typing import Any
 
 import torch
 
-from lop_sweeps.benchmarks.benchmark import Benchmark
+from lop_sweeps.benchmarks.benchmark import Benchmark, steps_before
 from lop_sweeps.data import data_root
 from lop_sweeps.errors import CheckpointError, ClaimLost, Interrupted
 from lop_sweeps.sweep import provenance
 from lop_sweeps.sweep.claim import Claim, Heartbeat, check_held
 from lop_sweeps.sweep.planning import DESCRIPTION, Pack
 from lop_sweeps.sweep.run_directory import RunDirectory
-from lop_sweeps.training import checkpoint, online
+from lop_sweeps.training import checkpoint, session
 from lop_sweeps.training.components import assemble, make_learner
 from lop_sweeps.training.metrics_log import MetricsLog
+from lop_sweeps.training.train import train
 
 log = logging.getLogger("lop")
 
@@ -165,16 +166,16 @@ def _train(
 
     members = []
     for name, seed in zip(pack.members, seeds, strict=True):
-        member = online.Member(pack.folder / name, seed, active=name in pack.todo)
+        member = session.Member(pack.folder / name, seed, active=name in pack.todo)
         if member.active:
             size, checksum = payloads[name]["metrics"] if payloads else (0, 0)
             member.log = MetricsLog(member.directory, (size, checksum))
         members.append(member)
-    position = online.Position()
+    position = session.Position()
     if payloads:
         in_order = [payloads.get(name) for name in pack.members]
-        online.restore(learner, in_order)
-        position = online.Position.restore(in_order)
+        session.restore(learner, in_order)
+        position = session.Position.restore(in_order)
     for name in pack.todo:
         runs[name].write_pack(list(pack.members), pack.threads, pack.engine)
         began_at = {"task": position.task, "step": position.step}
@@ -183,7 +184,7 @@ def _train(
     todo = [runs[name] for name in pack.todo]
     report = _Report(todo, claims, benchmark, position, on_progress)
     options = configs[pack.todo[0]]["checkpoint"]
-    clock = online.Clock(float(options["first"]), float(options["every"]))
+    clock = session.Clock(float(options["first"]), float(options["every"]))
 
     def on_interval(task: int, step: int) -> None:
         report.advance(task, step, sum(member.active for member in members))
@@ -195,9 +196,7 @@ def _train(
     report.write(state="running", error=None)
     try:
         with Heartbeat(claims, report.write):
-            online.train(
-                learner, benchmark, members, position, clock, on_interval, should_stop, lambda: check_held(claims)
-            )
+            train(learner, benchmark, members, position, clock, on_interval, should_stop, lambda: check_held(claims))
     except Interrupted:
         for member in members:
             if member.active:
@@ -225,7 +224,7 @@ def _outcome(run: RunDirectory) -> str:
     return "interrupted" if state == "waiting" else state
 
 
-def _end(run: RunDirectory, state: str, member: online.Member, **position: Any) -> None:
+def _end(run: RunDirectory, state: str, member: session.Member, **position: Any) -> None:
     if member.log is not None:
         member.log.sync()
         member.log.close()
@@ -294,18 +293,19 @@ class _Report:
         runs: Sequence[RunDirectory],
         claims: Sequence[Claim],
         benchmark: Benchmark,
-        position: online.Position,
+        position: session.Position,
         on_progress: Progress,
     ) -> None:
         self.runs, self.claims = runs, claims
         self.num_tasks, self.on_progress = benchmark.num_tasks, on_progress
-        self.steps_per_task = benchmark.examples_per_task // benchmark.batch_size
+        self.benchmark = benchmark
+        self.total = steps_before(benchmark, benchmark.num_tasks)
         self.task, self.step = position.task, position.step
-        self.first = self.done = position.task * self.steps_per_task + position.step
+        self.first = self.done = steps_before(benchmark, position.task) + position.step
         self.began = time.monotonic()
 
     def advance(self, task: int, step: int, active: int) -> None:
-        done = task * self.steps_per_task + step
+        done = steps_before(self.benchmark, task) + step
         self.on_progress(active, done - self.done)
         self.task, self.step, self.done = task, step, done
 
@@ -315,7 +315,8 @@ class _Report:
             "task": self.task,
             "num_tasks": self.num_tasks,
             "step": self.step,
-            "steps_per_task": self.steps_per_task,
+            "steps": self.done,
+            "total_steps": self.total,
             "rate": (self.done - self.first) / elapsed if elapsed > 1.0 else None,
         }
         for run, claim in zip(self.runs, self.claims, strict=True):
@@ -336,5 +337,5 @@ def load_run(path: str | Path) -> tuple[torch.nn.Module, dict[str, Any]]:
     if not payloads:
         raise CheckpointError(f"{run.path} has no readable checkpoint")
     learner = make_learner([assemble(_science(config))], [int(config["seed"])], "torch")
-    online.restore(learner, payloads[:1])
+    session.restore(learner, payloads[:1])
     return learner.network.eval(), config

@@ -15,7 +15,7 @@ from typing import Any
 
 from lop_sweeps.build import locate, options, parameters
 
-PROTOCOL = ("online", 1)
+PROTOCOLS = {"online": 1, "epochs": 1}  # versions
 LENGTHS = frozenset({"num_tasks"})
 
 
@@ -52,8 +52,9 @@ def scientific(config: Mapping[str, Any], *, shape_only: bool = False) -> dict[s
             drop |= getattr(locate(node, path, trusted), "PER_RUN", frozenset())
         return canonical(node, path, trusted, drop)
 
+    protocol = locate(config["benchmark"], "benchmark", trusted).protocol
     return {
-        "protocol": PROTOCOL,
+        "protocol": (protocol, PROTOCOLS[protocol]),
         "precision": config["precision"],
         "benchmark": part(config["benchmark"], "benchmark"),
         "network": part(config["network"], "network"),

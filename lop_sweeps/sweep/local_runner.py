@@ -34,10 +34,8 @@ def steps_of(plan: Plan, packs: Sequence[Pack]) -> tuple[int, int]:
     todo = {pack.folder / name for pack in packs for name in pack.todo}
     for point in plan.points:
         if point.directory.path in todo:
-            benchmark, status = point.config["benchmark"], point.directory.status()
-            steps_per_task = int(benchmark["examples_per_task"]) // int(benchmark["batch_size"])
-            total += point.num_tasks * steps_per_task
-            done += status.get("task", 0) * steps_per_task + status.get("step", 0)
+            total += point.steps
+            done += point.directory.status().get("steps", 0)
     return total, done
 
 

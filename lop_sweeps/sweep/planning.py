@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lop_sweeps import checks
+from lop_sweeps.benchmarks.benchmark import steps_before
 from lop_sweeps.sweep.claim import is_alive
 from lop_sweeps.sweep.identity import digest, pack_key, run_id, scientific
 from lop_sweeps.sweep.run_directory import RunDirectory
@@ -22,12 +23,13 @@ PACK_RUNS = 32
 
 @dataclass(frozen=True)
 class Point:
-    """One run of a sweep: a checked, resolved configuration with its identity and place."""
+    """One run of a sweep: a checked, resolved configuration with its identity and place. steps: of the whole run."""
 
     config: Mapping[str, Any]
     directory: RunDirectory
     pack_key: str
     parameters: int
+    steps: int
     engine: str
     reason: str
 
@@ -106,7 +108,8 @@ def make_point(resolved: Mapping[str, Any]) -> Point:
     stored = {"schema": SCHEMA, "run": name, "configuration": digest(scientific(science)), **resolved}
     stored["benchmark"] = benchmark
     run = RunDirectory(folder / name)
-    return Point(stored, run, pack_key(science), components.parameters, components.engine, components.reason)
+    steps = steps_before(components.benchmark, components.benchmark.num_tasks)
+    return Point(stored, run, pack_key(science), components.parameters, steps, components.engine, components.reason)
 
 
 def check_scale(config: Mapping[str, Any], scales: Mapping[str, Any] | None) -> None:
@@ -139,7 +142,7 @@ def make_plan(points: Iterable[Point], workers: int, pack: int | None, threads: 
         else:
             waiting.append(point)
     for point in waiting:
-        point.directory.create(point.config)
+        point.directory.create(point.config, point.steps)
     saved = {point.directory.path: point.directory.pack() for point in waiting}
     for path, pack_file in list(saved.items()):  # a kill may have come before every member's file was written
         for name in pack_file["members"] if pack_file else ():

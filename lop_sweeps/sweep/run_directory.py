@@ -26,6 +26,7 @@ import yaml
 from lop_sweeps.errors import LopError
 
 STATES = ("waiting", "running", "done", "diverged", "failed")
+COUNTS = ("task", "step", "num_tasks", "steps", "total_steps")
 _STATUS_LOCK = threading.Lock()
 
 
@@ -42,7 +43,7 @@ class RunDirectory:
     def name(self) -> str:
         return self.path.name
 
-    def create(self, config: Mapping[str, Any]) -> None:
+    def create(self, config: Mapping[str, Any], total_steps: int) -> None:
         """Make the directory with its configuration, or bring the configuration of an existing one up to date."""
         try:
             self.path.mkdir(parents=True, exist_ok=True)
@@ -51,9 +52,8 @@ class RunDirectory:
             if not config_file.exists() or config_file.read_bytes() != text.encode():
                 write_atomically(config_file, text)
             if not (self.path / "status.json").exists():
-                benchmark = config["benchmark"]
-                steps = int(benchmark["examples_per_task"]) // int(benchmark["batch_size"])
-                self.write_status(state="waiting", num_tasks=benchmark["num_tasks"], task=0, steps_per_task=steps)
+                num_tasks = config["benchmark"]["num_tasks"]
+                self.write_status(state="waiting", num_tasks=num_tasks, task=0, steps=0, total_steps=total_steps)
         except OSError as error:
             raise LopError(f"cannot write in the sweep folder {self.path.parent}: {error.strerror or error}") from error
 
@@ -73,7 +73,7 @@ class RunDirectory:
         except (OSError, ValueError):
             return {"state": "waiting", "task": 0}
         known = isinstance(status, dict) and status.get("state") in STATES
-        counted = known and all(isinstance(status.get(key, 0), int | float) for key in ("task", "step", "num_tasks"))
+        counted = known and all(isinstance(status.get(key, 0), int | float) for key in COUNTS)
         return status if counted else {"state": "waiting", "task": 0}
 
     def write_status(self, *, only_if: str | None = None, **changes: Any) -> None:

@@ -39,13 +39,12 @@ def look(run: RunDirectory) -> RunStatus:
     alive = is_alive(run.path / "lock") if state == "running" else False
     if state == "running" and not alive:
         state = "waiting"
-    per_task = int(status.get("steps_per_task") or 1)
     error = status.get("error")
     return RunStatus(
         run,
         state,
-        int(status.get("task") or 0) * per_task + int(status.get("step") or 0),
-        int(status.get("num_tasks") or 0) * per_task,
+        int(status.get("steps") or 0),
+        int(status.get("total_steps") or 0),
         float(status.get("rate") or 0.0) if state == "running" else 0.0,
         f"{error.get('type')}: {error.get('message')}" if state == "failed" and isinstance(error, dict) else "",
     )

@@ -12,7 +12,7 @@ import torch
 from lop_sweeps import checks
 from lop_sweeps.algorithms.intervention import Intervention
 from lop_sweeps.benchmarks.benchmark import Benchmark
-from lop_sweeps.build import build, suggest
+from lop_sweeps.build import build, locate, parameters, suggest
 from lop_sweeps.data import data_root
 from lop_sweeps.errors import ConfigError
 from lop_sweeps.networks.network import Network
@@ -44,9 +44,15 @@ class Components:
 
     def make_network(self) -> Network:
         """The network of this run, its weights not yet initialised."""
-        network = build(
-            self.network, "network", self.trusted, inputs=self.benchmark.inputs, outputs=self.benchmark.outputs
-        )
+        given: dict[str, Any] = {"outputs": self.benchmark.outputs, "inputs": self.benchmark.inputs}
+        if "shape" in parameters(locate(self.network, "network", self.trusted)):
+            given["shape"] = getattr(self.benchmark, "shape", None)
+            if given["shape"] is None:
+                raise ConfigError(
+                    "network._target_", self.network["_target_"], "needs images, which this benchmark has not"
+                )
+            del given["inputs"]
+        network = build(self.network, "network", self.trusted, **given)
         if not isinstance(network, Network):
             raise ConfigError("network._target_", self.network["_target_"], "must be a lop_sweeps Network")
         return network
@@ -80,7 +86,9 @@ def assemble(config: Mapping[str, Any]) -> Components:
     for name, intervention in interventions:
         _under(f"algorithm.{name}", intervention.check, network)
     benchmark.check_data(data_root(config["paths"].get("data")))
-    chosen, reason = engine.choose(config["engine"], network, optimizer, made.interventions, benchmark.batch_size)
+    if benchmark.protocol == "online" and (decay_at := getattr(optimizer, "decay_at", None)):
+        raise ConfigError("optimizer.decay_at", list(decay_at), "needs a benchmark that trains in epochs")
+    chosen, reason = engine.choose(config["engine"], network, optimizer, made.interventions, benchmark)
     return replace(made, parameters=sum(p.numel() for p in network.parameters()), engine=chosen, reason=reason)
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from lop_sweeps.algorithms.intervention import Intervention, PackedIntervention
 from lop_sweeps.algorithms.shrink_and_perturb import ShrinkAndPerturb
-from lop_sweeps.benchmarks.benchmark import Task
+from lop_sweeps.benchmarks.benchmark import Benchmark, Task
 from lop_sweeps.errors import ConfigError
 from lop_sweeps.fused import limits
 from lop_sweeps.networks.network import Network
@@ -46,7 +46,11 @@ class Learner(Protocol):
 
 
 def choose(
-    asked: str, network: Network, optimizer: Optimizer, interventions: Sequence[Intervention], batch_size: int
+    asked: str,
+    network: Network,
+    optimizer: Optimizer,
+    interventions: Sequence[Intervention],
+    benchmark: Benchmark,
 ) -> tuple[str, str]:
     """The engine for what was asked (one of `ENGINES`), and why, in words that follow "because".
 
@@ -54,6 +58,8 @@ def choose(
     """
     lazy = any(isinstance(one, ShrinkAndPerturb) and one.noise == "lazy" for one in interventions)
     obstacle = limits.obstacle(network, optimizer, interventions)
+    if benchmark.protocol != "online":
+        obstacle = "it learns online only, and this benchmark trains in epochs"
     if asked == "fused" and obstacle:
         raise ConfigError("engine", "fused", f"cannot train this, because {obstacle}; use engine=auto")
     if asked == "torch" and lazy:
@@ -66,5 +72,5 @@ def choose(
     if lazy:
         return "fused", "noise is drawn lazily"
     parameters = sum(parameter.numel() for parameter in network.parameters())
-    against = obstacle or limits.slower(parameters, batch_size)
+    against = obstacle or limits.slower(parameters, benchmark.batch_size)
     return ("torch", against) if against else ("fused", "it is faster")

@@ -7,7 +7,8 @@ of one runs as it is), one backward pass of the summed loss gives every run its 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from math import prod
 
 import numpy as np
@@ -19,7 +20,7 @@ from lop_sweeps import counter_random, streams
 from lop_sweeps.algorithms.intervention import Intervention, PackedIntervention
 from lop_sweeps.benchmarks.benchmark import Task
 from lop_sweeps.diagnostics.measure import measure_weights
-from lop_sweeps.networks.network import Network
+from lop_sweeps.networks.network import Network, draw_network, named_state
 from lop_sweeps.optimizers.optimizer import Optimizer
 
 LOSSES = ("cross_entropy", "squared_error")
@@ -46,9 +47,9 @@ class TorchLearner:
         dtype: torch.dtype,
     ) -> None:
         self.seeds, self.loss, self.dtype = seeds, loss, dtype
-        networks = [make_network().to(dtype) for _ in seeds]
-        for seed, network in zip(seeds, networks, strict=True):
-            network.initialize(lambda i, seed=seed: streams.generator(seed, "initial weights", i))  # type: ignore[misc]
+        self.device = torch.device("cpu")
+        self._make_network = make_network
+        networks = [draw_network(make_network, dtype, seed, "initial weights") for seed in seeds]
         self.network = networks[0]
         self.graph, self.weight_names = self.network.unit_graph(), self.network.weights()
         self._shapes = {name: tuple(p.shape) for name, p in self.network.named_parameters()}
@@ -86,6 +87,7 @@ class TorchLearner:
             for name, stacked in self.buffers.items():
                 _assign(self.network, name, stacked[0] if alone else stacked)
         if alone:
+            self.network.channels_last = True
 
             def forward_one(x: Tensor, uniforms: Sequence[Tensor] | None) -> tuple[Tensor, list[Tensor]]:
                 output, activations = self.network(x[0], None if uniforms is None else [u[0] for u in uniforms])
@@ -165,14 +167,14 @@ class TorchLearner:
         for intervention in self.interventions:
             intervention.plan(step, steps)
 
-    def learn(self, x: Tensor, y: Tensor, step: int) -> tuple[Tensor, Tensor | None]:
+    def learn(self, x: Tensor, y: Tensor, step: int, outputs: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """One update: forward, loss, backward, optimiser, interventions.
 
-        x (runs, batch, inputs); y (runs, batch) class labels or (runs, batch, outputs) targets. Returns loss (runs,)
-        and, for classification, accuracy (runs,), both of the outputs before the update.
+        x (runs, batch, inputs); y (runs, batch) class labels or (runs, batch, outputs) targets; outputs: as in
+        `score`. Returns loss (runs,) and, for classification, accuracy (runs,), both of the outputs before the update.
         """
         output, self.activations = self._forward(x, self._draw(step, x.shape[1]))
-        losses, accuracy = self.score(output, y)
+        losses, accuracy = self.score(output, y, outputs)
         gradients = torch.autograd.grad(losses.sum(), self._leaves)
         with torch.no_grad():
             runs = len(self.seeds)
@@ -183,8 +185,13 @@ class TorchLearner:
                 intervention.after_update(step)
         return losses.detach(), accuracy
 
-    def score(self, output: Tensor, y: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Mean loss (runs,) and accuracy (runs,) of outputs (runs, batch, outputs)."""
+    def score(self, output: Tensor, y: Tensor, outputs: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+        """Mean loss (runs,) and accuracy (runs,) of outputs (runs, batch, outputs).
+
+        outputs: which of them count, (runs, classes); label k is the k-th of these.
+        """
+        if outputs is not None:
+            output = output.gather(2, outputs.unsqueeze(1).expand(-1, output.shape[1], -1))
         if self.loss == "squared_error":
             return (output - y).square().mean((1, 2)), None
         each = F.cross_entropy(output.flatten(0, 1), y.flatten(), reduction="none")
@@ -198,6 +205,34 @@ class TorchLearner:
         self.network.eval()
         x = np.stack([task.examples(0, samples)[0] for task in tasks])
         return self._forward(torch.from_numpy(x).to(self.dtype), None)[1]
+
+    def forward(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Outputs (runs, batch, outputs) and hidden activations of x (runs, batch, inputs), without dropout."""
+        return self._forward(x, None)
+
+    @contextmanager
+    def looking(self, *, batch_statistics: bool = False) -> Iterator[None]:
+        """While the network is looked at, nothing that belongs to learning changes.
+
+        In evaluation mode; or in training mode, with statistics of the batch at hand, of which no trace stays.
+        """
+        kept = {name: value.clone() for name, value in self.buffers.items()} if batch_statistics else {}
+        self.network.train(batch_statistics)
+        try:
+            yield
+        finally:
+            for name, value in kept.items():
+                self.buffers[name].copy_(value)
+
+    def zero_outputs(self) -> None:
+        """Set the output layer to zero."""
+        weight = self.weight_names[-1]
+        for name in (weight, weight.removesuffix("weight") + "bias"):
+            self.view(self.parameters, name).zero_()
+
+    def redraw(self, run: int, purpose: str, position: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Fresh parameters and buffers by name, from the network's initial law; draws of this purpose and position."""
+        return named_state(draw_network(self._make_network, self.dtype, self.seeds[run], purpose, position))
 
     def _draw(self, step: int, batch: int) -> list[Tensor] | None:
         shapes = self.network.draws(batch)

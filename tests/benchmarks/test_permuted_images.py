@@ -21,6 +21,8 @@ from lop_sweeps.optimizers.sgd import SGD
 from lop_sweeps.training import learner as torch_engine
 from lop_sweeps.training import online
 from lop_sweeps.training.learner import TorchLearner
+from lop_sweeps.training.session import Clock, Member, Position
+from lop_sweeps.training.train import train
 from tests.shared import SHARED, needs_mnist
 
 
@@ -166,9 +168,9 @@ def test_protocol_shows_the_tasks_examples_in_order_and_probes_on_the_first_rows
     benchmark = Numbered(num_tasks=3, examples_per_task=60, batch_size=batch_size)
     benchmark.load(Path())
     learner = Recorder([0, 5], 9)
-    members = [online.Member(Path(), seed) for seed in (0, 5)]
-    clock = online.Clock(1e9, 1e9)
-    online.train(learner, benchmark, members, online.Position(), clock, lambda task, step: None, lambda: False)
+    members = [Member(Path(), seed) for seed in (0, 5)]
+    clock = Clock(1e9, 1e9)
+    train(learner, benchmark, members, Position(), clock, lambda task, step: None, lambda: False)
     for run, seed in enumerate((0, 5)):
         parts = [benchmark.task(seed, index).examples(0, 60) for index in range(3)]
         x, y = (np.concatenate([part[k] for part in parts]) for k in (0, 1))
@@ -184,12 +186,12 @@ def test_probe_is_the_first_2000_rows_of_the_new_task() -> None:
     benchmark = PermutedDigits(num_tasks=2, examples_per_task=2_500, batch_size=100)
     benchmark.load(Path())
     learner = Recorder([1], 64)
-    online.train(
+    train(
         learner,
         benchmark,
-        [online.Member(Path(), 1)],
-        online.Position(),
-        online.Clock(1e9, 1e9),
+        [Member(Path(), 1)],
+        Position(),
+        Clock(1e9, 1e9),
         lambda task, step: None,
         lambda: False,
     )

@@ -9,12 +9,29 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.images import CIFAR_FILE, image_data
 from tests.shared import SHARED, needs_mnist
 
 DIGITS, REGRESSION = "benchmark=permuted_digits", "benchmark=slowly_changing_regression"
 MNIST = ["benchmark=permuted_mnist", f"paths.data={SHARED / 'data'}", "benchmark.num_tasks=2"]
 CBP, SNP = "algorithm.continual_backprop", "algorithm.shrink_and_perturb"
 OFTEN = [f"{CBP}.replacement_rate=0.01", f"{CBP}.maturity_threshold=20"]
+SOON = [f"{CBP}.replacement_rate=0.05", f"{CBP}.maturity_threshold=4"]
+IMAGES = f"paths.data={image_data()}"
+IMAGENET = [
+    "benchmark=continual_imagenet",
+    IMAGES,
+    "network=conv_net",
+    "network.channels=[4,5,6]",
+    "network.hidden=[7,8]",
+]
+CIFAR = [
+    "benchmark=incremental_cifar100",
+    IMAGES,
+    f"benchmark.file={CIFAR_FILE}",
+    "network=resnet18",
+    "network.width=2",
+]
 
 ROWS: dict[str, list[str]] = {
     "backprop": [DIGITS],
@@ -73,6 +90,22 @@ ROWS: dict[str, list[str]] = {
         f"{CBP}.utility=weight",
     ],
     "linear": [DIGITS, "network=linear"],
+    "head_resetting": [DIGITS, "algorithm=head_resetting"],
+    "retrained_network": [
+        DIGITS,
+        "algorithm=retrained_network",
+        "optimizer=adam",
+        "algorithm.retrained_network.reset_optimizer=true",
+    ],
+    "conv_digits_cbp": [
+        DIGITS,
+        "network=conv_net",
+        "network.channels=[5]",
+        "network.kernels=[3]",
+        "network.hidden=[]",
+        "algorithm=continual_backprop",
+        *OFTEN,
+    ],
     "regression_backprop": [REGRESSION],
     "regression_cbp_tanh": [
         REGRESSION,
@@ -97,12 +130,48 @@ ROWS: dict[str, list[str]] = {
         "benchmark.batch_size=10",
     ],
     "regression_linear": [REGRESSION, "network=linear"],
+    "imagenet_backprop": IMAGENET,
+    "imagenet_adam_decay": [*IMAGENET, "optimizer=adam", "optimizer.decay_at=[0.3,0.6]"],
+    "imagenet_cbp": [*IMAGENET, "algorithm=continual_backprop", *SOON, f"{CBP}.rate_of=all"],
+    "imagenet_cbp_adam_transfer": [
+        *IMAGENET,
+        "algorithm=continual_backprop",
+        "optimizer=adam",
+        *SOON,
+        f"{CBP}.bias_transfer=true",
+        f"{CBP}.utility=contribution",
+    ],
+    "imagenet_noise_dropout": [*IMAGENET, "algorithm=[shrink_and_perturb,dropout]"],
+    "imagenet_norm_cbp": [*IMAGENET, "algorithm=[batch_norm,continual_backprop]", *SOON],
+    "imagenet_mlp_cbp": [
+        "benchmark=continual_imagenet",
+        IMAGES,
+        "network=mlp",
+        "network.hidden=[12,12]",
+        "algorithm=[l2,continual_backprop]",
+        *SOON,
+    ],
+    "imagenet_retrained": [*IMAGENET, "algorithm=retrained_network"],
+    "cifar_backprop": CIFAR,
+    "cifar_cbp": [
+        *CIFAR,
+        "algorithm=continual_backprop",
+        *SOON,
+        f"{CBP}.utility=contribution",
+        f"{CBP}.averaging=sum",
+        f"{CBP}.rate_of=all",
+    ],
+    "cifar_head_resetting_dropout": [*CIFAR, "algorithm=[head_resetting,dropout]"],
+    "cifar_retrained_noise": [*CIFAR, "algorithm=[retrained_network,shrink_and_perturb]"],
     "mnist_backprop": MNIST,
     "mnist_cbp": [*MNIST, "algorithm=continual_backprop", *OFTEN, f"{CBP}.utility=adaptation"],
 }
 
 
-TORCH_ONLY = frozenset({"layer_norm", "online_norm", "batch_norm", "cbp_norm_dropout"})
+TORCH_ONLY = frozenset(
+    {"layer_norm", "online_norm", "batch_norm", "cbp_norm_dropout", "conv_digits_cbp"}
+    | {name for name in ROWS if name.startswith(("imagenet", "cifar"))}
+)
 FUSED_ONLY = frozenset({"lazy_noise", "regression_lazy_noise_batch"})
 
 
@@ -126,5 +195,6 @@ def rows(*names: str, engine: str | None = None) -> pytest.MarkDecorator:
 
 def small(overrides: list[str]) -> list[str]:
     """A row's overrides on a small network with a checkpoint at every boundary."""
-    network = [] if "network=linear" in overrides else ["network=mlp", "network.hidden=[12,12]"]
+    chosen = any(line.startswith("network=") for line in overrides)
+    network = [] if chosen else ["network=mlp", "network.hidden=[12,12]"]
     return ["scale=tiny", *network, *overrides, "checkpoint.first=0", "checkpoint.every=0"]

@@ -7,16 +7,15 @@ import os
 import random
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
 from lop_sweeps.errors import ConfigError
 from lop_sweeps.fused import learner as fused
 from lop_sweeps.sweep.execute import load_run
-from lop_sweeps.training import online
+from lop_sweeps.training import epochs, online
 from tests import runs
-from tests.contracts.table import FUSED_ONLY, ROWS, TORCH_ONLY, engines, rows, small
+from tests.contracts.table import FUSED_ONLY, ROWS, engines, rows, small
 from tests.shared import needs_mnist
 
 FUSED, LAZY = "engine=fused", "algorithm.shrink_and_perturb.noise=lazy"
@@ -26,6 +25,7 @@ FUSED, LAZY = "engine=fused", "algorithm.shrink_and_perturb.noise=lazy"
 def _short_intervals(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
     """Boundaries inside tasks, at steps that do not divide them."""
     overrides = getattr(request.node, "callspec", None) and request.node.callspec.params.get("overrides")
+    monkeypatch.setattr(epochs, "INTERVAL", 2)
     monkeypatch.setattr(online, "INTERVAL", 7 if overrides and "benchmark.batch_size=10" in overrides else 70)
 
 
@@ -44,7 +44,6 @@ def test_each_engine_takes_the_rows_that_it_can_and_auto_finds_it(tmp_path: Path
             with pytest.raises(ConfigError, match=f"engine = '{engine}'"):
                 runs.point(tmp_path, *small(ROWS[name]), f"engine={engine}")
     assert (name in FUSED_ONLY) == (LAZY in ROWS[name])
-    assert (name in TORCH_ONLY) == ("norm" in name)
 
 
 @rows()
@@ -86,15 +85,7 @@ def test_pack_of_five_equals_each_run_alone(tmp_path: Path, overrides: list[str]
     runs.train(together)
     runs.train(alone)
     for one, other in zip(together.points, alone.points, strict=True):
-        assert_close(runs.metrics(one), runs.metrics(other), 1e-9)
-
-
-def assert_close(log: bytes, other_log: bytes, tolerance: float) -> None:
-    for a, b in zip(log.splitlines(), other_log.splitlines(), strict=True):
-        row, twin = json.loads(a), json.loads(b)
-        assert list(row) == list(twin)
-        for name in row:
-            assert np.allclose(row[name], twin[name], rtol=tolerance, atol=tolerance), name
+        runs.assert_close(runs.metrics(one), runs.metrics(other), 1e-9)
 
 
 @rows(engine="fused")
@@ -175,7 +166,7 @@ def test_engines_differ_in_rounding_only(tmp_path: Path, overrides: list[str]) -
     for the_plan in plans:
         runs.train(the_plan)
     one, other = (the_plan.points[0] for the_plan in plans)
-    assert_close(runs.metrics(one), runs.metrics(other), 1e-9)
+    runs.assert_close(runs.metrics(one), runs.metrics(other), 1e-9)
     networks = [load_run(point.directory.path)[0] for point in (one, other)]
     for ours, theirs in zip(networks[0].parameters(), networks[1].parameters(), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-9)

@@ -1,4 +1,6 @@
-"""`lop-data` and the quick check that jobs use: each way a file can be wrong is named, with what to do."""
+"""MNIST, and what is common to data sets with published checksums: each way a file can be wrong is named, with
+what to do; a fetch changes nothing unless all is right.
+"""
 
 from __future__ import annotations
 
@@ -7,14 +9,16 @@ import math
 import sys
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from http.client import IncompleteRead
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
-from lop_sweeps import data
-from lop_sweeps.data import MNIST_FILES, IdxFile, check_mnist, data_root, main, mnist_folder
+from lop_sweeps.data import MNIST_FILES, check_mnist, main, mnist_folder
+from lop_sweeps.data.command import PUBLISHED
+from lop_sweeps.data.mnist import MNIST, idx_file, idx_header
 from lop_sweeps.errors import DataError
 from tests.shared import SHARED, needs_mnist
 
@@ -62,11 +66,11 @@ DAMAGE: list[tuple[str, Callable[[Path], None], str]] = [
         lambda path: truncate(path, 47040017),
         "is too long: has 47040017 bytes, should have 47040016",
     ),
-    ("magic", lambda path: rewrite_header(path, b"\0\0\x09\x03"), "has the wrong IDX header"),
+    ("magic", lambda path: rewrite_header(path, b"\0\0\x09\x03"), "has the wrong header"),
     (
         "dimensions",
-        lambda path: rewrite_header(path, IdxFile("", (60000, 56, 14), "").header),
-        "has the wrong IDX header",
+        lambda path: rewrite_header(path, idx_header((60000, 56, 14))),
+        "has the wrong header",
     ),
 ]
 
@@ -97,16 +101,6 @@ def test_empty_folder(tmp_path: Path) -> None:
         check_mnist(tmp_path)
 
 
-def test_data_root_precedence(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("LOP_DATA", raising=False)
-    assert data_root(None) == Path("data")
-    monkeypatch.setenv("LOP_DATA", "")
-    assert data_root(None) == Path("data")
-    monkeypatch.setenv("LOP_DATA", "~/sets")
-    assert data_root(None) == Path.home() / "sets"
-    assert data_root("here") == Path("here")
-
-
 @needs_mnist
 def test_real_files_verify(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     check_mnist(SHARED / "data")
@@ -126,10 +120,10 @@ class Downloads:
         self.contents = {}
         files = []
         for name, shape in (("images", (2, 3, 3)), ("labels", (2,))):
-            content = IdxFile(name, shape, "").header + bytes(range(math.prod(shape)))
+            content = idx_header(shape) + bytes(range(math.prod(shape)))
             self.contents[name] = content
-            files.append(IdxFile(name, shape, hashlib.sha256(content).hexdigest()))
-        self.files = tuple(files)
+            files.append(idx_file(name, shape, hashlib.sha256(content).hexdigest()))
+        self.data = replace(MNIST, files=tuple(files))
 
     def dataset(self, root: str, download: bool) -> None:
         assert download
@@ -146,9 +140,11 @@ def downloads(monkeypatch: pytest.MonkeyPatch) -> Downloads:
     fake = Downloads()
     module = ModuleType("torchvision.datasets")
     module.MNIST = fake.dataset  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "torchvision", ModuleType("torchvision"))
+    package = ModuleType("torchvision")
+    package.datasets = module  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "torchvision", package)
     monkeypatch.setitem(sys.modules, "torchvision.datasets", module)
-    monkeypatch.setattr(data, "MNIST_FILES", fake.files)
+    monkeypatch.setitem(PUBLISHED, "mnist", fake.data)
     return fake
 
 
@@ -164,7 +160,7 @@ def test_fetch_then_verify(downloads: Downloads, tmp_path: Path) -> None:
 def test_fetch_mends_a_truncated_file_and_leaves_the_others(downloads: Downloads, tmp_path: Path) -> None:
     """torchvision alone takes any existing file for complete."""
     main(["fetch", "mnist", "--data", str(tmp_path)])
-    images, labels = (mnist_folder(tmp_path) / file.name for file in downloads.files)
+    images, labels = (mnist_folder(tmp_path) / file.name for file in downloads.data.files)
     truncate(images, 7)
     untouched = labels.stat().st_ino
     assert main(["fetch", "mnist", "--data", str(tmp_path)]) == 0
@@ -195,13 +191,13 @@ def test_damaged_download_is_not_installed(
 
 
 def test_concurrent_fetches_download_once(downloads: Downloads, tmp_path: Path) -> None:
-    threads = [threading.Thread(target=data.fetch_mnist, args=(tmp_path,)) for _ in range(4)]
+    threads = [threading.Thread(target=downloads.data.fetch, args=(tmp_path,)) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     assert downloads.count == 1
-    assert data.mnist_problems(tmp_path) == {}
+    assert downloads.data.problems(tmp_path) == {}
 
 
 def test_unwritable_folder_is_an_error_of_one_line(

@@ -1,0 +1,61 @@
+"""Head resetting: a new output layer for every task, the class-incremental baseline of Dohare et al. 2024 (Fig. 2)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor
+
+from lop_sweeps.algorithms.intervention import Learner
+from lop_sweeps.networks.network import Network
+
+
+@dataclass(frozen=True)
+class HeadResetting:
+    """Before each task but the first, draw the output layer anew from the network's initial law.
+
+    The optimiser's state stays, as in the authors' code.
+    """
+
+    version: ClassVar[int] = 1
+    PER_RUN: ClassVar[frozenset[str]] = frozenset()
+    resets_units: ClassVar[bool] = False
+
+    def check(self, network: Network) -> None:
+        """Acts on every network."""
+
+    def pack(self, peers: Sequence[HeadResetting], learner: Learner) -> PackedHeadResetting:
+        return PackedHeadResetting(learner)
+
+
+class PackedHeadResetting:
+    """Head resetting on a pack."""
+
+    def __init__(self, learner: Learner) -> None:
+        self.learner = learner
+
+    def before_task(self, task: int) -> None:
+        if task == 0:
+            return
+        learner, weight = self.learner, self.learner.weight_names[-1]
+        for run in range(len(learner.seeds)):
+            parameters, _ = learner.redraw(run, "head reset", task)
+            for name in (weight, weight.removesuffix("weight") + "bias"):
+                learner.view(learner.parameters, name)[run] = parameters[name]
+
+    def plan(self, step: int, steps: int) -> None:
+        """Nothing to plan."""
+
+    def after_update(self, step: int) -> None:
+        """Nothing happens within a task."""
+
+    def state(self) -> dict[str, Tensor]:
+        return {}
+
+    def report(self, run: int) -> dict[str, list[float]]:
+        return {}
+
+    def clear_report(self) -> None:
+        """Nothing is reported."""

@@ -1,0 +1,109 @@
+"""CIFAR-100 (Krizhevsky 2009): 50,000 training and 10,000 test images of 32×32 RGB pixels, 100 classes.
+
+Either the official archive in torchvision's layout, or an `.npz` file with the same arrays, for a part of it.
+"""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lop_sweeps.data.published import PublishedFile, PublishedSet
+from lop_sweeps.errors import DataError
+
+CLASSES = 100
+
+# The MD5 sums are those that torchvision pins.
+CIFAR100 = PublishedSet(
+    "cifar100",
+    "CIFAR100",
+    "cifar-100-python",
+    (
+        PublishedFile("train", 155249918, "md5", "16019d7e3df5f24257cddd939b257f8d"),
+        # At least the bytes of its 10,000 images of 3,072 bytes each.
+        PublishedFile("test", 30720000, "md5", "f0ef6b0ae62326f3e7ffdfab6717acfc", exact=False),
+        PublishedFile("meta", 1473, "md5", "7973b15100ade9c7d40fb424638fde48"),
+    ),
+)
+
+
+class LabelledImages(NamedTuple):
+    """Training and test images with their labels 0 … 99."""
+
+    x_train: NDArray[np.uint8]  # (n, 32, 32, 3)
+    y_train: NDArray[np.int64]  # (n,)
+    x_test: NDArray[np.uint8]  # (m, 32, 32, 3)
+    y_test: NDArray[np.int64]  # (m,)
+
+
+def check_cifar100(root: Path) -> None:
+    """Raise `DataError` unless `train`, `test` and `meta` are in `<root>/cifar-100-python`, with their sizes right.
+
+    Quick, for every job to call; `load_cifar100` and `lop-data verify cifar100` compare checksums too.
+    """
+    CIFAR100.check(root)
+
+
+def load_cifar100(root: Path) -> LabelledImages:
+    """The official data set with its fine labels, in the order of its files: 50,000 and 10,000 images.
+
+    The files are pickles, which could run any code: torchvision unpickles one only after its MD5 sum was right.
+    Raises `DataError` if a file is missing or not as published.
+    """
+    check_cifar100(root)  # names what is wrong; torchvision says only that something is
+    import torchvision.datasets  # seconds to import
+
+    arrays = []
+    for train in (True, False):
+        try:
+            part = torchvision.datasets.CIFAR100(str(root), train=train, download=False)
+        except (RuntimeError, OSError) as error:
+            raise DataError(
+                f"{CIFAR100.path(root)} holds files that are not as published ({error}). "
+                f"lop-data verify cifar100 says which. To mend it: {CIFAR100.fetch_command(root)}"
+            ) from error
+        # Stored channel-first; torchvision gives a transposed view.
+        arrays += [np.ascontiguousarray(part.data), np.array(part.targets, np.int64)]
+    return LabelledImages(*arrays)
+
+
+def load_arrays(path: Path) -> LabelledImages:
+    """The arrays x_train, y_train, x_test and y_test of an `.npz` file; a part of CIFAR-100, say.
+
+    Images are uint8 (n, 32, 32, 3) with n ≥ 1, labels integers 0 … 99 (n,). Raises `DataError` otherwise. Nothing
+    is unpickled, so a file from anybody may be read.
+    """
+    arrays = {}
+    try:
+        with path.open("rb") as stream:
+            file = np.load(stream, allow_pickle=False)
+            if not isinstance(file, np.lib.npyio.NpzFile):
+                raise DataError(f"{path} is a single array; it should be an .npz file of four: {_NAMES}")
+            for name in LabelledImages._fields:
+                if name not in file:
+                    raise DataError(f"{path} has no array {name}; it should have {_NAMES}")
+                arrays[name] = file[name]
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise DataError(f"{path} cannot be read as an .npz file of {_NAMES}: {error}") from error
+    for part in ("train", "test"):
+        images, labels = arrays[f"x_{part}"], arrays[f"y_{part}"]
+        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != (32, 32, 3) or not len(images):
+            raise DataError(f"{path}: x_{part} is {_described(images)}; it should be uint8 (n, 32, 32, 3), n ≥ 1")
+        if labels.dtype.kind not in "iu" or labels.shape != images.shape[:1]:
+            raise DataError(f"{path}: y_{part} is {_described(labels)}; it should be integers ({len(images)},)")
+        if labels.min() < 0 or labels.max() >= CLASSES:
+            raise DataError(f"{path}: y_{part} has labels {labels.min()} … {labels.max()}; allowed: 0 … {CLASSES - 1}")
+        arrays[f"y_{part}"] = labels.astype(np.int64)
+    return LabelledImages(**arrays)
+
+
+_NAMES = ", ".join(LabelledImages._fields)
+
+
+def _described(array: NDArray[np.generic]) -> str:
+    return f"{array.dtype} {array.shape}"

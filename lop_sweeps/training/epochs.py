@@ -1,0 +1,207 @@
+"""Learning in epochs: many passes over a task's training images in mini-batches, then a test.
+
+Images stay bytes on the learner's device; a step gathers its mini-batch there, and augments it there. An epoch's order
+and an augmentation's draws are addressed by seed, task and epoch or step, so a run can go on anywhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lop_sweeps import counter_random, streams
+from lop_sweeps.benchmarks.benchmark import EpochsBenchmark, Split, steps_before
+from lop_sweeps.diagnostics.measure import LayerSample, join, sample
+from lop_sweeps.training.learner import TorchLearner
+from lop_sweeps.training.session import Position
+
+INTERVAL = 25  # steps; an epoch's last interval may be shorter
+EVALUATED = 250  # images of a run that are looked at together, without learning
+
+
+class EpochsStage:
+    """One task, on the torch engine.
+
+    Names of sums: `epoch_*` of the epoch so far; `curve/*` (runs, evaluations), one value for each evaluation so far;
+    `best/*` the learning state with the highest validation accuracy of the task.
+    """
+
+    def __init__(self, learner: TorchLearner, benchmark: EpochsBenchmark, seeds: Sequence[int], task: int) -> None:
+        self.learner, self.benchmark, self.seeds, self.task = learner, benchmark, seeds, task
+        self.tasks = [benchmark.task(seed, task) for seed in seeds]
+        self.steps_per_epoch = benchmark.steps_per_epoch(task)
+        self.first_step = steps_before(benchmark, task)
+        first = self.tasks[0]
+        shared = all(one.images is first.images for one in self.tasks)
+        images = first.images if shared else torch.cat([one.images for one in self.tasks])
+        self._pool = images.to(learner.device)
+        self._offsets = [0 if shared else run * len(first.images) for run in range(len(seeds))]
+        self._outputs: Tensor | None = None
+        if first.outputs is not None:
+            self._outputs = self._on_device([one.outputs for one in self.tasks if one.outputs is not None])
+        self._order: tuple[int, Tensor, Tensor] | None = None  # epoch; rows and labels (runs, images)
+
+    def _on_device(self, arrays: Sequence[NDArray[np.int64]]) -> Tensor:
+        return torch.from_numpy(np.stack(arrays)).to(self.learner.device, non_blocking=True)
+
+    def _rows(self, splits: Sequence[Split]) -> tuple[Tensor, Tensor]:
+        """Rows of the pool and labels, (runs, images) each."""
+        rows = [split.rows + offset for split, offset in zip(splits, self._offsets, strict=True)]
+        return self._on_device(rows), self._on_device([split.labels for split in splits])
+
+    def _inputs(self, rows: Tensor, uniforms: NDArray[np.float64] | None) -> Tensor:
+        """Network inputs (runs, images, inputs) of pool rows (runs, images); uniforms (runs, images, DRAWS)."""
+        draws = None if uniforms is None else torch.from_numpy(uniforms).to(self._pool.device).flatten(0, 1)
+        x = self.benchmark.prepare(self._pool[rows.flatten()], draws, self.learner.dtype)
+        return x.view(*rows.shape, -1)
+
+    def _uniforms(self, split: str, step: int, images: int) -> NDArray[np.float64] | None:
+        """Draws (runs, images, DRAWS) for augmentation; step: of the task in training, else the epoch."""
+        if split not in self.benchmark.augmented:
+            return None
+        draws = np.empty((len(self.seeds), images * self.benchmark.DRAWS))
+        for seed, row in zip(self.seeds, draws, strict=True):
+            counter_random.uniforms(streams.counter_key(seed, f"augmentation {split}", self.task), step, 0, row)
+        return draws.reshape(len(self.seeds), images, -1)
+
+    @torch.no_grad()
+    def probe(self) -> list[LayerSample]:
+        rows = self._on_device([one.probe + offset for one, offset in zip(self.tasks, self._offsets, strict=True)])
+        batch = self.benchmark.PROBE_BATCH
+        with self.learner.looking(batch_statistics=batch is not None):
+            chunks = rows.split(batch or EVALUATED, dim=1)
+            parts = [[sample(h) for h in self.learner.forward(self._inputs(chunk, None))[1]] for chunk in chunks]
+        return join(parts)
+
+    @torch.no_grad()
+    def begin(self) -> dict[str, Tensor]:
+        if self.benchmark.new_heads:
+            self.learner.zero_outputs()
+        runs, matrices = len(self.tasks), len(self.learner.weight_names)
+        evaluations = -(-self.benchmark.epochs // self.benchmark.evaluate_every)
+        shapes: dict[str, tuple[int, ...]] = {"loss": (runs,), "magnitude": (runs, matrices)}
+        shapes |= {"epoch_loss": (runs,), "epoch_accuracy": (runs,)}
+        sums = {name: torch.zeros(shape, dtype=torch.float64) for name, shape in shapes.items()}
+        names = [f"{split}_{what}" for split in ("train", *self._evaluated()) for what in ("cross_entropy", "accuracy")]
+        sums |= {f"curve/{name}": torch.zeros(runs, evaluations, dtype=torch.float64) for name in names}
+        if self.benchmark.restore_best:
+            sums["best_accuracy"] = torch.zeros(runs, dtype=torch.float64)
+            sums |= {f"best/{name}": value.clone() for name, value in self._restorable().items()}
+        return {name: value.to(self.learner.device) for name, value in sums.items()}
+
+    def _evaluated(self) -> Iterator[str]:
+        yield "test"
+        if self.tasks[0].validation is not None:
+            yield "validation"
+
+    def _restorable(self) -> dict[str, Tensor]:
+        return {"parameters": self.learner.parameters, **self.learner.buffers}
+
+    def learn(self, position: Position, left: int) -> None:
+        """Updates up to the end of the interval or of the epoch; what an epoch ends with."""
+        epoch, at = divmod(position.step, self.steps_per_epoch)
+        count = min(INTERVAL, self.steps_per_epoch - at)
+        rows, labels = self._of_epoch(epoch)
+        if at == 0:
+            position.sums["epoch_loss"].zero_()
+            position.sums["epoch_accuracy"].zero_()
+        self.learner.optimizer.progress(epoch / self.benchmark.epochs)
+        self.learner.plan(self.first_step + position.step, count)
+        batch = self.benchmark.batch_size
+        for step in range(at, at + count):
+            span = slice(step * batch, (step + 1) * batch)
+            uniforms = self._uniforms("train", epoch * self.steps_per_epoch + step, batch)
+            x = self._inputs(rows[:, span], uniforms)
+            first = self.first_step + epoch * self.steps_per_epoch
+            loss, accuracy = self.learner.learn(x, labels[:, span], first + step, self._outputs)
+            assert accuracy is not None
+            position.sums["epoch_loss"] += loss
+            position.sums["epoch_accuracy"] += accuracy
+        position.sums["magnitude"] += self.learner.magnitudes()
+        position.samples += 1
+        position.step += count
+        if at + count == self.steps_per_epoch:
+            position.sums["loss"] += position.sums["epoch_loss"]
+            self._end_epoch(position, epoch)
+
+    def _of_epoch(self, epoch: int) -> tuple[Tensor, Tensor]:
+        """The training images in this epoch's order: rows of the pool and labels, (runs, images) each."""
+        if self._order is None or self._order[0] != epoch:
+            orders = [
+                streams.generator(seed, "example order", self.task, epoch).permutation(len(one.train.rows))
+                for seed, one in zip(self.seeds, self.tasks, strict=True)
+            ]
+            rows, labels = self._rows(
+                [
+                    Split(one.train.rows[order], one.train.labels[order])
+                    for one, order in zip(self.tasks, orders, strict=True)
+                ]
+            )
+            self._order = epoch, rows, labels
+        return self._order[1:]
+
+    def _end_epoch(self, position: Position, epoch: int) -> None:
+        every, last = self.benchmark.evaluate_every, epoch + 1 == self.benchmark.epochs
+        if (epoch + 1) % every and not last:
+            return
+        sums, at = position.sums, epoch // every
+        sums["curve/train_cross_entropy"][:, at] = sums["epoch_loss"] / self.steps_per_epoch
+        sums["curve/train_accuracy"][:, at] = sums["epoch_accuracy"] / self.steps_per_epoch
+        for split in self._evaluated():
+            loss, accuracy = self._evaluate(split, epoch)
+            sums[f"curve/{split}_cross_entropy"][:, at] = loss
+            sums[f"curve/{split}_accuracy"][:, at] = accuracy
+        if self.benchmark.restore_best:
+            better = accuracy > sums["best_accuracy"]
+            sums["best_accuracy"] = torch.where(better, accuracy, sums["best_accuracy"])
+            for name, value in self._restorable().items():
+                best = sums[f"best/{name}"]
+                best.copy_(torch.where(better.view(-1, *[1] * (value.dim() - 1)), value, best))
+
+    @torch.no_grad()
+    def _evaluate(self, split: str, epoch: int) -> tuple[Tensor, Tensor]:
+        """Mean loss and accuracy (runs,) over a split, in evaluation mode."""
+        rows, labels = self._rows([getattr(one, split) for one in self.tasks])
+        uniforms = self._uniforms(split, epoch, rows.shape[1])
+        loss = torch.zeros(len(self.seeds), dtype=torch.float64, device=rows.device)
+        accuracy = torch.zeros_like(loss)
+        with self.learner.looking():
+            for start in range(0, rows.shape[1], EVALUATED):
+                span = slice(start, start + EVALUATED)
+                x = self._inputs(rows[:, span], None if uniforms is None else uniforms[:, span])
+                output, _ = self.learner.forward(x)
+                losses, right = self.learner.score(output, labels[:, span], self._outputs)
+                assert right is not None
+                loss += losses * x.shape[1]
+                accuracy += right * x.shape[1]
+        return loss / rows.shape[1], accuracy / rows.shape[1]
+
+    @torch.no_grad()
+    def end(self, position: Position) -> list[dict[str, Any]]:
+        """After the last evaluation, the parameters with the best validation accuracy are put back, if asked for."""
+        if self.benchmark.restore_best:
+            for name, value in self._restorable().items():
+                value.copy_(position.sums[f"best/{name}"])
+        steps = self.first_step + self.benchmark.epochs * self.steps_per_epoch
+        curves = {name.removeprefix("curve/"): value for name, value in position.sums.items() if "curve/" in name}
+        rows = []
+        for run in range(len(self.seeds)):
+            of_run = {name: value[run].tolist() for name, value in curves.items()}
+            row: dict[str, Any] = {"examples": steps * self.benchmark.batch_size}
+            if (outputs := self.tasks[run].outputs) is not None:
+                row["classes"] = len(outputs)
+            row |= {name: values[-1] for name, values in of_run.items()}
+            if len(of_run["test_accuracy"]) > 1:
+                row["best_test_accuracy"] = max(of_run["test_accuracy"])
+            if self.benchmark.restore_best:
+                found = int(np.argmax(of_run["validation_accuracy"]))  # the first of equals, as `best` is
+                row["selected_test_accuracy"] = of_run["test_accuracy"][found]
+            if len(of_run["test_accuracy"]) > 1:
+                row["epochs"] = of_run
+            rows.append(row)
+        return rows

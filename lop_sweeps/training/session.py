@@ -1,0 +1,122 @@
+"""What a pack of runs is while it trains: its members, its position, its clock, and their checkpoints."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from lop_sweeps.diagnostics.measure import LayerSample
+from lop_sweeps.training import checkpoint
+from lop_sweeps.training.engine import Learner
+from lop_sweeps.training.metrics_log import MetricsLog
+
+
+@dataclass
+class Member:
+    """A run's place in a pack. Inactive members keep their slot, masked, and write nothing."""
+
+    directory: Path
+    seed: int
+    log: MetricsLog | None = None
+    active: bool = True
+    diverged: tuple[int, int] | None = None  # (task, step) at which its loss was no longer finite
+
+
+@dataclass
+class Position:
+    """Where a pack is, and what the current task has added up so far; each tensor has a leading run dimension.
+
+    sums: by name; every protocol has `loss` (runs,) and `magnitude` (runs, weight matrices), summed over `samples`.
+    """
+
+    task: int = 0
+    step: int = 0  # within the task
+    before: list[dict[str, list[float]]] = field(default_factory=list)  # diagnostics before the task, per run
+    sums: dict[str, Tensor] = field(default_factory=dict)
+    samples: int = 0  # of the weight magnitude
+
+    def payload(self, run: int) -> dict[str, Any]:
+        """One run's share, for its checkpoint."""
+        return {
+            "task": self.task,
+            "step": self.step,
+            "before": json.dumps(self.before[run]) if self.step else "{}",
+            "sums": {name: value[run].clone() for name, value in self.sums.items()} if self.step else {},
+            "samples": self.samples if self.step else 0,
+        }
+
+    @staticmethod
+    def restore(payloads: Sequence[dict[str, Any] | None]) -> Position:
+        """The position that the checkpoints of a pack's active runs (None for the others) have in common."""
+        first = next(payload for payload in payloads if payload is not None)
+        position = Position(first["task"], first["step"], samples=first["samples"])
+        if position.step:
+            position.before = [json.loads(payload["before"]) if payload else {} for payload in payloads]
+            for name, value in first["sums"].items():
+                like = torch.zeros_like(value)
+                position.sums[name] = torch.stack([p["sums"][name] if p else like for p in payloads])
+        return position
+
+
+@dataclass
+class Clock:
+    """When checkpoints are due: the first after `first` seconds, then every `every` seconds."""
+
+    first: float
+    every: float
+    start: float = field(default_factory=time.monotonic)
+
+    def __post_init__(self) -> None:
+        self.due = self.start + self.first
+
+    def rings(self) -> bool:
+        if (now := time.monotonic()) < self.due:
+            return False
+        self.due = now + self.every
+        return True
+
+
+class Stage(Protocol):
+    """One task of a pack, as a protocol (`online`, `epochs`) lets it be learned."""
+
+    def probe(self) -> list[LayerSample]:
+        """Hidden activations on inputs of the task, before it is learned."""
+
+    def begin(self) -> dict[str, Tensor]:
+        """Whatever the protocol does to the network before a task; the sums of `Position`, all zero."""
+
+    def learn(self, position: Position, left: int) -> None:
+        """Some intervals of updates from `position`, which moves; there are `left` updates to the end of the task."""
+
+    def end(self, position: Position) -> list[dict[str, Any]]:
+        """Whatever the protocol does after the last update; what it measured, for each run."""
+
+
+def save(learner: Learner, members: Sequence[Member], position: Position) -> None:
+    """Write a checkpoint of every active run."""
+    state = learner.state()
+    together = [member.directory.name for member in members if member.active]
+    for run, member in enumerate(members):
+        if member.active and member.log is not None:
+            member.log.sync()
+            payload = {
+                **position.payload(run),
+                "metrics": list(member.log.position),
+                "together": together,
+                "learner": {name: value[run].clone() for name, value in state.items()},
+            }
+            checkpoint.save(member.directory, payload)
+
+
+def restore(learner: Learner, payloads: Sequence[dict[str, Any] | None]) -> None:
+    """Put the learning state of checkpoints (None for inactive runs) into a pack."""
+    for run, payload in enumerate(payloads):
+        if payload is not None:
+            learner.load(run, payload["learner"])

@@ -1,0 +1,119 @@
+"""The training loop: task after task, what is measured before each, learning in intervals, a row after each.
+
+How data reach the learner is a protocol's business (`online`, `epochs`). Every protocol cuts a task into intervals of
+steps; checkpoints, stops, samples of the weight magnitude and checks for divergence happen at their ends and nowhere
+else, so that they never depend on the clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from lop_sweeps.benchmarks.benchmark import Benchmark, steps_of
+from lop_sweeps.diagnostics.measure import measure_units
+from lop_sweeps.errors import Interrupted
+from lop_sweeps.training.engine import Learner
+from lop_sweeps.training.epochs import EpochsStage
+from lop_sweeps.training.learner import TorchLearner
+from lop_sweeps.training.online import OnlineStage
+from lop_sweeps.training.session import Clock, Member, Position, Stage, save
+
+
+def train(
+    learner: Learner,
+    benchmark: Benchmark,
+    members: Sequence[Member],
+    position: Position,
+    clock: Clock,
+    on_interval: Callable[[int, int], None],
+    should_stop: Callable[[], bool],
+    before_writing: Callable[[], None] = lambda: None,
+) -> None:
+    """Learn the tasks from `position` to the last, appending one row per task to each active member's log.
+
+    on_interval(task, step): told after every interval, at the end before the last checkpoint. should_stop: asked
+    after every interval; if true, a checkpoint is written and `Interrupted` raised. before_writing: called before
+    rows or checkpoints are written; it raises if the runs are no longer this process's.
+    """
+    for run, member in enumerate(members):
+        if not member.active:
+            learner.mask(run)
+    seeds = [member.seed for member in members]
+    while position.task < benchmark.num_tasks and any(member.active for member in members):
+        stage = _stage(learner, benchmark, seeds, position.task)
+        steps = steps_of(benchmark, position.task)
+        if position.step == 0:
+            _begin_task(learner, stage, members, position)
+        while position.step < steps:
+            stage.learn(position, steps - position.step)
+            finite = torch.isfinite(position.sums["loss"]) & torch.isfinite(position.sums["magnitude"]).all(1)
+            _mask_diverged(learner, members, position, finite)
+            if not any(member.active for member in members):
+                break
+            if position.step < steps:
+                before_writing()
+                on_interval(position.task, position.step)
+                _save_if(learner, members, position, clock.rings(), should_stop())
+        before_writing()
+        _end_task(learner, stage, members, position)
+        on_interval(position.task, 0)
+        last = position.task == benchmark.num_tasks
+        _save_if(learner, members, position, clock.rings() or last, should_stop() and not last)
+
+
+def _stage(learner: Learner, benchmark: Benchmark, seeds: Sequence[int], task: int) -> Stage:
+    if benchmark.protocol == "online":
+        return OnlineStage(learner, benchmark, seeds, task)
+    assert isinstance(learner, TorchLearner), "the fused engine learns online only"
+    return EpochsStage(learner, benchmark, seeds, task)
+
+
+@torch.no_grad()
+def _begin_task(learner: Learner, stage: Stage, members: Sequence[Member], position: Position) -> None:
+    layers = stage.probe()
+    if layers:
+        finite = torch.stack([torch.isfinite(layer.statistics.magnitude).all(1) for layer in layers]).all(0)
+        _mask_diverged(learner, members, position, finite)
+        if not bool(finite.all()):
+            layers = [layer.without(~finite) for layer in layers]
+    position.before, position.samples = measure_units(layers, len(members)), 0
+    for measures, magnitudes in zip(position.before, learner.magnitudes(), strict=True):
+        measures["weight_magnitude"] = magnitudes.tolist()
+    position.sums = stage.begin()
+    for intervention in learner.interventions:
+        if before_task := getattr(intervention, "before_task", None):
+            before_task(position.task)
+
+
+def _end_task(learner: Learner, stage: Stage, members: Sequence[Member], position: Position) -> None:
+    """Write each active run's row of the finished task, and move to the next."""
+    measured = stage.end(position)
+    for run, member in enumerate(members):
+        if not member.active or member.log is None:
+            continue
+        row = {"task": position.task, **measured[run], **position.before[run]}
+        row["weight_magnitude_task"] = (position.sums["magnitude"][run] / position.samples).tolist()
+        for intervention in learner.interventions:
+            row |= intervention.report(run)
+        member.log.append(row)
+    for intervention in learner.interventions:
+        intervention.clear_report()
+    position.task, position.step = position.task + 1, 0
+
+
+def _mask_diverged(learner: Learner, members: Sequence[Member], position: Position, finite: Tensor) -> None:
+    """Take runs that are no longer finite out of the pack; each is final."""
+    for run, member in enumerate(members):
+        if member.active and not bool(finite[run]):
+            member.active, member.diverged = False, (position.task, position.step)
+            learner.mask(run)
+
+
+def _save_if(learner: Learner, members: Sequence[Member], position: Position, due: bool, stop: bool) -> None:
+    if due or stop:
+        save(learner, members, position)
+    if stop:
+        raise Interrupted("stopped; the same command continues")
