@@ -89,6 +89,9 @@ def layers(tasks: pd.DataFrame, metric: str) -> list[str]:
 
 def layer_sizes(config: Mapping[str, Any]) -> tuple[list[int], list[int]]:
     """(units per hidden layer, weights per matrix); an empty list for what the configuration does not say."""
+    layers = config.get("layers")
+    if isinstance(layers, dict):
+        return list(layers["units"]), list(layers["weights"])
     network, task = config.get("network") or {}, config["benchmark"]
     hidden = network.get("hidden")
     if not isinstance(hidden, list) or not all(isinstance(width, int) for width in hidden):

@@ -38,6 +38,11 @@ _KNOWN = {
     q.name: q
     for q in (
         _percent("accuracy", "Online accuracy", from_zero=False),
+        _percent("test_accuracy", "Test accuracy", from_zero=False),
+        _percent("best_test_accuracy", "Best test accuracy of a task's epochs", from_zero=False),
+        _percent("selected_test_accuracy", "Test accuracy at the best validation", from_zero=False),
+        _percent("validation_accuracy", "Validation accuracy", from_zero=False),
+        _percent("train_accuracy", "Training accuracy in the last epoch", from_zero=False),
         Quantity("cross_entropy", "Cross-entropy", "Cross-entropy (nats)", "nats"),
         Quantity("squared_error", "Squared error", "Squared error"),
         _percent("dead_fraction", "Dead units"),
@@ -82,8 +87,9 @@ def quantity(name: str) -> Quantity:
 
 
 def performance_metric(tasks: pd.DataFrame) -> str:
-    """How a benchmark's performance is measured; raises AnalysisError if it is none of the known ways."""
-    return first_available(tasks, PERFORMANCE)
+    """What the benchmark says (`performance`), else the first known way; AnalysisError if there is none."""
+    given = tasks["benchmark.performance"].dropna().unique() if "benchmark.performance" in tasks.columns else ()
+    return first_available(tasks, (*map(str, given), *PERFORMANCE))
 
 
 def first_available(tasks: pd.DataFrame, names: Sequence[str]) -> str:

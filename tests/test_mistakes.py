@@ -403,6 +403,7 @@ OPTIONS: list[tuple[list[str], str, str]] = [
     ([*OFTEN, f"{CBP}.utility=contribution"], f"{CBP}.averaging", "sum"),
     (["algorithm=shrink_and_perturb"], f"{SNP}.noise_std", "1e-3"),
     (["algorithm=shrink_and_perturb"], f"{SNP}.noise", "lazy"),
+    ([*CIFAR, "algorithm=shrink_and_perturb", f"{SNP}.noise_std=0.1"], f"{SNP}.normalisation", "true"),
     (IMAGENET, "benchmark.epochs", "2"),
     (IMAGENET, "benchmark.batch_size", "10"),
     (IMAGENET, "benchmark.classes", "6"),

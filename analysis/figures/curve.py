@@ -49,8 +49,8 @@ def ends(curve: Curve) -> npt.NDArray[np.int64]:
 
 def x_axis(tasks: pd.DataFrame) -> str:
     """Tasks, unless their length differs between configurations: then only examples can be compared."""
-    name = "benchmark.examples_per_task"
-    differs = name in tasks.columns and tasks[name].nunique() > 1
+    names = [name for name in ("benchmark.examples_per_task", "benchmark.epochs") if name in tasks.columns]
+    differs = any(tasks[name].nunique() > 1 for name in names)
     return "examples" if differs and tasks["examples"].notna().all() else "task"
 
 

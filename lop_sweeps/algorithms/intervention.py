@@ -27,6 +27,7 @@ class Learner(Protocol):
     seeds: Sequence[int]
     graph: tuple[UnitLayer, ...]
     weight_names: tuple[str, ...]
+    parameter_names: tuple[str, ...]
     parameters: Tensor
     buffers: dict[str, Tensor]
     activations: list[Tensor]

@@ -23,13 +23,14 @@ from lop_sweeps.optimizers.optimizer import per_run
 
 @dataclass(frozen=True)
 class ShrinkAndPerturb:
-    """After each update add independent N(0, noise_std^2) to every weight and bias (not to normalisation layers).
+    """After each update add independent N(0, noise_std^2) to every weight and bias.
 
     noise_std: a standard deviation, not multiplied by the step size. Shrinking is `optimizer.weight_decay`, which
     the choice `algorithm=shrink_and_perturb` sets.
     noise: per_step, or lazy: the noise of many steps on the weights that leave one input is drawn at once, when that
         input is next not zero. A sum of normal variables is normal, so what the network computes has the same
         distribution, by other draws; the fused engine does this, ten times faster.
+    normalisation: also add it to the scales and shifts of normalisation layers, as the authors' CIFAR-100 code does.
     """
 
     version: ClassVar[int] = 1
@@ -38,10 +39,12 @@ class ShrinkAndPerturb:
 
     noise_std: float = 1e-5
     noise: str = "per_step"
+    normalisation: bool = False
 
     def __post_init__(self) -> None:
         checks.number("noise_std", self.noise_std, 0.0)
         checks.choice("noise", self.noise, ("per_step", "lazy"))
+        checks.flag("normalisation", self.normalisation)
 
     def check(self, network: Network) -> None:
         """Acts on every network."""
@@ -56,6 +59,7 @@ class PackedShrinkAndPerturb:
     def __init__(self, runs: Sequence[ShrinkAndPerturb], learner: Learner) -> None:
         self.learner, self.options = learner, runs
         self.noise_std = per_run([run.noise_std for run in runs], learner.parameters)
+        self.everywhere = runs[0].normalisation
         self.keys = [streams.counter_key(seed, "perturbation") for seed in learner.seeds]
 
     @cached_property
@@ -63,9 +67,10 @@ class PackedShrinkAndPerturb:
         """(runs, parameters): the noise's standard deviation for each parameter, 0 where it gets none."""
         learner = self.learner
         scale = torch.zeros_like(learner.parameters)
-        for weight in learner.weight_names:
-            for name in (weight, weight.removesuffix("weight") + "bias"):
-                learner.view(scale, name).copy_(self.noise_std.view(-1, *[1] * (learner.view(scale, name).dim() - 1)))
+        weights = learner.weight_names
+        named = [name for weight in weights for name in (weight, weight.removesuffix("weight") + "bias")]
+        for name in learner.parameter_names if self.everywhere else named:
+            learner.view(scale, name).copy_(self.noise_std.view(-1, *[1] * (learner.view(scale, name).dim() - 1)))
         return scale
 
     @cached_property

@@ -32,7 +32,8 @@ class Data(Protocol):
     """What benchmarks of every protocol have.
 
     BIN_TASKS: how many tasks one point of the paper's figures averages over. loss: cross_entropy or squared_error.
-    A benchmark of images also has `shape`, (channels, height, width): its inputs are their pixels in that order.
+    A benchmark of images also has `shape`, (channels, height, width): its inputs are their pixels in that order. One
+    whose performance is not online accuracy or error names the logged metric that figures show as `PERFORMANCE`.
     """
 
     version: ClassVar[int]

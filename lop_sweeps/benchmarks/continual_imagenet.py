@@ -33,6 +33,7 @@ class ContinualImageNet:
     version: ClassVar[int] = 1
     protocol: ClassVar[Literal["epochs"]] = "epochs"
     BIN_TASKS: ClassVar[int] = 50
+    PERFORMANCE: ClassVar[str] = "test_accuracy"
     DRAWS: ClassVar[int] = 0
     PROBE_BATCH: ClassVar[int | None] = None
     augmented: frozenset[str] = frozenset()

@@ -67,6 +67,7 @@ class IncrementalCIFAR100:
     version: ClassVar[int] = 1
     protocol: ClassVar[Literal["epochs"]] = "epochs"
     BIN_TASKS: ClassVar[int] = 1
+    PERFORMANCE: ClassVar[str] = "best_test_accuracy"
     DRAWS: ClassVar[int] = augmentation.DRAWS
     PROBE_BATCH: ClassVar[int | None] = 100
     loss = "cross_entropy"

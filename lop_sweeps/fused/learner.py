@@ -60,6 +60,7 @@ class FusedLearner:
         assert isinstance(network, MLP)
         self._mlp, self.network = network, cast(Network, network)
         self.graph, self.weight_names = network.unit_graph(), network.weights()
+        self.parameter_names = tuple(name for name, _ in network.named_parameters())
         self.buffers: dict[str, Tensor] = {}
         self.activations: list[Tensor] = []
         self._lay_out()

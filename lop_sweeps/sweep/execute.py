@@ -21,7 +21,7 @@ from lop_sweeps.data import data_root
 from lop_sweeps.errors import CheckpointError, ClaimLost, Interrupted
 from lop_sweeps.sweep import provenance
 from lop_sweeps.sweep.claim import Claim, Heartbeat, check_held
-from lop_sweeps.sweep.planning import DESCRIPTION, Pack
+from lop_sweeps.sweep.planning import DESCRIPTION, FACTS, Pack
 from lop_sweeps.sweep.run_directory import RunDirectory
 from lop_sweeps.training import checkpoint, session
 from lop_sweeps.training.components import assemble, make_learner
@@ -215,7 +215,7 @@ def _train(
 def _science(config: dict[str, Any]) -> dict[str, Any]:
     """A stored configuration as `assemble` takes it."""
     benchmark = {key: value for key, value in config["benchmark"].items() if key not in DESCRIPTION}
-    rest = {key: value for key, value in config.items() if key not in ("schema", "run", "configuration", "choices")}
+    rest = {key: value for key, value in config.items() if key not in FACTS}
     return {**rest, "benchmark": benchmark}
 
 

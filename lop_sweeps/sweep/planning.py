@@ -16,7 +16,9 @@ from lop_sweeps.sweep.run_directory import RunDirectory
 from lop_sweeps.training.components import assemble
 
 SCHEMA = 1
-DESCRIPTION = ("name", "bin_tasks", "inputs", "outputs")  # facts of a benchmark that its config.yaml adds for readers
+# Facts that config.yaml adds for readers: of the benchmark, and beside the components.
+DESCRIPTION = ("name", "bin_tasks", "performance", "inputs", "outputs")
+FACTS = ("schema", "run", "configuration", "choices", "layers")
 PACK_PARAMETERS = 500_000  # of all runs of a pack: beyond a core's cache, side by side is no faster
 PACK_RUNS = 32
 
@@ -29,6 +31,7 @@ class Point:
     directory: RunDirectory
     pack_key: str
     parameters: int
+    stackable: bool
     steps: int
     engine: str
     reason: str
@@ -104,12 +107,23 @@ def make_point(resolved: Mapping[str, Any]) -> Point:
     folder = Path(resolved["paths"]["sweeps"]) / resolved["sweep"]
     benchmark = {**resolved["benchmark"], "name": resolved["choices"]["benchmark"]}
     benchmark["bin_tasks"] = components.benchmark.BIN_TASKS
+    benchmark["performance"] = getattr(components.benchmark, "PERFORMANCE", None)
     benchmark |= {"inputs": components.benchmark.inputs, "outputs": components.benchmark.outputs}
     stored = {"schema": SCHEMA, "run": name, "configuration": digest(scientific(science)), **resolved}
     stored["benchmark"] = benchmark
+    stored["layers"] = {"units": list(components.units), "weights": list(components.weights)}
     run = RunDirectory(folder / name)
     steps = steps_before(components.benchmark, components.benchmark.num_tasks)
-    return Point(stored, run, pack_key(science), components.parameters, steps, components.engine, components.reason)
+    return Point(
+        stored,
+        run,
+        pack_key(science),
+        sum(components.weights),
+        components.stackable,
+        steps,
+        components.engine,
+        components.reason,
+    )
 
 
 def check_scale(config: Mapping[str, Any], scales: Mapping[str, Any] | None) -> None:
@@ -164,7 +178,9 @@ def make_plan(points: Iterable[Point], workers: int, pack: int | None, threads: 
         plan.packs.append(Pack(folder, members, tuple(todo), saved_threads, "torch", started=True))
     share = -(-len(waiting) // workers)
     for (folder, _), group in fresh.items():
-        fits = max(1, min(PACK_RUNS, PACK_PARAMETERS // max(1, group[0].parameters)))
+        # Others are mapped, which makes grouped convolutions: slower than one run after another on a CPU.
+        most = PACK_RUNS if group[0].stackable else 1
+        fits = max(1, min(most, PACK_PARAMETERS // max(1, group[0].parameters)))
         for part in _split([point.directory.name for point in group], pack or min(fits, share)):
             plan.packs.append(Pack(folder, part, part, threads, "torch"))
     for folder, names in fused.items():

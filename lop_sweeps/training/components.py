@@ -30,7 +30,9 @@ SECTIONS = {"checkpoint": ("first", "every"), "paths": ("sweeps", "data")}
 
 @dataclass(frozen=True)
 class Components:
-    """What one run consists of. parameters: how many its network has. engine: fused or torch; reason: why."""
+    """What one run consists of. units: of each hidden layer; weights: in each weight matrix.
+    stackable: whether it takes
+    stacked weights, so that packs pay on a CPU. engine: fused or torch; reason: why."""
 
     benchmark: Benchmark
     network: Mapping[str, Any]
@@ -38,7 +40,9 @@ class Components:
     interventions: tuple[Intervention, ...]
     dtype: torch.dtype
     trusted: Sequence[str]
-    parameters: int = 0
+    units: tuple[int, ...] = ()
+    weights: tuple[int, ...] = ()
+    stackable: bool = True
     engine: str = "torch"
     reason: str = ""
 
@@ -89,7 +93,14 @@ def assemble(config: Mapping[str, Any]) -> Components:
     if benchmark.protocol == "online" and (decay_at := getattr(optimizer, "decay_at", None)):
         raise ConfigError("optimizer.decay_at", list(decay_at), "needs a benchmark that trains in epochs")
     chosen, reason = engine.choose(config["engine"], network, optimizer, made.interventions, benchmark)
-    return replace(made, parameters=sum(p.numel() for p in network.parameters()), engine=chosen, reason=reason)
+    return replace(
+        made,
+        units=tuple(layer.units for layer in network.unit_graph()),
+        weights=tuple(network.get_parameter(name).numel() for name in network.weights()),
+        stackable=network.stackable,
+        engine=chosen,
+        reason=reason,
+    )
 
 
 def _require(made: object, path: str, node: Mapping[str, Any], kind: str, needs: Sequence[str]) -> None:

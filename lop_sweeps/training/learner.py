@@ -52,6 +52,7 @@ class TorchLearner:
         networks = [draw_network(make_network, dtype, seed, "initial weights") for seed in seeds]
         self.network = networks[0]
         self.graph, self.weight_names = self.network.unit_graph(), self.network.weights()
+        self.parameter_names = tuple(name for name, _ in self.network.named_parameters())
         self._shapes = {name: tuple(p.shape) for name, p in self.network.named_parameters()}
         self._offsets = dict(
             zip(self._shapes, np.cumsum([0, *map(prod, self._shapes.values())]).tolist(), strict=False)
