@@ -3,7 +3,8 @@
 The hash is the output function of SplitMix64 (Steele, Lea & Flood, "Fast splittable pseudorandom number
 generators", OOPSLA 2014), applied to the key and step and again to the index; it passes BigCrush as a sequential
 generator. Keys come from `streams.counter_key`. Compiled with numba, so that the same functions serve Python code
-and compiled training loops, at a few nanoseconds a draw.
+and compiled training loops, at a few nanoseconds a draw; and written with tensors, for devices that nobody should wait
+for.
 """
 
 from __future__ import annotations
@@ -12,7 +13,9 @@ import math
 
 import numba as nb
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _MIX1 = np.uint64(0xBF58476D1CE4E5B9)
@@ -90,3 +93,31 @@ def normals(key: np.uint64, step: int, out: NDArray[np.float64]) -> None:
         b[i] = radius * sign * ((1.0 - odd) * sine + odd * cosine)
     out[:half] = a
     out[half:] = b[: out.size - half]
+
+
+def _shifted(z: Tensor, bits: int) -> Tensor:
+    """z >> bits of unsigned numbers, in tensors of signed ones."""
+    return (z >> bits) & ((1 << (64 - bits)) - 1)
+
+
+_SIGNED = tuple(int(np.uint64(constant).astype(np.int64)) for constant in (_GOLDEN, _MIX1, _MIX2))
+
+
+def uniforms_at(key: np.uint64, step: int, index: Tensor) -> Tensor:
+    """The draws `index` (int64, any shape, any device) of `step`: those of `uniforms`, bit for bit, float64.
+
+    Nothing waits for the device, even if only it knows the indices.
+    """
+    golden, mix1, mix2 = _SIGNED
+    z = (index + 1) * golden + int(np.uint64(step_key(key, step)).astype(np.int64))
+    z = (z ^ _shifted(z, 30)) * mix1
+    z = (z ^ _shifted(z, 27)) * mix2
+    return _shifted(z ^ _shifted(z, 31), 11).to(torch.float64) * 2.0**-53
+
+
+def normals_at(key: np.uint64, step: int, count: int, device: torch.device) -> Tensor:
+    """The draws (count,) of `step` on `device`: those of `normals`, up to rounding, float64."""
+    half = (count + 1) // 2
+    pairs = uniforms_at(key, step, torch.arange(2 * half, device=device)).view(half, 2)
+    radius, angle = (-2.0 * torch.log1p(-pairs[:, 0])).sqrt(), 2.0 * math.pi * pairs[:, 1]
+    return torch.cat([radius * angle.cos(), radius * angle.sin()])[:count]

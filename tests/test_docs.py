@@ -14,6 +14,7 @@ from lop_sweeps.diagnostics.measure import RANK_DIAGNOSTICS, UNIT_DIAGNOSTICS
 from lop_sweeps.errors import DataError
 from lop_sweeps.sweep.sweeper import expand
 from tests import runs
+from tests.contracts.table import CIFAR, IMAGENET
 
 ROOT = Path(__file__).parents[1]
 
@@ -22,8 +23,9 @@ def test_metrics_page_lists_exactly_what_is_logged(tmp_path: Path) -> None:
     page = (ROOT / "docs" / "metrics.md").read_text()
     described = set(re.findall(r"^\| `(\w[\w.]*)` \|", page, flags=re.MULTILINE))
     logged = {*UNIT_DIAGNOSTICS, *RANK_DIAGNOSTICS}
-    for benchmark in ("permuted_digits", "slowly_changing_regression"):
-        plan = runs.plan(tmp_path, *runs.SMALL, f"benchmark={benchmark}", "algorithm=continual_backprop")
+    online = [[*runs.SMALL, f"benchmark={name}"] for name in ("permuted_digits", "slowly_changing_regression")]
+    for line in (*online, ["scale=tiny", *IMAGENET], ["scale=tiny", *CIFAR]):
+        plan = runs.plan(tmp_path, *line, "algorithm=continual_backprop")
         runs.train(plan)
         logged |= set(json.loads(runs.metrics(plan.points[0]).splitlines()[0]))
     assert described == logged
@@ -35,6 +37,10 @@ def test_benchmarks_page_has_the_lengths_of_the_configuration() -> None:
         config = yaml.safe_load((ROOT / "conf" / "benchmark" / f"{name}.yaml").read_text())
         scales = config.get("benchmark", config)["scales"]
         cells = [f"{scales[s]['num_tasks']} x {scales[s]['examples_per_task']:,}" for s in ("tiny", "small", "paper")]
+        assert f"| {name} | {' | '.join(cells)} |" in page
+    for name in ("continual_imagenet", "incremental_cifar100"):
+        scales = yaml.safe_load((ROOT / "conf" / "benchmark" / f"{name}.yaml").read_text())["benchmark"]["scales"]
+        cells = [f"{scales[s]['num_tasks']:,} x {scales[s]['epochs']}" for s in ("tiny", "small", "paper")]
         assert f"| {name} | {' | '.join(cells)} |" in page
 
 
@@ -54,4 +60,5 @@ def test_every_command_in_the_documentation_is_a_checked_sweep(line: str, tmp_pa
         try:
             composer.point(None, point)
         except DataError:
-            assert "benchmark=permuted_mnist" in point  # everything but the data is right
+            needs_data = {"benchmark=permuted_mnist", "benchmark=continual_imagenet", "benchmark=incremental_cifar100"}
+            assert needs_data & set(point)  # everything but the data is right

@@ -19,6 +19,7 @@ and outgoing magnitude are formed for each position and then averaged.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -131,12 +132,12 @@ class ContinualBackprop:
 
 
 class _LayerState:
-    """Running averages of one hidden layer, (runs, units) each, and the accumulated fraction, (runs,)."""
+    """Running averages of one hidden layer, (runs, units) each; on the host, the accumulated fraction, (runs,)."""
 
     def __init__(self, runs: int, units: int, like: Tensor) -> None:
-        self.utility = torch.zeros(runs, units, dtype=like.dtype)
-        self.mean_activation = torch.zeros(runs, units, dtype=like.dtype)
-        self.age = torch.zeros(runs, units, dtype=torch.int64)
+        self.utility = torch.zeros(runs, units, dtype=like.dtype, device=like.device)
+        self.mean_activation = torch.zeros_like(self.utility)
+        self.age = torch.zeros(runs, units, dtype=torch.int64, device=like.device)
         self.accumulated = torch.zeros(runs, dtype=torch.float64)
         self.replaced = torch.zeros(runs, dtype=torch.int64)  # since the last report
 
@@ -168,10 +169,12 @@ class PackedContinualBackprop:
         self.first_step = step
         self.counts = np.zeros((steps, len(self.layers), len(self.options)), np.int64)
         counts = np.empty(steps, np.int64)
+        # One transfer, between two intervals: within them nothing waits for a device.
+        ages = torch.cat([layer.age for layer in self.layers], 1).cpu().split([g.units for g in self.learner.graph], 1)
         for i, layer in enumerate(self.layers):
             for run, options in enumerate(self.options):
                 layer.accumulated[run] = plan_replacements(
-                    layer.age[run].numpy(),
+                    ages[i][run].numpy(),
                     int(options.maturity_threshold),
                     self.rates[run, i],
                     options.fractional == "bernoulli",
@@ -255,10 +258,9 @@ class PackedContinualBackprop:
         """
         layer = self.layers[i]
         if self.kind == "random":
-            draws = np.empty(tuple(layer.utility.shape))
-            for run, row in enumerate(draws):
-                counter_random.uniforms(self.utility_keys[run * len(self.layers) + i], step, 0, row)
-            return torch.from_numpy(draws).to(layer.utility.dtype)
+            index = torch.arange(layer.utility.shape[1], device=layer.utility.device)
+            keys = [self.utility_keys[run * len(self.layers) + i] for run in range(len(self.options))]
+            return torch.stack([counter_random.uniforms_at(key, step, index) for key in keys]).to(layer.utility.dtype)
         if self.summing:
             utility = _over_positions(self._outgoing_magnitude(i))
             if self.kind == "contribution":
@@ -279,13 +281,12 @@ class PackedContinualBackprop:
         """New incoming weights (len(units), fan_in) from the network's initial law; a draw belongs to its unit."""
         graph = self.learner.graph[i]
         each = graph.fan_in if graph.std is None else 2 * graph.fan_in  # Box & Muller's method takes two
-        draws = np.empty((len(units), each))
-        for row, unit in zip(draws, units.tolist(), strict=True):
-            counter_random.uniforms(self.weight_keys[run * len(self.layers) + i], step, unit * each, row)
+        index = units.unsqueeze(1) * each + torch.arange(each, device=units.device)
+        draws = counter_random.uniforms_at(self.weight_keys[run * len(self.layers) + i], step, index)
         if graph.std is None:
-            return torch.from_numpy((2 * draws - 1) * graph.bound)
-        radius = np.sqrt(-2 * np.log1p(-draws[:, ::2]))
-        return torch.from_numpy(graph.std * radius * np.cos(2 * np.pi * draws[:, 1::2]))
+            return (2 * draws - 1) * graph.bound
+        radius = (-2 * torch.log1p(-draws[:, ::2])).sqrt()
+        return graph.std * radius * torch.cos(2 * math.pi * draws[:, 1::2])
 
     def _replace(self, step: int, i: int, run: int, units: Tensor) -> None:
         layer, graph, learner = self.layers[i], self.learner.graph[i], self.learner

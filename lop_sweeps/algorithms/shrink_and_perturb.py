@@ -74,17 +74,25 @@ class PackedShrinkAndPerturb:
         return scale
 
     @cached_property
-    def draws(self) -> NDArray[np.float64]:
-        """(runs, parameters): room for one step's draws."""
+    def room(self) -> NDArray[np.float64]:
+        """(runs, parameters): for one step's draws on the host."""
         return np.empty(tuple(self.learner.parameters.shape))
+
+    def draws(self, step: int) -> Tensor:
+        """(runs, parameters): one step's standard normal draws."""
+        parameters = self.learner.parameters
+        if parameters.is_cuda:
+            size = parameters.shape[1]
+            return torch.stack([counter_random.normals_at(key, step, size, parameters.device) for key in self.keys])
+        for key, row in zip(self.keys, self.room, strict=True):
+            counter_random.normals(key, step, row)
+        return torch.from_numpy(self.room)
 
     def plan(self, step: int, steps: int) -> None:
         """Nothing to plan."""
 
     def after_update(self, step: int) -> None:
-        for key, row in zip(self.keys, self.draws, strict=True):
-            counter_random.normals(key, step, row)
-        self.learner.parameters.addcmul_(torch.from_numpy(self.draws).to(self.scale.dtype), self.scale)
+        self.learner.parameters.addcmul_(self.draws(step).to(self.scale.dtype), self.scale)
 
     def state(self) -> dict[str, Tensor]:
         return {}

@@ -53,7 +53,7 @@ class Optimizer(Protocol):
 
 def per_run(values: Sequence[float], like: Tensor) -> Tensor:
     """Options of the runs as a column (runs, 1) that broadcasts over parameters or units."""
-    return torch.tensor(values, dtype=like.dtype).unsqueeze(1)
+    return torch.tensor(values, dtype=like.dtype, device=like.device).unsqueeze(1)
 
 
 def decayed(options: Sequence[tuple[Sequence[float], float]], share: float, like: Tensor) -> Tensor:

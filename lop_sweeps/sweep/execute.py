@@ -21,12 +21,12 @@ from lop_sweeps.data import data_root
 from lop_sweeps.errors import CheckpointError, ClaimLost, Interrupted
 from lop_sweeps.sweep import provenance
 from lop_sweeps.sweep.claim import Claim, Heartbeat, check_held
-from lop_sweeps.sweep.planning import DESCRIPTION, FACTS, Pack
+from lop_sweeps.sweep.planning import DESCRIPTION, FACTS, Pack, split
 from lop_sweeps.sweep.run_directory import RunDirectory
-from lop_sweeps.training import checkpoint, session
+from lop_sweeps.training import checkpoint, devices, session
 from lop_sweeps.training.components import assemble, make_learner
 from lop_sweeps.training.metrics_log import MetricsLog
-from lop_sweeps.training.train import train
+from lop_sweeps.training.train import first_interval, train
 
 log = logging.getLogger("lop")
 
@@ -46,6 +46,10 @@ class Outcome:
 
 def run_pack(pack: Pack, on_progress: Progress, should_stop: Callable[[], bool]) -> list[Outcome]:
     """Train the pack's unfinished runs to their end, or until `should_stop`; one outcome for each."""
+    if pack.device == "cuda" and not pack.started and len(pack.todo) > 1:
+        parts = split(pack.todo, _runs_that_fit(pack))
+        packs = [replace(pack, members=part, todo=part) for part in parts]
+        return [outcome for part in packs for outcome in _run_in_step(part, on_progress, should_stop)]
     if pack.engine != "fused":
         return _run_in_step(pack, on_progress, should_stop)
     lock = threading.Lock()
@@ -73,7 +77,7 @@ def _run_in_step(pack: Pack, on_progress: Progress, should_stop: Callable[[], bo
     """`run_pack` for runs that are trained side by side.
 
     If a pack fails, its runs are tried again one by one, from their last checkpoints, so that only the one that fails
-    alone is lost.
+    alone is lost; if there was not enough memory for it, in halves.
     """
     claims = {name: Claim(pack.folder / name) for name in pack.todo}
     taken, outcomes = [], []
@@ -92,27 +96,42 @@ def _run_in_step(pack: Pack, on_progress: Progress, should_stop: Callable[[], bo
     members = pack.members if pack.started else tuple(taken)
     claimed = replace(pack, members=members, todo=tuple(taken))
     try:
-        for part, payloads in _parts(claimed):
-            its_claims = [claims[name] for name in part.todo]
-            outcomes += _train(part, payloads, its_claims, on_progress, should_stop)
-    except Exception as error:  # whatever a run does, the sweep goes on
-        ended = {outcome.run.name for outcome in outcomes}
-        left = [name for name in taken if name not in ended]
-        lost = [name for name in left if not claims[name].held()]
-        outcomes += [Outcome(pack.folder / name, "busy", str(error)) for name in lost]
-        left = [name for name in left if name not in lost]
-        full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-        if len(members) == 1 or full or isinstance(error, ClaimLost):
-            outcomes += [_fail(RunDirectory(pack.folder / name), error) for name in left]
-        else:
-            outcomes += _one_by_one(pack, left, claims, error, on_progress, should_stop)
+        failure = None
+        try:
+            for part, payloads in _parts(claimed):
+                its_claims = [claims[name] for name in part.todo]
+                outcomes += _train(part, payloads, its_claims, on_progress, should_stop)
+        except Exception as error:  # whatever a run does, the sweep goes on
+            failure = error
+        if failure is not None:
+            outcomes += _after_failure(claimed, outcomes, claims, failure, on_progress, should_stop)
     finally:
         for claim in held:
             claim.release()
     return outcomes
 
 
-def _one_by_one(
+def _after_failure(
+    pack: Pack,
+    outcomes: Sequence[Outcome],
+    claims: dict[str, Claim],
+    failure: Exception,
+    on_progress: Progress,
+    should_stop: Callable[[], bool],
+) -> list[Outcome]:
+    """What becomes of the runs of a pack that failed after some of them had ended with `outcomes`."""
+    ended = {outcome.run.name for outcome in outcomes}
+    left = [name for name in pack.todo if name not in ended]
+    lost = [name for name in left if not claims[name].held()]
+    busy = [Outcome(pack.folder / name, "busy", str(failure)) for name in lost]
+    left = [name for name in left if name not in lost]
+    full = isinstance(failure, OSError) and failure.errno in (errno.ENOSPC, errno.EDQUOT)
+    if len(pack.members) == 1 or full or isinstance(failure, ClaimLost):
+        return busy + [_fail(RunDirectory(pack.folder / name), failure) for name in left]
+    return busy + _in_parts(pack, left, claims, failure, on_progress, should_stop)
+
+
+def _in_parts(
     pack: Pack,
     names: Sequence[str],
     claims: dict[str, Claim],
@@ -120,20 +139,40 @@ def _one_by_one(
     on_progress: Progress,
     should_stop: Callable[[], bool],
 ) -> list[Outcome]:
-    """After a pack has failed: each run as a pack of its own, which is recorded, since it changes rounding."""
-    outcomes = []
-    for name in names:
-        run = RunDirectory(pack.folder / name)
-        with contextlib.suppress(OSError):  # if nothing can be written, the run itself will say so
-            run.write_status(state="waiting")
-            run.write_pack([name], pack.threads, pack.engine)
-            provenance.end_session(run, f"pack split after {type(error).__name__}: {error}")
+    """After a pack has failed: its runs in smaller packs, which are recorded, since they change rounding."""
+    parts = split(names, -(-len(names) // 2) if _is_lack_of_memory(error) else 1)
+    for part in parts:
+        for name in part:
+            run = RunDirectory(pack.folder / name)
+            with contextlib.suppress(OSError):  # if nothing can be written, the run itself will say so
+                run.write_status(state="waiting")
+                run.write_pack(list(part), pack.threads, pack.engine)
+                provenance.end_session(run, f"pack split after {type(error).__name__}: {error}")
+    traceback.clear_frames(error.__traceback__)  # they hold the pack that did not fit
+    if pack.device == "cuda":
+        torch.cuda.empty_cache()
     for name in names:
         claims[name].release()
-    for name in names:
-        alone = replace(pack, members=(name,), todo=(name,), started=True)
-        outcomes += _run_in_step(alone, on_progress, should_stop)
-    return outcomes
+    smaller = [replace(pack, members=part, todo=part, started=True) for part in parts]
+    return [outcome for part in smaller for outcome in _run_in_step(part, on_progress, should_stop)]
+
+
+def _is_lack_of_memory(error: Exception) -> bool:
+    """PyTorch's allocator for CPUs says so in a RuntimeError."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
+
+
+def _runs_that_fit(pack: Pack) -> int:
+    """How many of a new pack's runs have room on the GPU, by what a step of one and of two of them takes."""
+    config = RunDirectory(pack.folder / pack.todo[0]).config()
+    components = assemble(_science(config))
+    components.benchmark.load(data_root(config["paths"].get("data")))
+
+    def step(runs: int) -> None:
+        learner = make_learner([components] * runs, range(runs), pack.engine, pack.device)
+        first_interval(learner, components.benchmark, range(runs))
+
+    return devices.runs_that_fit(step)
 
 
 def _fail(run: RunDirectory, error: Exception) -> Outcome:
@@ -162,7 +201,8 @@ def _train(
         benchmark.load(data_root(configs[first]["paths"].get("data")))
     # A masked slot computes with zeros: any run of this shape will do for it.
     seeds = [int(configs.get(name, configs[first])["seed"]) for name in pack.members]
-    learner = make_learner([components.get(name, components[first]) for name in pack.members], seeds, pack.engine)
+    of_members = [components.get(name, components[first]) for name in pack.members]
+    learner = make_learner(of_members, seeds, pack.engine, pack.device)
 
     members = []
     for name, seed in zip(pack.members, seeds, strict=True):

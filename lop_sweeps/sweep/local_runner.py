@@ -19,6 +19,8 @@ from dataclasses import replace
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
+import torch
+
 from lop_sweeps.errors import Interrupted
 from lop_sweeps.sweep.execute import Outcome, run_pack
 from lop_sweeps.sweep.planning import Pack, Plan
@@ -93,7 +95,7 @@ def run_workers(plan: Plan, workers: int) -> list[Outcome]:
 
     def start() -> None:
         ours, theirs = context.Pipe()
-        process = context.Process(target=_work, args=(theirs, os.getpid(), log.getEffectiveLevel()))
+        process = context.Process(target=_work, args=(theirs, os.getpid(), log.getEffectiveLevel(), len(at_work)))
         # A signal that came before the child has handlers of its own would be answered by ours.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
         process.start()
@@ -207,8 +209,8 @@ def _died(pack: Pack, name: str, exitcode: int | None, stopping: bool) -> Outcom
     return Outcome(pack.folder / name, "failed", message)
 
 
-def _work(connection: Connection, parent: int, level: int) -> None:
-    """A worker process: packs come in, progress and outcomes go out, None ends it."""
+def _work(connection: Connection, parent: int, level: int, number: int) -> None:
+    """Worker process `number`: packs come in, progress and outcomes go out, None ends it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     logging.basicConfig(format="%(message)s")
     log.setLevel(level)
@@ -230,4 +232,6 @@ def _work(connection: Connection, parent: int, level: int) -> None:
             return
         if pack is None:
             return
+        if pack.device == "cuda":
+            torch.cuda.set_device(number % torch.cuda.device_count())
         connection.send(("outcomes", run_pack(pack, on_progress, stop)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ DESCRIPTION = ("name", "bin_tasks", "performance", "inputs", "outputs")
 FACTS = ("schema", "run", "configuration", "choices", "layers")
 PACK_PARAMETERS = 500_000  # of all runs of a pack: beyond a core's cache, side by side is no faster
 PACK_RUNS = 32
+PACK_RUNS_GPU = 64  # or fewer, if they do not fit in its memory
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,7 @@ class Point:
     steps: int
     engine: str
     reason: str
+    device: str
 
     @property
     def num_tasks(self) -> int:
@@ -65,7 +67,7 @@ class Pack:
 
     On the torch engine they are trained in step, on `threads` threads. On the fused engine they have nothing to do
     with each other, and `threads` of them are trained at a time.
-    started: whether the membership was saved by an earlier session, and so must stay as it is.
+    started: whether the membership was saved by an earlier session, and so must stay as it is. device: cpu or cuda.
     """
 
     folder: Path
@@ -74,6 +76,7 @@ class Pack:
     threads: int
     engine: str
     started: bool = False
+    device: str = "cpu"
 
 
 def resolve(config: Mapping[str, Any], choices: Mapping[str, Any]) -> dict[str, Any]:
@@ -123,6 +126,7 @@ def make_point(resolved: Mapping[str, Any]) -> Point:
         steps,
         components.engine,
         components.reason,
+        components.device,
     )
 
 
@@ -174,22 +178,27 @@ def make_plan(points: Iterable[Point], workers: int, pack: int | None, threads: 
         else:
             key = folder, tuple(packed["members"]), int(packed["threads"]), point.num_tasks
             started[key].append(point.directory.name)
+    devices_of = {point.directory.path: point.device for point in waiting}
     for (folder, members, saved_threads, _), todo in started.items():
-        plan.packs.append(Pack(folder, members, tuple(todo), saved_threads, "torch", started=True))
+        device = devices_of[folder / todo[0]]
+        plan.packs.append(Pack(folder, members, tuple(todo), saved_threads, "torch", started=True, device=device))
     share = -(-len(waiting) // workers)
     for (folder, _), group in fresh.items():
-        # Others are mapped, which makes grouped convolutions: slower than one run after another on a CPU.
-        most = PACK_RUNS if group[0].stackable else 1
-        fits = max(1, min(most, PACK_PARAMETERS // max(1, group[0].parameters)))
-        for part in _split([point.directory.name for point in group], pack or min(fits, share)):
-            plan.packs.append(Pack(folder, part, part, threads, "torch"))
+        if (device := group[0].device) == "cuda":
+            fits = PACK_RUNS_GPU
+        elif group[0].stackable:
+            fits = max(1, min(PACK_RUNS, PACK_PARAMETERS // max(1, group[0].parameters)))
+        else:
+            fits = 1  # mapping makes grouped convolutions: slower than one run after another on a CPU
+        for part in split([point.directory.name for point in group], pack or min(fits, share)):
+            plan.packs.append(Pack(folder, part, part, threads, "torch", device=device))
     for folder, names in fused.items():
-        for part in _split(names, pack or (1 if threads == 1 else share)):
+        for part in split(names, pack or (1 if threads == 1 else share)):
             plan.packs.append(Pack(folder, part, part, threads, "fused"))
     return plan
 
 
-def _split(names: list[str], size: int) -> list[tuple[str, ...]]:
+def split(names: Sequence[str], size: int) -> list[tuple[str, ...]]:
     """Parts of at most `size`, as even as possible."""
     count = -(-len(names) // size)
     return [tuple(names[i * len(names) // count : (i + 1) * len(names) // count]) for i in range(count)]

@@ -56,9 +56,11 @@ def sweep(
 
 def run_locally(points: Sequence[Point], launcher: plugins.LocalLauncher) -> list[Any]:
     from lop_sweeps.sweep.local_runner import run_workers
+    from lop_sweeps.training import devices
 
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    workers = cores if launcher.workers is None else checks.integer("hydra.launcher.workers", launcher.workers, 1)
+    default = devices.count() if any(point.device == "cuda" for point in points) else cores
+    workers = default if launcher.workers is None else checks.integer("hydra.launcher.workers", launcher.workers, 1)
     pack = None if launcher.pack is None else checks.integer("hydra.launcher.pack", launcher.pack, 1)
     threads = checks.integer("hydra.launcher.threads", launcher.threads, 1)
     plan = make_plan(points, workers, pack, threads)

@@ -17,13 +17,13 @@ from lop_sweeps.data import data_root
 from lop_sweeps.errors import ConfigError
 from lop_sweeps.networks.network import Network
 from lop_sweeps.optimizers.optimizer import Optimizer
-from lop_sweeps.training import engine
+from lop_sweeps.training import devices, engine
 from lop_sweeps.training.learner import LOSSES, TorchLearner
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 KEYS = frozenset(
     {"benchmark", "network", "optimizer", "algorithm", "scale", "seed", "precision", "variants", "variant"}
-    | {"sweep", "engine", "checkpoint", "trusted", "paths"}
+    | {"sweep", "engine", "device", "checkpoint", "trusted", "paths"}
 )
 SECTIONS = {"checkpoint": ("first", "every"), "paths": ("sweeps", "data")}
 
@@ -32,7 +32,9 @@ SECTIONS = {"checkpoint": ("first", "every"), "paths": ("sweeps", "data")}
 class Components:
     """What one run consists of. units: of each hidden layer; weights: in each weight matrix.
     stackable: whether it takes
-    stacked weights, so that packs pay on a CPU. engine: fused or torch; reason: why."""
+    stacked weights, so that packs pay on a CPU. engine: fused or torch; reason: why. device: cpu or
+    cuda.
+    """
 
     benchmark: Benchmark
     network: Mapping[str, Any]
@@ -45,6 +47,7 @@ class Components:
     stackable: bool = True
     engine: str = "torch"
     reason: str = ""
+    device: str = "cpu"
 
     def make_network(self) -> Network:
         """The network of this run, its weights not yet initialised."""
@@ -89,10 +92,12 @@ def assemble(config: Mapping[str, Any]) -> Components:
     _under("network", network.check, benchmark.batch_size)
     for name, intervention in interventions:
         _under(f"algorithm.{name}", intervention.check, network)
-    benchmark.check_data(data_root(config["paths"].get("data")))
     if benchmark.protocol == "online" and (decay_at := getattr(optimizer, "decay_at", None)):
         raise ConfigError("optimizer.decay_at", list(decay_at), "needs a benchmark that trains in epochs")
-    chosen, reason = engine.choose(config["engine"], network, optimizer, made.interventions, benchmark)
+    gpu = config.get("device") == "cuda"
+    device = devices.resolve(config.get("device") or "auto")
+    chosen, reason = engine.choose(config["engine"], network, optimizer, made.interventions, benchmark, gpu=gpu)
+    benchmark.check_data(data_root(config["paths"].get("data")))
     return replace(
         made,
         units=tuple(layer.units for layer in network.unit_graph()),
@@ -100,6 +105,7 @@ def assemble(config: Mapping[str, Any]) -> Components:
         stackable=network.stackable,
         engine=chosen,
         reason=reason,
+        device="cpu" if chosen == "fused" else device,
     )
 
 
@@ -132,6 +138,7 @@ def check_shape(config: Mapping[str, Any]) -> None:
     checks.integer("seed", config.get("seed"), 0)
     checks.choice("precision", config.get("precision"), DTYPES)
     checks.choice("engine", config.get("engine"), engine.ENGINES)
+    checks.choice("device", config.get("device") or "auto", devices.DEVICES)
     for key in SECTIONS["checkpoint"]:
         checks.number(f"checkpoint.{key}", config["checkpoint"].get(key), 0.0)
     checks.text("paths.sweeps", config["paths"].get("sweeps"))
@@ -144,8 +151,10 @@ def check_shape(config: Mapping[str, Any]) -> None:
         raise ConfigError("trusted", trusted, "must be a list of module names, such as [my_package]")
 
 
-def make_learner(runs: Sequence[Components], seeds: Sequence[int], name: str) -> engine.Learner:
-    """The pack of runs with these components on engine `name`; the fused engine takes one run.
+def make_learner(
+    runs: Sequence[Components], seeds: Sequence[int], name: str, device: torch.device | str = "cpu"
+) -> engine.Learner:
+    """The pack of runs with these components on engine `name`; the fused engine takes one run, on a CPU.
 
     Runs must agree in everything that a pack shares.
     """
@@ -162,4 +171,5 @@ def make_learner(runs: Sequence[Components], seeds: Sequence[int], name: str) ->
         seeds,
         runs[0].benchmark.loss,
         runs[0].dtype,
+        device,
     )

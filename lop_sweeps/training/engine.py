@@ -51,13 +51,17 @@ def choose(
     optimizer: Optimizer,
     interventions: Sequence[Intervention],
     benchmark: Benchmark,
+    *,
+    gpu: bool = False,
 ) -> tuple[str, str]:
     """The engine for what was asked (one of `ENGINES`), and why, in words that follow "because".
 
-    Raises `ConfigError` if the run needs an engine that it cannot have.
+    gpu: whether a GPU was asked for. Raises `ConfigError` if the run needs an engine that it cannot have.
     """
     lazy = any(isinstance(one, ShrinkAndPerturb) and one.noise == "lazy" for one in interventions)
     obstacle = limits.obstacle(network, optimizer, interventions)
+    if gpu:
+        obstacle = "it is for CPUs, and device=cuda was asked for"
     if benchmark.protocol != "online":
         obstacle = "it learns online only, and this benchmark trains in epochs"
     if asked == "fused" and obstacle:

@@ -104,6 +104,7 @@ class EpochsStage:
 
     def learn(self, position: Position, left: int) -> None:
         """Updates up to the end of the interval or of the epoch; what an epoch ends with."""
+        position.sums = {name: value.to(self.learner.device) for name, value in position.sums.items()}
         epoch, at = divmod(position.step, self.steps_per_epoch)
         count = min(INTERVAL, self.steps_per_epoch - at)
         rows, labels = self._of_epoch(epoch)

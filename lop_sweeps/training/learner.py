@@ -32,7 +32,8 @@ class TorchLearner:
 
     make_network: builds the network of one run. optimizers: one per run. interventions: for each intervention, its
     options in every run, in the order in which they act. loss: cross_entropy (mean over the mini-batch, on logits) or
-    squared_error (mean over mini-batch and outputs).
+    squared_error (mean over mini-batch and outputs). device: where everything lies; a GPU makes the draws of a step
+    itself, the same ones up to rounding.
     """
 
     intervals_at_once = 1  # that `run` should be asked for
@@ -45,9 +46,9 @@ class TorchLearner:
         seeds: Sequence[int],
         loss: str,
         dtype: torch.dtype,
+        device: torch.device | str = "cpu",
     ) -> None:
-        self.seeds, self.loss, self.dtype = seeds, loss, dtype
-        self.device = torch.device("cpu")
+        self.seeds, self.loss, self.dtype, self.device = seeds, loss, dtype, torch.device(device)
         self._make_network = make_network
         networks = [draw_network(make_network, dtype, seed, "initial weights") for seed in seeds]
         self.network = networks[0]
@@ -59,9 +60,9 @@ class TorchLearner:
         )
         with torch.no_grad():
             flat = [torch.cat([p.reshape(-1) for p in network.parameters()]) for network in networks]
-            self.parameters = torch.stack(flat)
+            self.parameters = torch.stack(flat).to(self.device)
             named = [dict(network.named_buffers()) for network in networks]
-            self.buffers = {name: torch.stack([buffers[name] for buffers in named]) for name in named[0]}
+            self.buffers = {name: torch.stack([b[name] for b in named]).to(self.device) for name in named[0]}
         self._forward = self._bind()
         resets_units = any(options[0].resets_units for options in interventions)
         self.optimizer = optimizers[0].pack(optimizers, self.parameters, resets_units=resets_units)
@@ -88,7 +89,7 @@ class TorchLearner:
             for name, stacked in self.buffers.items():
                 _assign(self.network, name, stacked[0] if alone else stacked)
         if alone:
-            self.network.channels_last = True
+            self.network.channels_last = self.device.type == "cpu"
 
             def forward_one(x: Tensor, uniforms: Sequence[Tensor] | None) -> tuple[Tensor, list[Tensor]]:
                 output, activations = self.network(x[0], None if uniforms is None else [u[0] for u in uniforms])
@@ -123,8 +124,8 @@ class TorchLearner:
         Returns losses and accuracies before each update, (steps, runs), and the weight magnitude (intervals, runs,
         weight matrices) after each interval of `interval` steps.
         """
-        losses = torch.empty(steps, len(tasks), dtype=torch.float64)
-        accuracies = torch.zeros(steps, len(tasks), dtype=torch.float64)
+        losses = torch.empty(steps, len(tasks), dtype=torch.float64, device=self.device)
+        accuracies = torch.zeros_like(losses)
         magnitudes = []
         for at in range(0, steps, interval):
             span = slice(at, min(at + interval, steps))
@@ -132,7 +133,7 @@ class TorchLearner:
             self.plan(first + at, count)
             self._learn_all(tasks, batch, first + at, start + at, losses[span], accuracies[span])
             magnitudes.append(self.magnitudes())
-        return losses, accuracies, torch.stack(magnitudes)
+        return losses.cpu(), accuracies.cpu(), torch.stack(magnitudes).cpu()
 
     def _learn_all(
         self, tasks: Sequence[Task], batch: int, first: int, start: int, losses: Tensor, accuracies: Tensor
@@ -145,8 +146,8 @@ class TorchLearner:
             count = min(block, steps - begin)
             at = (start + begin) * batch
             parts = [task.examples(at, at + count * batch) for task in tasks]
-            xs = torch.from_numpy(np.stack([x for x, _ in parts])).to(self.dtype)
-            ys = torch.from_numpy(np.stack([y for _, y in parts]))
+            xs = torch.from_numpy(np.stack([x for x, _ in parts])).to(self.device, self.dtype)
+            ys = torch.from_numpy(np.stack([y for _, y in parts])).to(self.device)
             if self.loss == "squared_error":
                 ys = ys.to(self.dtype)
             xs = xs.view(runs, count, batch, -1).transpose(0, 1).contiguous()
@@ -205,7 +206,7 @@ class TorchLearner:
         """Hidden activations [(runs, samples, units), ...] on each task's first examples, in evaluation mode."""
         self.network.eval()
         x = np.stack([task.examples(0, samples)[0] for task in tasks])
-        return self._forward(torch.from_numpy(x).to(self.dtype), None)[1]
+        return self._forward(torch.from_numpy(x).to(self.device, self.dtype), None)[1]
 
     def forward(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
         """Outputs (runs, batch, outputs) and hidden activations of x (runs, batch, inputs), without dropout."""
@@ -239,10 +240,16 @@ class TorchLearner:
         shapes = self.network.draws(batch)
         if not shapes:
             return None
-        draws = np.empty((len(self.seeds), sum(map(prod, shapes))))
-        for key, row in zip(self._draw_keys, draws, strict=True):
-            counter_random.uniforms(key, step, 0, row)
-        parts = torch.from_numpy(draws).to(self.dtype).split([prod(shape) for shape in shapes], dim=1)
+        sizes = [prod(shape) for shape in shapes]
+        if self.device.type == "cpu":
+            room = np.empty((len(self.seeds), sum(sizes)))
+            for key, row in zip(self._draw_keys, room, strict=True):
+                counter_random.uniforms(key, step, 0, row)
+            draws = torch.from_numpy(room)
+        else:
+            index = torch.arange(sum(sizes), device=self.device)
+            draws = torch.stack([counter_random.uniforms_at(key, step, index) for key in self._draw_keys])
+        parts = draws.to(self.dtype).split(sizes, dim=1)
         return [part.view(-1, *shape) for part, shape in zip(parts, shapes, strict=True)]
 
     def state(self) -> dict[str, Tensor]:

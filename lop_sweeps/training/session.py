@@ -48,7 +48,7 @@ class Position:
             "task": self.task,
             "step": self.step,
             "before": json.dumps(self.before[run]) if self.step else "{}",
-            "sums": {name: value[run].clone() for name, value in self.sums.items()} if self.step else {},
+            "sums": {name: _kept(value[run]) for name, value in self.sums.items()} if self.step else {},
             "samples": self.samples if self.step else 0,
         }
 
@@ -110,9 +110,14 @@ def save(learner: Learner, members: Sequence[Member], position: Position) -> Non
                 **position.payload(run),
                 "metrics": list(member.log.position),
                 "together": together,
-                "learner": {name: value[run].clone() for name, value in state.items()},
+                "learner": {name: _kept(value[run]) for name, value in state.items()},
             }
             checkpoint.save(member.directory, payload)
+
+
+def _kept(value: Tensor) -> Tensor:
+    """A copy on the host: a checkpoint can be read where there is no GPU."""
+    return value.detach().clone().cpu()
 
 
 def restore(learner: Learner, payloads: Sequence[dict[str, Any] | None]) -> None:

@@ -64,6 +64,14 @@ def train(
         _save_if(learner, members, position, clock.rings() or last, should_stop() and not last)
 
 
+def first_interval(learner: Learner, benchmark: Benchmark, seeds: Sequence[int]) -> None:
+    """What the start of a run does, without its log: to see what memory it takes."""
+    stage, position = _stage(learner, benchmark, seeds, 0), Position()
+    stage.probe()
+    position.sums = stage.begin()
+    stage.learn(position, steps_of(benchmark, 0))
+
+
 def _stage(learner: Learner, benchmark: Benchmark, seeds: Sequence[int], task: int) -> Stage:
     if benchmark.protocol == "online":
         return OnlineStage(learner, benchmark, seeds, task)
@@ -106,8 +114,8 @@ def _end_task(learner: Learner, stage: Stage, members: Sequence[Member], positio
 
 def _mask_diverged(learner: Learner, members: Sequence[Member], position: Position, finite: Tensor) -> None:
     """Take runs that are no longer finite out of the pack; each is final."""
-    for run, member in enumerate(members):
-        if member.active and not bool(finite[run]):
+    for run, (member, fine) in enumerate(zip(members, finite.tolist(), strict=True)):
+        if member.active and not fine:
             member.active, member.diverged = False, (position.task, position.step)
             learner.mask(run)
 

@@ -16,7 +16,7 @@ IN_CBP = "algorithm.continual_backprop"
 NOISE, IN_NOISE = "algorithm=shrink_and_perturb", "algorithm.shrink_and_perturb"
 POSITIVE, PROBABILITY = "must be a finite number > 0", "must be a finite number >= 0 and < 1"
 INTEGER = "must be an integer >= 0"
-SGD_OPTIONS = ("step_size", "momentum", "weight_decay", "reset_momentum")
+SGD_OPTIONS = ("step_size", "momentum", "weight_decay", "reset_momentum", "decay_at", "decay_by")
 
 # name: overrides -> words of the message
 ROWS: dict[str, tuple[list[str], list[str]]] = {
@@ -65,6 +65,26 @@ ROWS: dict[str, tuple[list[str], list[str]]] = {
     "weight decay negative": (["optimizer.weight_decay=-1e-4"], ["optimizer.weight_decay = -0.0001", ">= 0"]),
     "beta1": (["optimizer=adam", "optimizer.beta1=1"], ["optimizer.beta1 = 1", PROBABILITY]),
     "beta2": (["optimizer=adamw", "optimizer.beta2=1"], ["optimizer.beta2 = 1", PROBABILITY]),
+    "decay_at": (
+        ["benchmark=continual_imagenet", "optimizer.decay_at=[1.5]"],
+        ["optimizer.decay_at[0] = 1.5", "> 0 and < 1"],
+    ),
+    "decay online": (["optimizer.decay_at=[0.5]"], ["optimizer.decay_at = [0.5]", "trains in epochs"]),
+    "conv net without images": (
+        ["benchmark=slowly_changing_regression", "network=conv_net"],
+        ["network._target_", "needs images"],
+    ),
+    "conv net on small images": (["network=conv_net"], ["network.kernels", "8 x 8 pixels"]),
+    "residual network online": (["network=resnet18"], ["network:", "batch_size > 1"]),
+    "fused epochs": (
+        ["benchmark=continual_imagenet", "engine=fused"],
+        ["engine = 'fused'", "learns online only", "use engine=auto"],
+    ),
+    "sum of utilities": (
+        ["algorithm=continual_backprop", "algorithm.continual_backprop.averaging=sum"],
+        ["algorithm.continual_backprop.averaging", "weight and contribution"],
+    ),
+    "device": (["device=tpu"], ["device = 'tpu'", "auto, cpu, cuda"]),
     "reset_momentum": (["optimizer.reset_momentum=1"], ["optimizer.reset_momentum = 1", "true or false"]),
     # algorithms
     "replacement rate above 1": ([CBP, f"{IN_CBP}.replacement_rate=1.1"], [f"{IN_CBP}.replacement_rate = 1.1", "<= 1"]),
