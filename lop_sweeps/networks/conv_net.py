@@ -60,7 +60,11 @@ class ConvNet(Network):
         self.init = checks.choice("init", init, LAWS)
         self.dropout = checks.number("dropout", dropout, 0.0, 1.0, below=True)
         self.norm = checks.choice("norm", norm, ("none", "batch"))
-        if not self.channels or len(self.channels) != len(self.kernels):
+        if not self.channels:
+            raise ConfigError(
+                "channels", list(channels), "must name at least one convolution; without any, use network=mlp"
+            )
+        if len(self.channels) != len(self.kernels):
             allowed = f"must list one side for each of the {len(self.channels)} convolutions"
             raise ConfigError("kernels", list(kernels), allowed)
         self._maps = self._sides()

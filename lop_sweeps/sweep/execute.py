@@ -176,7 +176,11 @@ def _runs_that_fit(pack: Pack) -> int:
 
 
 def _fail(run: RunDirectory, error: Exception) -> Outcome:
-    described = {"type": type(error).__name__, "message": str(error), "traceback": traceback.format_exc()}
+    described = {
+        "type": type(error).__name__,
+        "message": str(error),
+        "traceback": "".join(traceback.format_exception(error)),
+    }
     with contextlib.suppress(OSError):  # a full disk, say: the message still reaches the screen
         run.write_status(state="failed", error=described)
         provenance.end_session(run, "failed")

@@ -75,6 +75,8 @@ def summarise(folder: Path, *, every_run: bool) -> tuple[str, Counter[str]]:
 
 
 def _share(run: RunStatus) -> str:
+    if run.state == "done":
+        return "100%"
     return f"{100 * run.steps // run.total_steps}%" if run.total_steps else "0%"
 
 

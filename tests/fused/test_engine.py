@@ -10,7 +10,10 @@ import pytest
 import torch
 
 from lop_sweeps.algorithms.continual_backprop import ContinualBackprop
+from lop_sweeps.algorithms.head_resetting import HeadResetting
+from lop_sweeps.algorithms.retrained_network import RetrainedNetwork
 from lop_sweeps.algorithms.shrink_and_perturb import ShrinkAndPerturb
+from lop_sweeps.benchmarks.permuted_digits import PermutedDigits
 from lop_sweeps.errors import ConfigError
 from lop_sweeps.fused import limits
 from lop_sweeps.networks.linear import Linear
@@ -52,12 +55,18 @@ def wide() -> MLP:
 
 
 SP, LAZY, CBP = ShrinkAndPerturb(), ShrinkAndPerturb(noise="lazy"), ContinualBackprop()
+OF_ALL = ContinualBackprop(rate_of="all")
+SUM = ContinualBackprop(utility="contribution", averaging="sum")
 DECAYING = SGD(0.1, weight_decay=6.0)
 
 # What auto takes, and words of its reason.
 AUTO: dict[str, tuple[Setting, str, str]] = {
     "sgd": (Setting(mlp(), SGD()), "fused", "it is faster"),
     "linear": (Setting(Linear(6, 3), SGD()), "fused", "it is faster"),
+    "head resetting": (Setting(mlp(), SGD(), (HeadResetting(),)), "fused", "it is faster"),
+    "retrained network": (Setting(mlp(), SGD(), (RetrainedNetwork(), CBP)), "fused", "it is faster"),
+    "a rate of all units": (Setting(mlp(), SGD(), (OF_ALL,)), "torch", "rate_of=mature and averaging=running only"),
+    "a sum of activities": (Setting(mlp(), SGD(), (SUM,)), "torch", "rate_of=mature and averaging=running only"),
     "no hidden layer": (Setting(mlp(hidden=()), Adam()), "fused", "it is faster"),
     "dropout": (Setting(mlp(dropout=0.1), SGD()), "fused", "it is faster"),
     "momentum": (Setting(mlp(), SGD(momentum=0.9)), "fused", "it is faster"),
@@ -99,7 +108,8 @@ LAZY_OBSTACLES: dict[str, tuple[Setting, str]] = {
 
 
 def ask(asked: str, setting: Setting) -> tuple[str, str]:
-    return choose(asked, setting.network, setting.optimizer, setting.interventions, setting.batch)
+    benchmark = PermutedDigits(1, setting.batch, setting.batch)
+    return choose(asked, setting.network, setting.optimizer, setting.interventions, benchmark)
 
 
 @pytest.mark.parametrize("name", AUTO)

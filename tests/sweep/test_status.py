@@ -23,7 +23,7 @@ def test_counts_states_and_names_the_first_error(tmp_path: Path, capsys: pytest.
     directories = [point.directory for point in plan.points]
     directories[0].write_status(state="done", task=4)
     directories[1].write_status(state="failed", error={"type": "ValueError", "message": "no luck\nat all"})
-    directories[2].write_status(state="running", task=1, step=100, rate=50.0)
+    directories[2].write_status(state="running", task=1, step=100, steps=300, rate=50.0)
     claim = Claim(directories[2].path)
     assert claim.take()
     folder = directories[0].path.parent
