@@ -3,6 +3,8 @@
 python docs/tables.py mnist sweeps/permuted_mnist_small
 python docs/tables.py regression sweeps/slowly_changing_regression
 python docs/tables.py layerwise sweeps/layerwise
+python docs/tables.py imagenet sweeps/continual_imagenet
+python docs/tables.py cifar sweeps/incremental_cifar100
 
 Means over runs with 95 % bootstrap intervals. Published values are read off the figures of Dohare et al.'s repository.
 """
@@ -31,6 +33,21 @@ REGRESSION = {
     ("tanh", 0.01): (0.43, 0.46, 0.61, 0.71, 0.79, 0.87, 0.93, 0.89),
     ("tanh", 0.003): (0.60, 0.55, 0.65, 0.72, 0.78, 0.90, 0.94, 0.92),
     ("tanh", 0.001): (0.80, 0.69, 0.74, 0.76, 0.79, 0.81, 0.89, 0.84),
+}
+# Test accuracy in %, mean of 50 tasks from there on, ± 0.1.
+IMAGENET = {
+    "backprop 0.01": {0: 84.3, 50: 84.2, 100: 85.2, 150: 84.9, 200: 84.5, 300: 84.0, 500: 82.9, 1000: 81.5, 1950: 74.0},
+    "L2": {0: 85.2, 50: 85.6, 100: 86.2, 200: 86.6, 300: 87.0, 500: 87.1, 1000: 87.7, 4950: 89.2},
+    "shrink and perturb": {0: 84.3, 50: 84.1, 100: 84.7, 200: 85.5, 300: 86.4, 500: 86.7, 1000: 87.6, 4950: 89.2},
+    "continual backprop": {0: 84.5, 50: 85.0, 100: 85.7, 200: 86.3, 300: 87.1, 500: 87.6, 1000: 88.4, 4950: 90.45},
+}
+# Best test accuracy in % by number of classes, ± 0.15.
+CIFAR = {
+    "retrained network": {5: 89.5, 10: 85.8, 15: 85.3, 20: 85.2, 25: 84.4, 30: 83.4, 50: 81.1, 100: 76.05},
+    "backprop": {5: 89.3, 10: 87.6, 15: 87.7, 20: 86.6, 25: 85.3, 30: 84.1, 50: 80.9, 100: 71.1},
+    "head resetting": {5: 89.8, 10: 87.6, 15: 87.7, 20: 86.5, 25: 85.0, 30: 84.2, 50: 80.8, 100: 73.7},
+    "shrink and perturb": {5: 89.3, 10: 87.7, 15: 87.5, 20: 86.3, 25: 84.9, 30: 84.3, 50: 80.9, 100: 74.5},
+    "continual backprop": {5: 89.0, 10: 87.4, 15: 87.6, 20: 86.7, 25: 85.1, 30: 84.4, 50: 81.5, 100: 76.1},
 }
 
 
@@ -75,19 +92,7 @@ def mnist(sweep: str) -> None:
             published = [f"{WIDTH_100[t]:.2f}" if t in WIDTH_100 else "" for t in tasks]
             rows.append(["*published, backprop 0.003*", *published])
     show(["accuracy in %, task", *map(str, tasks)], rows)
-    rows = []
-    for name, frame in methods.items():
-        ends = []
-        for metric, scale in (("dead_fraction", 100), ("weight_magnitude", 1), ("effective_rank_fraction", 100)):
-            for first, last in ((1, 10), (790, 799)):
-                ends.append(interval(scale * per_run(frame, metric, first, last), 3 if scale == 1 else 1))
-        rows.append([name, *ends])
-    heads = [
-        f"{what}, tasks {when}"
-        for what in ("dead units %", "mean abs w", "effective rank %")
-        for when in ("1-10", "790-799")
-    ]
-    show(["method", *heads], rows)
+    diagnostics(methods, first=(1, 10), last=(790, 799))
 
 
 def regression(sweep: str) -> None:
@@ -120,8 +125,60 @@ def layerwise(sweep: str) -> None:
     show(["condition", *heads], rows)
 
 
+def imagenet(sweep: str) -> None:
+    methods, bins = by_method(sweep), 50
+    starts = range(0, max(int(frame["task"].max()) + 1 for frame in methods.values()), bins)
+    rows = []
+    for name, frame in methods.items():
+        cells = [interval(100 * per_run(frame, "test_accuracy", t, t + bins - 1), 1) for t in starts]
+        rows.append([f"{name} (N = {frame['run'].nunique()})", *cells])
+        if name in IMAGENET:
+            published = [f"{IMAGENET[name][t]:.1f}" if t in IMAGENET[name] else "" for t in starts]
+            rows.append([f"*published, {name}*", *published])
+    show(["test accuracy in %, tasks", *(f"{t}-{t + bins - 1}" for t in starts)], rows)
+    diagnostics(methods, first=(1, 10), last=(starts[-1], starts[-1] + bins - 1))
+
+
+def cifar(sweep: str) -> None:
+    methods = by_method(sweep)
+    tasks = range(max(int(frame["task"].max()) + 1 for frame in methods.values()))
+    rows = []
+    for name, frame in methods.items():
+        classes = {t: int(frame[frame["task"] == t]["classes"].iloc[0]) for t in tasks}
+        cells = [interval(100 * per_run(frame, "best_test_accuracy", t, t), 1) for t in tasks]
+        rows.append([f"{name} (N = {frame['run'].nunique()})", *cells])
+        published = CIFAR.get(name, {})
+        rows.append(
+            [f"*published, {name}*", *(f"{published[c]:.1f}" if c in published else "" for c in classes.values())]
+        )
+    show(["best test accuracy in %, classes", *map(str, classes.values())], rows)
+    diagnostics(methods, first=(0, 0), last=(tasks[-1], tasks[-1]))
+
+
+def diagnostics(methods: dict[str, pd.DataFrame], first: tuple[int, int], last: tuple[int, int]) -> None:
+    """Units, weights and rank before the tasks first ... and last ..., inclusive."""
+    measures = {"dead units %": ("dead_fraction", 100), "mean abs w": ("weight_magnitude", 1)}
+    measures |= {"effective rank %": ("effective_rank_fraction", 100)}
+    spans = {f"{a}-{b}" if a != b else f"{a}": (a, b) for a, b in (first, last)}
+    heads = [f"{what}, tasks {span}" for what in measures for span in spans]
+    rows = []
+    for name, frame in methods.items():
+        cells = []
+        for metric, scale in measures.values():
+            for start, stop in spans.values():
+                cells.append(interval(scale * per_run(frame, metric, start, stop), 3 if scale == 1 else 1))
+        rows.append([name, *cells])
+    show(["method", *heads], rows)
+
+
 def main() -> None:
-    tables: dict[str, Callable[[str], None]] = {"mnist": mnist, "regression": regression, "layerwise": layerwise}
+    tables: dict[str, Callable[[str], None]] = {
+        "mnist": mnist,
+        "regression": regression,
+        "layerwise": layerwise,
+        "imagenet": imagenet,
+        "cifar": cifar,
+    }
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("table", choices=tables)
     parser.add_argument("sweep", help="folder of the runs")

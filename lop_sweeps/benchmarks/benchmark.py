@@ -88,7 +88,7 @@ class EpochsBenchmark(Data, Protocol):
     evaluate_every: epochs between two evaluations; there always is one after the last epoch.
     augmented: the splits (train, test, validation) whose images are augmented. DRAWS: uniform numbers that takes.
     PROBE_BATCH: diagnostics look at the network in evaluation mode (None), or in training mode, with normalisation by
-        the statistics of batches of this many images.
+        the statistics of batches of at most this many images, of even sizes.
     new_heads: whether the output layer is set to zero before each task.
     restore_best: whether a task ends with the parameters (and running statistics) of its best validation accuracy.
     """

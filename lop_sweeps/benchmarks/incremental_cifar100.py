@@ -8,6 +8,7 @@ images are; the paper's figure shows the best test accuracy of a task's epochs (
 
 from __future__ import annotations
 
+import zipfile
 from functools import lru_cache
 from pathlib import Path
 from typing import ClassVar, Literal, NamedTuple
@@ -26,6 +27,9 @@ from lop_sweeps.errors import ConfigError, DataError
 CLASSES = 100
 MEAN, STD = (0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)  # per channel, of the training images
 PROBE_IMAGES = 1_000
+KINDS = ("train", "test")
+Counts = tuple[tuple[int, ...], tuple[int, ...]]  # images of each class, for each kind
+OFFICIAL: Counts = ((500,) * CLASSES, (100,) * CLASSES)
 
 
 class _Pool(NamedTuple):
@@ -46,13 +50,28 @@ def _pool(path: Path, official: bool, train_per_class: int, test_per_class: int)
     data = _read(path, official)
     images = np.concatenate([data.x_train, data.x_test]).transpose(0, 3, 1, 2)
     rows = []
-    for labels, each, kind in ((data.y_train, train_per_class, "train"), (data.y_test, test_per_class, "test")):
-        counts = np.bincount(labels, minlength=CLASSES)
-        if counts.min() < each:
-            known = f"class {counts.argmin()} has {counts.min()} {kind} images, and {each} are wanted"
-            raise DataError(f"{path}: {known}; set benchmark.{kind}_per_class")
+    for labels, each in ((data.y_train, train_per_class), (data.y_test, test_per_class)):
         rows.append(np.stack([np.flatnonzero(labels == c)[:each] for c in range(CLASSES)]))
     return _Pool(torch.from_numpy(np.ascontiguousarray(images)), rows[0], rows[1] + len(data.x_train))
+
+
+@lru_cache(maxsize=8)
+def _counts(path: Path, modified: int) -> Counts:
+    """The counts of a file as it was at its time of modification; reads its labels only."""
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            labels = [np.asarray(arrays[f"y_{kind}"]) for kind in KINDS]
+        train, test = (tuple(np.bincount(each, minlength=CLASSES)[:CLASSES].tolist()) for each in labels)
+    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+        raise DataError(f"{path} does not hold x_train, y_train, x_test, y_test: {error}") from error
+    return train, test
+
+
+def _check_counts(path: Path, counts: Counts, train_per_class: int, test_per_class: int) -> None:
+    for kind, found, each in zip(KINDS, counts, (train_per_class, test_per_class), strict=True):
+        if min(found) < each:
+            known = f"class {found.index(min(found))} has {min(found)} {kind} images, and {each} are wanted"
+            raise DataError(f"{path}: {known}; set benchmark.{kind}_per_class")
 
 
 class IncrementalCIFAR100:
@@ -111,10 +130,15 @@ class IncrementalCIFAR100:
         return root if self.file is None else root / self.file
 
     def check_data(self, root: Path) -> None:
+        path = self._path(root)
         if self.file is None:
             check_cifar100(root)
-        elif not self._path(root).is_file():
-            raise DataError(f"{self._path(root)} is missing; benchmark.file names it, relative to {root}")
+            _check_counts(path, OFFICIAL, self.train_per_class, self.test_per_class)
+        elif path.is_file():
+            counts = _counts(path, path.stat().st_mtime_ns)
+            _check_counts(path, counts, self.train_per_class, self.test_per_class)
+        else:
+            raise DataError(f"{path} is missing; benchmark.file names it, relative to {root}")
 
     def load(self, root: Path) -> None:
         self._data = _pool(self._path(root), self.file is None, self.train_per_class, self.test_per_class)

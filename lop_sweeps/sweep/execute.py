@@ -235,7 +235,14 @@ def _train(
         for member in members:
             if member.diverged and member.log is not None:
                 task, step = member.diverged
-                _end(RunDirectory(member.directory), "diverged", member, task=task, step=step)
+                _end(
+                    RunDirectory(member.directory),
+                    "diverged",
+                    member,
+                    task=task,
+                    step=step,
+                    steps=report.at(task, step),
+                )
 
     report.write(state="running", error=None)
     try:
@@ -244,11 +251,11 @@ def _train(
     except Interrupted:
         for member in members:
             if member.active:
-                _end(RunDirectory(member.directory), "waiting", member, task=position.task, step=position.step)
+                _end(RunDirectory(member.directory), "waiting", member, **report.place)
     else:
         for member in members:
             if member.active:
-                _end(RunDirectory(member.directory), "done", member, task=position.task, step=0)
+                _end(RunDirectory(member.directory), "done", member, **report.place)
     finally:
         for member in members:
             if member.log is not None:
@@ -344,24 +351,27 @@ class _Report:
         self.num_tasks, self.on_progress = benchmark.num_tasks, on_progress
         self.benchmark = benchmark
         self.total = steps_before(benchmark, benchmark.num_tasks)
-        self.task, self.step = position.task, position.step
-        self.first = self.done = steps_before(benchmark, position.task) + position.step
+        self.place = {"task": position.task, "step": position.step}
+        self.place["steps"] = self.first = self.at(position.task, position.step)
         self.began = time.monotonic()
 
+    def at(self, task: int, step: int) -> int:
+        """How many steps a run has done that is in front of this step of this task."""
+        return steps_before(self.benchmark, task) + step
+
     def advance(self, task: int, step: int, active: int) -> None:
-        done = steps_before(self.benchmark, task) + step
-        self.on_progress(active, done - self.done)
-        self.task, self.step, self.done = task, step, done
+        within = task == self.place["task"]  # adding up all tasks at every interval would show
+        steps = self.place["steps"] + step - self.place["step"] if within else self.at(task, step)
+        self.on_progress(active, steps - self.place["steps"])
+        self.place = {"task": task, "step": step, "steps": steps}
 
     def write(self, **changes: Any) -> None:
         elapsed = time.monotonic() - self.began
         facts = {
-            "task": self.task,
+            **self.place,
             "num_tasks": self.num_tasks,
-            "step": self.step,
-            "steps": self.done,
             "total_steps": self.total,
-            "rate": (self.done - self.first) / elapsed if elapsed > 1.0 else None,
+            "rate": (self.place["steps"] - self.first) / elapsed if elapsed > 1.0 else None,
         }
         for run, claim in zip(self.runs, self.claims, strict=True):
             if not claim.held():
@@ -380,6 +390,6 @@ def load_run(path: str | Path) -> tuple[torch.nn.Module, dict[str, Any]]:
     payloads = checkpoint.load_all(run.path)
     if not payloads:
         raise CheckpointError(f"{run.path} has no readable checkpoint")
-    learner = make_learner([assemble(_science(config))], [int(config["seed"])], "torch")
+    learner = make_learner([assemble(_science(config), data=False)], [int(config["seed"])], "torch")
     session.restore(learner, payloads[:1])
     return learner.network.eval(), config

@@ -37,7 +37,7 @@ def steps_of(plan: Plan, packs: Sequence[Pack]) -> tuple[int, int]:
     for point in plan.points:
         if point.directory.path in todo:
             total += point.steps
-            done += point.directory.status().get("steps", 0)
+            done += point.directory.steps_done()
     return total, done
 
 

@@ -76,6 +76,12 @@ class RunDirectory:
         counted = known and all(isinstance(status.get(key, 0), int | float) for key in COUNTS)
         return status if counted else {"state": "waiting", "task": 0}
 
+    def steps_done(self) -> int:
+        """Steps of the run so far; older versions wrote the length of a task instead."""
+        status = self.status()
+        before = int(status.get("task") or 0) * int(status.get("steps_per_task") or 0)
+        return int(status.get("steps") or before + int(status.get("step") or 0))
+
     def write_status(self, *, only_if: str | None = None, **changes: Any) -> None:
         """Change some entries of status.json; with `only_if`, only while the run is in that state."""
         with _STATUS_LOCK:  # the heartbeat's thread writes too

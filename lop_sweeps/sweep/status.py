@@ -43,8 +43,8 @@ def look(run: RunDirectory) -> RunStatus:
     return RunStatus(
         run,
         state,
-        int(status.get("steps") or 0),
-        int(status.get("total_steps") or 0),
+        run.steps_done(),
+        int(status.get("total_steps") or int(status.get("num_tasks") or 0) * int(status.get("steps_per_task") or 0)),
         float(status.get("rate") or 0.0) if state == "running" else 0.0,
         f"{error.get('type')}: {error.get('message')}" if state == "failed" and isinstance(error, dict) else "",
     )

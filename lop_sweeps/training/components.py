@@ -20,6 +20,7 @@ from lop_sweeps.optimizers.optimizer import Optimizer
 from lop_sweeps.training import devices, engine
 from lop_sweeps.training.learner import LOSSES, TorchLearner
 
+PROTOCOLS = ("online", "epochs")
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 KEYS = frozenset(
     {"benchmark", "network", "optimizer", "algorithm", "scale", "seed", "precision", "variants", "variant"}
@@ -65,14 +66,18 @@ class Components:
         return network
 
 
-def assemble(config: Mapping[str, Any]) -> Components:
+def assemble(config: Mapping[str, Any], *, data: bool = True) -> Components:
     """Build and check everything that `config` names, without allocating a network or reading data.
 
+    data: also check that the data set is there.
     Raises `ConfigError` with the key, its value and what is allowed, or `DataError` if the data are not there.
     """
     check_shape(config)
     trusted = config.get("trusted") or ()
     benchmark: Benchmark = build(config["benchmark"], "benchmark", trusted)
+    if getattr(benchmark, "protocol", None) not in PROTOCOLS:
+        allowed = f"must be a benchmark, with a protocol, one of: {', '.join(PROTOCOLS)}"
+        raise ConfigError("benchmark._target_", config["benchmark"]["_target_"], allowed)
     if benchmark.loss not in LOSSES:
         raise ConfigError("benchmark", benchmark.loss, f"its loss must be one of: {', '.join(LOSSES)}")
     optimizer: Optimizer = build(config["optimizer"], "optimizer", trusted)
@@ -97,7 +102,8 @@ def assemble(config: Mapping[str, Any]) -> Components:
     gpu = config.get("device") == "cuda"
     device = devices.resolve(config.get("device") or "auto")
     chosen, reason = engine.choose(config["engine"], network, optimizer, made.interventions, benchmark, gpu=gpu)
-    benchmark.check_data(data_root(config["paths"].get("data")))
+    if data:
+        benchmark.check_data(data_root(config["paths"].get("data")))
     return replace(
         made,
         units=tuple(layer.units for layer in network.unit_graph()),

@@ -17,6 +17,7 @@ from torch import Tensor
 from lop_sweeps import counter_random, streams
 from lop_sweeps.benchmarks.benchmark import EpochsBenchmark, Split, steps_before
 from lop_sweeps.diagnostics.measure import LayerSample, join, sample
+from lop_sweeps.errors import ConfigError
 from lop_sweeps.training.learner import TorchLearner
 from lop_sweeps.training.session import Position
 
@@ -37,6 +38,8 @@ class EpochsStage:
         self.steps_per_epoch = benchmark.steps_per_epoch(task)
         self.first_step = steps_before(benchmark, task)
         first = self.tasks[0]
+        if benchmark.restore_best and first.validation is None:
+            raise ConfigError("benchmark.restore_best", True, "needs a benchmark whose tasks have a validation split")
         shared = all(one.images is first.images for one in self.tasks)
         images = first.images if shared else torch.cat([one.images for one in self.tasks])
         self._pool = images.to(learner.device)
@@ -74,7 +77,8 @@ class EpochsStage:
         rows = self._on_device([one.probe + offset for one, offset in zip(self.tasks, self._offsets, strict=True)])
         batch = self.benchmark.PROBE_BATCH
         with self.learner.looking(batch_statistics=batch is not None):
-            chunks = rows.split(batch or EVALUATED, dim=1)
+            # Of even sizes: a rest of one image would have no batch statistics.
+            chunks = rows.tensor_split(-(-rows.shape[1] // (batch or EVALUATED)), dim=1)
             parts = [[sample(h) for h in self.learner.forward(self._inputs(chunk, None))[1]] for chunk in chunks]
         return join(parts)
 
@@ -90,7 +94,7 @@ class EpochsStage:
         names = [f"{split}_{what}" for split in ("train", *self._evaluated()) for what in ("cross_entropy", "accuracy")]
         sums |= {f"curve/{name}": torch.zeros(runs, evaluations, dtype=torch.float64) for name in names}
         if self.benchmark.restore_best:
-            sums["best_accuracy"] = torch.zeros(runs, dtype=torch.float64)
+            sums["best_accuracy"] = torch.full((runs,), -1.0, dtype=torch.float64)  # so that the first is kept
             sums |= {f"best/{name}": value.clone() for name, value in self._restorable().items()}
         return {name: value.to(self.learner.device) for name, value in sums.items()}
 
@@ -158,11 +162,16 @@ class EpochsStage:
             sums[f"curve/{split}_cross_entropy"][:, at] = loss
             sums[f"curve/{split}_accuracy"][:, at] = accuracy
         if self.benchmark.restore_best:
-            better = accuracy > sums["best_accuracy"]
-            sums["best_accuracy"] = torch.where(better, accuracy, sums["best_accuracy"])
-            for name, value in self._restorable().items():
-                best = sums[f"best/{name}"]
-                best.copy_(torch.where(better.view(-1, *[1] * (value.dim() - 1)), value, best))
+            self._keep_best(sums, sums["curve/validation_accuracy"][:, at])
+
+    @torch.no_grad()
+    def _keep_best(self, sums: dict[str, Tensor], accuracy: Tensor) -> None:
+        """Note the state of the runs whose validation accuracy (runs,) is higher than before; ties keep the older."""
+        better = accuracy > sums["best_accuracy"]
+        sums["best_accuracy"] = torch.where(better, accuracy, sums["best_accuracy"])
+        for name, value in self._restorable().items():
+            best = sums[f"best/{name}"]
+            best.copy_(torch.where(better.view(-1, *[1] * (value.dim() - 1)), value, best))
 
     @torch.no_grad()
     def _evaluate(self, split: str, epoch: int) -> tuple[Tensor, Tensor]:

@@ -34,6 +34,7 @@ class Position:
     """Where a pack is, and what the current task has added up so far; each tensor has a leading run dimension.
 
     sums: by name; every protocol has `loss` (runs,) and `magnitude` (runs, weight matrices), summed over `samples`.
+        Names that begin with best/ hold learning state.
     """
 
     task: int = 0
@@ -41,6 +42,11 @@ class Position:
     before: list[dict[str, list[float]]] = field(default_factory=list)  # diagnostics before the task, per run
     sums: dict[str, Tensor] = field(default_factory=dict)
     samples: int = 0  # of the weight magnitude
+
+    def finite(self) -> Tensor:
+        """(runs,): whether everything that was measured in the task so far is a number."""
+        measured = [value for name, value in self.sums.items() if not name.startswith("best/")]
+        return torch.stack([torch.isfinite(value).view(len(value), -1).all(1) for value in measured]).all(0)
 
     def payload(self, run: int) -> dict[str, Any]:
         """One run's share, for its checkpoint."""

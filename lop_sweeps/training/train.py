@@ -38,9 +38,7 @@ def train(
     after every interval; if true, a checkpoint is written and `Interrupted` raised. before_writing: called before
     rows or checkpoints are written; it raises if the runs are no longer this process's.
     """
-    for run, member in enumerate(members):
-        if not member.active:
-            learner.mask(run)
+    _mask_inactive(learner, members)
     seeds = [member.seed for member in members]
     while position.task < benchmark.num_tasks and any(member.active for member in members):
         stage = _stage(learner, benchmark, seeds, position.task)
@@ -49,8 +47,7 @@ def train(
             _begin_task(learner, stage, members, position)
         while position.step < steps:
             stage.learn(position, steps - position.step)
-            finite = torch.isfinite(position.sums["loss"]) & torch.isfinite(position.sums["magnitude"]).all(1)
-            _mask_diverged(learner, members, position, finite)
+            _mask_diverged(learner, members, position, position.finite())
             if not any(member.active for member in members):
                 break
             if position.step < steps:
@@ -94,11 +91,13 @@ def _begin_task(learner: Learner, stage: Stage, members: Sequence[Member], posit
     for intervention in learner.interventions:
         if before_task := getattr(intervention, "before_task", None):
             before_task(position.task)
+    _mask_inactive(learner, members)
 
 
 def _end_task(learner: Learner, stage: Stage, members: Sequence[Member], position: Position) -> None:
     """Write each active run's row of the finished task, and move to the next."""
     measured = stage.end(position)
+    _mask_inactive(learner, members)
     for run, member in enumerate(members):
         if not member.active or member.log is None:
             continue
@@ -110,6 +109,13 @@ def _end_task(learner: Learner, stage: Stage, members: Sequence[Member], positio
     for intervention in learner.interventions:
         intervention.clear_report()
     position.task, position.step = position.task + 1, 0
+
+
+def _mask_inactive(learner: Learner, members: Sequence[Member]) -> None:
+    """Slots of inactive members compute with zeros; what acts between tasks may have written to them."""
+    for run, member in enumerate(members):
+        if not member.active:
+            learner.mask(run)
 
 
 def _mask_diverged(learner: Learner, members: Sequence[Member], position: Position, finite: Tensor) -> None:
