@@ -439,8 +439,10 @@ OPTIONS: list[tuple[list[str], str, str]] = [
     ([*CIFAR, "algorithm=retrained_network"], f"{RETRAINED}.reset_statistics", "true"),
     ([*CIFAR, "algorithm=retrained_network"], f"{RETRAINED}.reset_optimizer", "true"),
 ]
-LOGGED = {"test_per_class", "restore_best", "augment_test", "evaluate_every"}  # they change what is measured
-TORCH_ONLY, FUSED_ONLY = {"network.norm", "network.norm_after"}, {f"{SNP}.noise"}  # the options above
+# They change what is measured, and not what is learned.
+LOGGED = {"test_per_class", "restore_best", "augment_test", "evaluate_every", "reset_statistics"}
+TORCH_ONLY = {"network.norm", "network.norm_after", f"{CBP}.rate_of", f"{CBP}.averaging"}  # of the options above
+FUSED_ONLY = {f"{SNP}.noise"}
 BASE = [
     "scale=tiny",
     "network=mlp",

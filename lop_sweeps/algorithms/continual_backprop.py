@@ -67,7 +67,8 @@ class ContinualBackprop:
     averaging: running; or sum = as coded for the residual network: the outgoing magnitude of this moment times the sum
         of all mean activities |h| since the start of the run, which decays never, and not when the unit is replaced
         (utilities weight and contribution only).
-    bias_transfer: add outgoing weight x bias-corrected mean activation of a removed unit to the next bias.
+    bias_transfer: add outgoing weight x bias-corrected mean activation of a removed unit to the next bias; a channel's
+        mean is one number, over its positions.
 
     A new unit has incoming weights from the network's initial law, bias 0, outgoing weights 0, a fresh normalisation
     where it has one, and, with Adam, fresh moments and step counts of all of these. Activations are those of the

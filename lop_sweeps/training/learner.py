@@ -269,7 +269,7 @@ class TorchLearner:
 
     @torch.no_grad()
     def mask(self, run: int) -> None:
-        """Take a run out of the pack: its slot stays and computes with zeros, which cannot disturb the others."""
+        """Take a run out of the pack: its slot stays, from now on zeros, and whatever it computes disturbs no other."""
         for value in self.state().values():
             value[run] = 0
 
