@@ -39,7 +39,9 @@ from lop_sweeps.training.epochs import EpochsStage
 from lop_sweeps.training.learner import TorchLearner
 from lop_sweeps.training.session import Position
 
-SHAPE, CLASSES, IMAGES = (3, 32, 32), 10, 1_200
+SHAPE, CLASSES = (3, 32, 32), 10
+EPOCH = {"conv_net": 12, "resnet18": 4}  # steps, which is how many ours takes at a time
+REPEATS = {"conv_net": (5, 21), "resnet18": (3, 9)}  # quick, and otherwise
 STEP_SIZE, MOMENTUM, WEIGHT_DECAY = 0.01, 0.9, 5e-4
 MATURITY_THRESHOLD, DECAY_RATE = 100, 0.99
 PACKS = (1, 4, 16, 64)
@@ -70,8 +72,8 @@ def make_network(name: str) -> Network:
 class Noise(ContinualImageNet):
     """Made-up images in the benchmark's shape: what they show does not change the time of a step."""
 
-    def __init__(self, batch: int) -> None:
-        images = IMAGES // batch * batch
+    def __init__(self, batch: int, steps: int) -> None:
+        images = batch * steps
         super().__init__(1, 1_000_000, batch, CLASSES, CLASSES, images // CLASSES, 1, new_heads=False)
         rng = np.random.default_rng(0)
         self.images = torch.from_numpy(rng.integers(0, 256, (images, *SHAPE), dtype=np.uint8))
@@ -103,7 +105,7 @@ class Ours:
         self.learner = TorchLearner(
             lambda: make_network(row.network), [sgd] * runs, packed, seeds, "cross_entropy", torch.float32
         )
-        self.stage = EpochsStage(self.learner, Noise(row.batch), seeds, 0)
+        self.stage = EpochsStage(self.learner, Noise(row.batch, EPOCH[row.network]), seeds, 0)
         self.position = Position(sums=self.stage.begin())
 
     def learn(self, steps: int) -> None:
@@ -302,9 +304,7 @@ def table(quick: bool) -> list[dict[str, Any]]:
         check(row)
         ours = Ours(row)
         theirs = Theirs(row, ours)
-        steps, repeats = (
-            (2 if quick else 5, 3 if quick else 9) if row.network == "resnet18" else (12, 5 if quick else 21)
-        )
+        steps, repeats = EPOCH[row.network], REPEATS[row.network][not quick]
         ours.learn(1)
         theirs.learn(1)
         pairs = []
