@@ -331,9 +331,12 @@ def packs(quick: bool) -> list[dict[str, Any]]:
         ours = Ours(row, runs)
         ours.learn(1)
         rate = median(runs / ours.time(12) for _ in range(3))
-        memory = torch.cuda.max_memory_allocated() / runs / 2**20 if torch.cuda.is_available() else float("nan")
+        memory = torch.cuda.max_memory_allocated() / runs / 2**20 if torch.cuda.is_available() else None
         results.append({"runs": runs, "rate": rate, "memory_mib": memory})
-        print(f"| {runs} | {rate:,.0f} | {rate / results[0]['rate']:.2f} | {memory:.1f} |", flush=True)
+        print(
+            f"| {runs} | {rate:,.0f} | {rate / results[0]['rate']:.2f} | {'-' if memory is None else f'{memory:.1f}'} |",
+            flush=True,
+        )
     return results
 
 
