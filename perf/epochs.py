@@ -98,12 +98,12 @@ def methods(row: Row) -> tuple[SGD, list[ContinualBackprop]]:
 class Ours:
     """A pack of runs on the torch engine, in the protocol of its benchmarks."""
 
-    def __init__(self, row: Row, runs: int = 1) -> None:
+    def __init__(self, row: Row, runs: int = 1, device: str = "cpu") -> None:
         sgd, interventions = methods(row)
         packed = [[one] * runs for one in interventions]
         seeds = list(range(runs))
         self.learner = TorchLearner(
-            lambda: make_network(row.network), [sgd] * runs, packed, seeds, "cross_entropy", torch.float32
+            lambda: make_network(row.network), [sgd] * runs, packed, seeds, "cross_entropy", torch.float32, device
         )
         self.stage = EpochsStage(self.learner, Noise(row.batch, EPOCH[row.network]), seeds, 0)
         self.position = Position(sums=self.stage.begin())
@@ -118,7 +118,7 @@ class Ours:
         """Seconds for one step."""
         before, start = self.position.step, time.perf_counter()
         self.learn(steps)
-        if torch.cuda.is_available():
+        if self.learner.device.type == "cuda":
             torch.cuda.synchronize()
         return (time.perf_counter() - start) / (self.position.step - before)
 
@@ -326,17 +326,16 @@ def packs(quick: bool) -> list[dict[str, Any]]:
     row, results = ROWS[0], []
     sizes = PACKS[:2] if quick else PACKS
     for runs in sizes:
-        if torch.cuda.is_available():
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        if device == "cuda":
             torch.cuda.reset_peak_memory_stats()
-        ours = Ours(row, runs)
+        ours = Ours(row, runs, device)
         ours.learn(1)
         rate = median(runs / ours.time(12) for _ in range(3))
-        memory = torch.cuda.max_memory_allocated() / runs / 2**20 if torch.cuda.is_available() else None
+        memory = torch.cuda.max_memory_allocated() / runs / 2**20 if device == "cuda" else None
         results.append({"runs": runs, "rate": rate, "memory_mib": memory})
-        print(
-            f"| {runs} | {rate:,.0f} | {rate / results[0]['rate']:.2f} | {'-' if memory is None else f'{memory:.1f}'} |",
-            flush=True,
-        )
+        mebibytes = "" if memory is None else f"{memory:.1f}"
+        print(f"| {runs} | {rate:,.0f} | {rate / results[0]['rate']:.2f} | {mebibytes} |", flush=True)
     return results
 
 
