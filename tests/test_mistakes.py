@@ -21,6 +21,7 @@ from omegaconf import OmegaConf
 from torch import Tensor
 
 from lop_sweeps.algorithms.continual_backprop import ContinualBackprop, PackedContinualBackprop
+from lop_sweeps.benchmarks.incremental_cifar100 import IncrementalCIFAR100
 from lop_sweeps.build import locate, options, parameters
 from lop_sweeps.fused import learner as fused
 from lop_sweeps.fused.arrays import Net, Stream
@@ -358,6 +359,15 @@ def test_sequence_repeated_from_the_start_after_resume(
         assert shown == whole
         wholes.append(whole)
     assert wholes[0] == wholes[1]
+
+
+def test_a_batch_augmented_with_one_crop_and_one_flip_for_all_its_images() -> None:
+    """As torchvision's v2 transforms do on a batch: here equal images of a mini-batch come out different."""
+    benchmark = IncrementalCIFAR100(1, batch_size=90)
+    image = torch.arange(3 * 32 * 32).reshape(1, 3, 32, 32).to(torch.uint8)
+    draws = torch.from_numpy(np.random.default_rng(0).random((90, benchmark.DRAWS)))
+    shown = benchmark.prepare(image.expand(90, -1, -1, -1), draws, torch.float32)
+    assert len({row.numpy().tobytes() for row in shown}) > 80
 
 
 # A setting read under another key, or by nobody. One row for every option of every choice in conf/: what else must be
