@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -52,18 +54,33 @@ class Components:
 
     def make_network(self) -> Network:
         """The network of this run, its weights not yet initialised."""
-        given: dict[str, Any] = {"outputs": self.benchmark.outputs, "inputs": self.benchmark.inputs}
-        if "shape" in parameters(locate(self.network, "network", self.trusted)):
-            given["shape"] = getattr(self.benchmark, "shape", None)
-            if given["shape"] is None:
-                raise ConfigError(
-                    "network._target_", self.network["_target_"], "needs images, which this benchmark has not"
-                )
-            del given["inputs"]
-        network = build(self.network, "network", self.trusted, **given)
-        if not isinstance(network, Network):
-            raise ConfigError("network._target_", self.network["_target_"], "must be a lop_sweeps Network")
-        return network
+        benchmark = self.benchmark
+        shape = getattr(benchmark, "shape", None)
+        return _build_network(self.network, self.trusted, benchmark.inputs, benchmark.outputs, shape)
+
+
+def _build_network(
+    node: Mapping[str, Any], trusted: Sequence[str], inputs: int, outputs: int, shape: tuple[int, ...] | None
+) -> Network:
+    """A network for these numbers of inputs and outputs, or for images of this shape if that is what it takes."""
+    given: dict[str, Any] = {"inputs": inputs, "outputs": outputs}
+    if "shape" in parameters(locate(node, "network", trusted)):
+        if shape is None:
+            raise ConfigError("network._target_", node["_target_"], "needs images, which this benchmark has not")
+        given = {"shape": shape, "outputs": outputs}
+    network = build(node, "network", trusted, **given)
+    if not isinstance(network, Network):
+        raise ConfigError("network._target_", node["_target_"], "must be a lop_sweeps Network")
+    return network
+
+
+@lru_cache(maxsize=32)
+def _network_to_look_at(
+    node: str, trusted: tuple[str, ...], inputs: int, outputs: int, shape: tuple[int, ...] | None
+) -> Network:
+    """A network without memory, for checks; the points of a sweep share it (a residual one takes 8 ms to make)."""
+    with torch.device("meta"):
+        return _build_network(json.loads(node), trusted, inputs, outputs, shape)
 
 
 def assemble(config: Mapping[str, Any], *, data: bool = True) -> Components:
@@ -92,8 +109,10 @@ def assemble(config: Mapping[str, Any], *, data: bool = True) -> Components:
         interventions.append((name, intervention))
     dtype = DTYPES[config["precision"]]
     made = Components(benchmark, config["network"], optimizer, tuple(i for _, i in interventions), dtype, trusted)
-    with torch.device("meta"):
-        network = made.make_network()
+    shape = getattr(benchmark, "shape", None)
+    network = _network_to_look_at(
+        json.dumps(config["network"]), tuple(trusted), benchmark.inputs, benchmark.outputs, shape
+    )
     _under("network", network.check, benchmark.batch_size)
     for name, intervention in interventions:
         _under(f"algorithm.{name}", intervention.check, network)
