@@ -10,6 +10,7 @@ for.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numba as nb
 import numpy as np
@@ -113,6 +114,17 @@ def uniforms_at(key: np.uint64, step: int, index: Tensor) -> Tensor:
     z = (z ^ _shifted(z, 30)) * mix1
     z = (z ^ _shifted(z, 27)) * mix2
     return _shifted(z ^ _shifted(z, 31), 11).to(torch.float64) * 2.0**-53
+
+
+def rows_of_uniforms(keys: Sequence[np.uint64], step: int, count: int, device: torch.device) -> Tensor:
+    """The first `count` draws of `step` for each key, (keys, count) float64, made where they are used."""
+    if device.type == "cpu":
+        rows = np.empty((len(keys), count))
+        for key, row in zip(keys, rows, strict=True):
+            uniforms(key, step, 0, row)
+        return torch.from_numpy(rows)
+    index = torch.arange(count, device=device)
+    return torch.stack([uniforms_at(key, step, index) for key in keys])
 
 
 def normals_at(key: np.uint64, step: int, count: int, device: torch.device) -> Tensor:

@@ -6,11 +6,20 @@ import math
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 from scipy import stats
 
 from lop_sweeps import streams
-from lop_sweeps.counter_random import normals, step_key, uniform, uniforms
+from lop_sweeps.counter_random import (
+    normals,
+    normals_at,
+    rows_of_uniforms,
+    step_key,
+    uniform,
+    uniforms,
+    uniforms_at,
+)
 
 GOLDEN, MIX1, MIX2, MASK = 0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB, 2**64 - 1
 KEYS = [0, 1, 1234567, 2**63, MASK, int(streams.counter_key(3, "dropout"))]
@@ -207,3 +216,28 @@ def test_generator_has_no_state() -> None:
     again = streams.generator(4, "example order", 2).permutation(50)
     np.testing.assert_array_equal(again, streams.generator(4, "example order", 2).permutation(50))
     assert float(streams.generator(0, "initial weights", 0).random()) == 0.33002983988288626  # pinned
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_tensors_make_the_same_draws_bit_for_bit(key: int) -> None:
+    """A device that nobody waits for computes them itself, at indices that only it knows."""
+    expected = np.empty(1_000)
+    for step in (0, 1, 48_000_000):
+        uniforms(np.uint64(key), step, 5, expected)
+        index = torch.arange(1_000).flip(0) + 5
+        assert np.array_equal(uniforms_at(np.uint64(key), step, index).flip(0).numpy(), expected)
+
+
+@pytest.mark.parametrize("count", [1, 2, 7, 1_000])
+def test_tensors_make_the_same_normals_up_to_rounding(count: int) -> None:
+    expected = np.empty(count)
+    for key in KEYS:
+        normals(np.uint64(key), 3, expected)
+        np.testing.assert_allclose(normals_at(np.uint64(key), 3, count, torch.device("cpu")), expected, atol=1e-12)
+
+
+def test_rows_of_draws_belong_to_their_keys() -> None:
+    keys = [np.uint64(key) for key in KEYS]
+    rows = rows_of_uniforms(keys, 2, 9, torch.device("cpu"))
+    for key, row in zip(keys, rows, strict=True):
+        assert torch.equal(uniforms_at(key, 2, torch.arange(9)), row)

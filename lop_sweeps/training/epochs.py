@@ -57,20 +57,19 @@ class EpochsStage:
         rows = [split.rows + offset for split, offset in zip(splits, self._offsets, strict=True)]
         return self._on_device(rows), self._on_device([split.labels for split in splits])
 
-    def _inputs(self, rows: Tensor, uniforms: NDArray[np.float64] | None) -> Tensor:
+    def _inputs(self, rows: Tensor, uniforms: Tensor | None) -> Tensor:
         """Network inputs (runs, images, inputs) of pool rows (runs, images); uniforms (runs, images, DRAWS)."""
-        draws = None if uniforms is None else torch.from_numpy(uniforms).to(self._pool.device).flatten(0, 1)
+        draws = None if uniforms is None else uniforms.flatten(0, 1)
         x = self.benchmark.prepare(self._pool[rows.flatten()], draws, self.learner.dtype)
         return x.view(*rows.shape, -1)
 
-    def _uniforms(self, split: str, step: int, images: int) -> NDArray[np.float64] | None:
+    def _uniforms(self, split: str, step: int, images: int) -> Tensor | None:
         """Draws (runs, images, DRAWS) for augmentation; step: of the task in training, else the epoch."""
         if split not in self.benchmark.augmented:
             return None
-        draws = np.empty((len(self.seeds), images * self.benchmark.DRAWS))
-        for seed, row in zip(self.seeds, draws, strict=True):
-            counter_random.uniforms(streams.counter_key(seed, f"augmentation {split}", self.task), step, 0, row)
-        return draws.reshape(len(self.seeds), images, -1)
+        keys = [streams.counter_key(seed, f"augmentation {split}", self.task) for seed in self.seeds]
+        draws = counter_random.rows_of_uniforms(keys, step, images * self.benchmark.DRAWS, self.learner.device)
+        return draws.view(len(keys), images, -1)
 
     @torch.no_grad()
     def probe(self) -> list[LayerSample]:

@@ -241,14 +241,7 @@ class TorchLearner:
         if not shapes:
             return None
         sizes = [prod(shape) for shape in shapes]
-        if self.device.type == "cpu":
-            room = np.empty((len(self.seeds), sum(sizes)))
-            for key, row in zip(self._draw_keys, room, strict=True):
-                counter_random.uniforms(key, step, 0, row)
-            draws = torch.from_numpy(room)
-        else:
-            index = torch.arange(sum(sizes), device=self.device)
-            draws = torch.stack([counter_random.uniforms_at(key, step, index) for key in self._draw_keys])
+        draws = counter_random.rows_of_uniforms(self._draw_keys, step, sum(sizes), self.device)
         parts = draws.to(self.dtype).split(sizes, dim=1)
         return [part.view(-1, *shape) for part, shape in zip(parts, shapes, strict=True)]
 
