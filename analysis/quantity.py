@@ -39,7 +39,7 @@ _KNOWN = {
     for q in (
         _percent("accuracy", "Online accuracy", from_zero=False),
         _percent("test_accuracy", "Test accuracy", from_zero=False),
-        _percent("best_test_accuracy", "Best test accuracy of a task's epochs", from_zero=False),
+        _percent("best_test_accuracy", "Best test accuracy", from_zero=False),
         _percent("selected_test_accuracy", "Test accuracy at the best validation", from_zero=False),
         _percent("validation_accuracy", "Validation accuracy", from_zero=False),
         _percent("train_accuracy", "Training accuracy in the last epoch", from_zero=False),
