@@ -6,9 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from torch import Tensor
-
-from lop_sweeps.algorithms.intervention import Learner
+from lop_sweeps.algorithms.intervention import BetweenTasks, Learner
 from lop_sweeps.networks.network import Network
 
 
@@ -30,7 +28,7 @@ class HeadResetting:
         return PackedHeadResetting(learner)
 
 
-class PackedHeadResetting:
+class PackedHeadResetting(BetweenTasks):
     """Head resetting on a pack."""
 
     def __init__(self, learner: Learner) -> None:
@@ -44,18 +42,3 @@ class PackedHeadResetting:
             parameters, _ = learner.redraw(run, "head reset", task)
             for name in (weight, weight.removesuffix("weight") + "bias"):
                 learner.view(learner.parameters, name)[run] = parameters[name]
-
-    def plan(self, step: int, steps: int) -> None:
-        """Nothing to plan."""
-
-    def after_update(self, step: int) -> None:
-        """Nothing happens within a task."""
-
-    def state(self) -> dict[str, Tensor]:
-        return {}
-
-    def report(self, run: int) -> dict[str, list[float]]:
-        return {}
-
-    def clear_report(self) -> None:
-        """Nothing is reported."""

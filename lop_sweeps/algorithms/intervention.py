@@ -61,6 +61,25 @@ class PackedIntervention(Protocol):
     def clear_report(self) -> None: ...
 
 
+class BetweenTasks:
+    """Base of packed interventions without state that act before a task only: they add `before_task`."""
+
+    def plan(self, step: int, steps: int) -> None:
+        """Nothing to plan."""
+
+    def after_update(self, step: int) -> None:
+        """Nothing happens within a task."""
+
+    def state(self) -> dict[str, Tensor]:
+        return {}
+
+    def report(self, run: int) -> dict[str, list[float]]:
+        return {}
+
+    def clear_report(self) -> None:
+        """Nothing is reported."""
+
+
 class Intervention(Protocol):
     """The options of one run."""
 

@@ -9,10 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from torch import Tensor
-
 from lop_sweeps import checks
-from lop_sweeps.algorithms.intervention import Learner
+from lop_sweeps.algorithms.intervention import BetweenTasks, Learner
 from lop_sweeps.networks.network import Network
 
 
@@ -42,7 +40,7 @@ class RetrainedNetwork:
         return PackedRetrainedNetwork(self, learner)
 
 
-class PackedRetrainedNetwork:
+class PackedRetrainedNetwork(BetweenTasks):
     """Retraining on a pack."""
 
     def __init__(self, options: RetrainedNetwork, learner: Learner) -> None:
@@ -61,18 +59,3 @@ class PackedRetrainedNetwork:
                     learner.buffers[name][run] = value
             if self.options.reset_optimizer:
                 learner.optimizer.restart(run)
-
-    def plan(self, step: int, steps: int) -> None:
-        """Nothing to plan."""
-
-    def after_update(self, step: int) -> None:
-        """Nothing happens within a task."""
-
-    def state(self) -> dict[str, Tensor]:
-        return {}
-
-    def report(self, run: int) -> dict[str, list[float]]:
-        return {}
-
-    def clear_report(self) -> None:
-        """Nothing is reported."""
