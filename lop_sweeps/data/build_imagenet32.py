@@ -34,6 +34,7 @@ from lop_sweeps.data.imagenet32 import (
     read_manifest,
 )
 from lop_sweeps.data.source import Chunk, Source
+from lop_sweeps.durable import sync_directory
 from lop_sweeps.errors import DataError
 
 
@@ -125,7 +126,7 @@ class Build:
         ) or any(names[file.id] != file.name for file in there.files.values()):
             raise DataError(
                 f"{imagenet32_folder(self.root)} was built from {there.source} ({there.class_count} classes, "
-                f"{there.kind}) with --train {there.train} --test {there.test}, which is not what is asked for now. "
+                f"{there.kind}) with --train {there.train} --test {there.test}, not as asked for here. "
                 "Remove that folder, or give another one with --data"
             )
         ours.source, ours.files = there.source, there.files
@@ -220,7 +221,7 @@ class Build:
             size = path.stat().st_size
             self.manifest.files[id] = ClassFile(id, self.source.class_names[id], self.images, size, digest)
         if finished:
-            sync_folder(class_path(self.root, 0).parent)
+            sync_directory(class_path(self.root, 0).parent)
             write_safely(manifest_path(self.root), self.manifest.text())
 
     def demand_all(self) -> None:
@@ -249,13 +250,4 @@ def write_safely(path: Path, text: str) -> None:
         stream.flush()
         os.fsync(stream.fileno())
     temporary.replace(path)
-    sync_folder(path.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """Make renames in the folder survive a power failure."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    sync_directory(path.parent)

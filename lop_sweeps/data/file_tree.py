@@ -43,7 +43,7 @@ def readable(path: Path) -> Iterator[None]:
         yield
     except (EOFError, zlib.error, lzma.LZMAError, tarfile.TarError, zipfile.BadZipFile) as error:
         raise DataError(f"{path} is truncated or damaged ({error}). Get it again") from error
-    except (OSError, RuntimeError, NotImplementedError, KeyError) as error:  # a zip may be encrypted, say
+    except (OSError, RuntimeError, KeyError) as error:  # a zip may be encrypted, say
         raise DataError(f"{path} cannot be read: {error}") from error
 
 

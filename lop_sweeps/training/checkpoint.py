@@ -14,6 +14,8 @@ from typing import Any
 
 import torch
 
+from lop_sweeps.durable import sync_directory
+
 NAMES = ("checkpoint.pt", "checkpoint.previous.pt")
 FORMAT = 1
 
@@ -63,12 +65,3 @@ def go_back_to(directory: Path, payload: dict[str, Any]) -> None:
     if payload["file"] != NAMES[0]:
         (directory / payload["file"]).replace(directory / NAMES[0])
         sync_directory(directory)
-
-
-def sync_directory(directory: Path) -> None:
-    """Make renames in `directory` survive a power failure."""
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -24,6 +24,7 @@ from lop_sweeps.optimizers.adam import Adam
 from lop_sweeps.optimizers.optimizer import Optimizer
 from lop_sweeps.optimizers.sgd import SGD
 from lop_sweeps.training.learner import TorchLearner
+from tests.replacements import force
 
 Floats = NDArray[np.float64]
 SIZES = [6, 8, 7, 3]
@@ -62,19 +63,6 @@ def learn(learner: TorchLearner, step: int, batch: int = 2, planned: int = 40) -
     pairs = [data(seed, step, batch) for seed in learner.seeds]
     x, y = np.stack([x for x, _ in pairs]), np.stack([y for _, y in pairs])
     learner.learn(torch.from_numpy(x), torch.from_numpy(y), step)
-
-
-def force(
-    learner: TorchLearner, packed: PackedContinualBackprop, step: int, counts: dict[tuple[int, int], int]
-) -> None:
-    """Replace now: {(hidden layer, run): number of units}, whatever the schedule says."""
-    packed.first_step = step
-    packed.counts = np.zeros((1, len(packed.layers), len(packed.options)), np.int64)
-    for (layer, run), number in counts.items():
-        packed.counts[0, layer, run] = number
-    packed.due = np.array([True])
-    with torch.no_grad():
-        packed.after_update(step)
 
 
 # A naive simulation of spec/algorithms.md 3, for one run, by hand: no autograd, no torch, unit by unit.
@@ -313,7 +301,7 @@ def test_choices_of_a_step_see_no_replacement_of_that_step() -> None:
     learner, packed = hand_made("weight")
     learner.activations = [torch.ones(1, 1, 8, dtype=torch.float64), torch.ones(1, 1, 7, dtype=torch.float64)]
     outgoing = [learner.view(learner.parameters, f"layers.{i + 1}.weight")[0].abs().mean(0) for i in (0, 1)]
-    force(learner, packed, 3, {(0, 0): 2, (1, 0): 2})
+    force(packed, 3, {(0, 0): 2, (1, 0): 2})
     for layer, magnitude in zip(packed.layers, outgoing, strict=True):
         assert torch.nonzero(layer.age[0] == 0).flatten().tolist() == magnitude.argsort()[:2].sort().values.tolist()
 
@@ -326,7 +314,7 @@ def test_replaced_unit_has_new_incoming_zero_outgoing_weights_and_nothing_else_c
     packed.layers[0].utility[1] = torch.tensor([9.0, 1, 9, 9, 0, 9, 9, 9])  # what makes units 1 and 4 the lowest
     packed.layers[0].utility[0] = 1.0
     learner.activations = [torch.zeros(2, 1, 8, dtype=torch.float64), torch.zeros(2, 1, 7, dtype=torch.float64)]
-    force(learner, packed, 11, {(0, 1): 2})
+    force(packed, 11, {(0, 1): 2})
     expected = before.clone()
     learner.view(expected, "layers.0.weight")[1, [1, 4]] = packed.draw_incoming(11, 0, 1, torch.tensor([1, 4]))
     learner.view(expected, "layers.0.bias")[1, [1, 4]] = 0
@@ -346,7 +334,7 @@ def test_unit_replaced_after_its_readers_column_has_fresh_weights_on_all_inputs(
     """Layers in order: a new unit of layer 1 also gets random weights on the new units of layer 0 (spec 3.4)."""
     learner, packed = hand_made()
     learner.activations = [torch.ones(1, 1, 8, dtype=torch.float64), torch.ones(1, 1, 7, dtype=torch.float64)]
-    force(learner, packed, 0, {(0, 0): 3, (1, 0): 2})
+    force(packed, 0, {(0, 0): 3, (1, 0): 2})
     lower = torch.nonzero(packed.layers[0].age[0] == 0).flatten()
     upper = torch.nonzero(packed.layers[1].age[0] == 0).flatten()
     weight = learner.view(learner.parameters, "layers.1.weight")[0]
@@ -451,7 +439,7 @@ def test_newborn_unit_has_fresh_optimiser_state_and_no_other_weight_does(kind: s
         learn(learner, t, batch=1)
     before = {name: value.clone() for name, value in learner.optimizer.state().items()}
     assert all(bool((value != learner.optimizer.fresh()[name]).any()) for name, value in before.items())
-    force(learner, packed, 30, {(0, 1): 2})
+    force(packed, 30, {(0, 1): 2})
     units = torch.nonzero(packed.layers[0].age[1] == 0).flatten().tolist()
     assert len(units) == 2
     for name, value in learner.optimizer.state().items():
@@ -468,7 +456,7 @@ def test_adam_restarts_its_bias_correction_with_the_new_unit() -> None:
     for t in range(30):
         learn(learner, t)
     units = packed.choose(30, 1, 0, 1)
-    force(learner, packed, 30, {(1, 0): 1})
+    force(packed, 30, {(1, 0): 1})
     assert units.tolist() == torch.nonzero(packed.layers[1].age[0] == 0).flatten().tolist()
     before = learner.parameters.clone()
     learner.plan(31, 1)
@@ -489,7 +477,7 @@ def test_normalisation_of_a_replaced_unit_is_fresh(norm: str) -> None:
         return {name: value.clone() for name, value in (named | learner.buffers).items()}
 
     before = everything()
-    force(learner, packed, 30, {(0, 1): 2})
+    force(packed, 30, {(0, 1): 2})
     units = torch.nonzero(packed.layers[0].age[1] == 0).flatten().tolist()
     assert len(units) == 2
     after = everything()
@@ -542,7 +530,7 @@ def test_random_utility_is_fresh_at_every_step_and_the_runs_own() -> None:
 def test_report_counts_since_the_last_report() -> None:
     learner, packed = hand_made(runs=2)
     learner.activations = [torch.ones(2, 1, 8, dtype=torch.float64), torch.ones(2, 1, 7, dtype=torch.float64)]
-    force(learner, packed, 0, {(0, 0): 2, (1, 1): 1})
+    force(packed, 0, {(0, 0): 2, (1, 1): 1})
     assert [packed.report(run) for run in (0, 1)] == [{"replaced_units": [2, 0]}, {"replaced_units": [0, 1]}]
     packed.clear_report()
     assert packed.report(0) == {"replaced_units": [0, 0]}

@@ -33,6 +33,7 @@ from lop_sweeps.optimizers.adam import Adam
 from lop_sweeps.optimizers.sgd import SGD
 from lop_sweeps.training.learner import TorchLearner
 from tests.networks import test_conv_net, test_resnet18
+from tests.replacements import force
 
 Floats = NDArray[np.float64]
 OUTPUTS, BATCH = 3, 8  # smaller mini-batches make batch normalisation amplify rounding errors, step by step
@@ -82,19 +83,6 @@ def learn(learner: TorchLearner, network: str, step: int, planned: int = 10) -> 
     pairs = [data(network, seed, step) for seed in learner.seeds]
     x, y = np.stack([x.reshape(BATCH, -1) for x, _ in pairs]), np.stack([y for _, y in pairs])
     learner.learn(torch.from_numpy(x), torch.from_numpy(y), step)
-
-
-def force(
-    learner: TorchLearner, packed: PackedContinualBackprop, step: int, counts: dict[tuple[int, int], int]
-) -> None:
-    """Replace now: {(hidden layer, run): number of units}, whatever the schedule says."""
-    packed.first_step = step
-    packed.counts = np.zeros((1, len(packed.layers), len(packed.options)), np.int64)
-    for (layer, run), number in counts.items():
-        packed.counts[0, layer, run] = number
-    packed.due = np.array([True])
-    with torch.no_grad():
-        packed.after_update(step)
 
 
 # A naive simulation, for one run: torch.nn's layers give activations and gradients, all else is numpy, unit by unit.
@@ -484,7 +472,7 @@ def test_replacement_touches_the_units_own_and_nothing_else(place: str, kind: st
         learn(learner, name, t)
     learner.parameters += 0.01  # no bias, shift or column is 0 by chance
     before = {key: value.clone() for key, value in learner.state().items()}
-    force(learner, packed, 2, {(i, 1): 1})
+    force(packed, 2, {(i, 1): 1})
     units = torch.nonzero(packed.layers[i].age[1] == 0).flatten().tolist()
     assert len(units) == 1
     after = learner.state()

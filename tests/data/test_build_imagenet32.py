@@ -395,7 +395,7 @@ def test_another_build_in_the_same_folder_is_refused(tmp_path: Path, monkeypatch
     before = files_of(tmp_path)
     tiny = write_folder(tmp_path / "tiny", tiny_imagenet())
     for other, train in ((source, 3), (tiny, 2)):
-        with pytest.raises(DataError, match=r"was built from source .* --train 2 --test 1, which is not what is asked"):
+        with pytest.raises(DataError, match=r"was built from source .* --train 2 --test 1, not as asked for here"):
             build(tmp_path, other, train=train)
     assert files_of(tmp_path) == before
 
