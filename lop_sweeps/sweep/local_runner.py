@@ -76,7 +76,8 @@ def run_here(plan: Plan) -> list[Outcome]:
     finally:
         signal.signal(signal.SIGINT, previous)
         display.close()
-    if stop():
+    ended = sum(outcome.state != "interrupted" for outcome in outcomes)
+    if stop() and ended < sum(len(pack.todo) for pack in plan.packs):  # it may come when all is done
         raise _stopped(outcomes, saved=True)
     return outcomes
 
