@@ -19,7 +19,6 @@ and outgoing magnitude are formed for each position and then averaged.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -30,11 +29,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lop_sweeps import checks, counter_random, streams
+from lop_sweeps.algorithms import new_units
 from lop_sweeps.algorithms.intervention import Learner
 from lop_sweeps.algorithms.replacement_schedule import plan_replacements
 from lop_sweeps.errors import ConfigError
 from lop_sweeps.networks.network import Network
-from lop_sweeps.networks.unit_graph import UnitLayer
 from lop_sweeps.optimizers.optimizer import per_run
 
 UTILITIES = (
@@ -69,6 +68,7 @@ class ContinualBackprop:
         (utilities weight and contribution only).
     bias_transfer: add outgoing weight x bias-corrected mean activation of a removed unit to the next bias; a channel's
         mean is one number, over its positions.
+    reset_optimizer: false keeps a removed unit's moments and step counts for the new one, as the authors' PPO does.
 
     A new unit has incoming weights from the network's initial law, bias 0, outgoing weights 0, a fresh normalisation
     where it has one, and, with Adam, fresh moments and step counts of all of these. Activations are those of the
@@ -78,7 +78,6 @@ class ContinualBackprop:
 
     version: ClassVar[int] = 1
     PER_RUN: ClassVar[frozenset[str]] = frozenset({"replacement_rate", "maturity_threshold", "decay_rate"})
-    resets_units: ClassVar[bool] = True
 
     replacement_rate: float | Sequence[float] = 1e-4
     maturity_threshold: int = 100
@@ -88,6 +87,7 @@ class ContinualBackprop:
     bias_transfer: bool = False
     rate_of: str = "mature"
     averaging: str = "running"
+    reset_optimizer: bool = True
 
     def __post_init__(self) -> None:
         rates = self.replacement_rate
@@ -101,12 +101,17 @@ class ContinualBackprop:
         checks.choice("utility", self.utility, UTILITIES)
         checks.choice("fractional", self.fractional, ("accumulate", "bernoulli"))
         checks.flag("bias_transfer", self.bias_transfer)
+        checks.flag("reset_optimizer", self.reset_optimizer)
         checks.choice("rate_of", self.rate_of, ("mature", "all"))
         checks.choice("averaging", self.averaging, ("running", "sum"))
         if self.averaging == "sum" and self.utility not in ("weight", "contribution"):
             raise ConfigError("averaging", "sum", "goes with the utilities weight and contribution only")
         if self.averaging == "sum" and self.bias_transfer:
             raise ConfigError("averaging", "sum", "keeps no mean activation that bias_transfer could move")
+
+    @property
+    def resets_units(self) -> bool:
+        return self.reset_optimizer
 
     def rates(self, layers: int) -> list[float]:
         """One replacement rate per hidden layer."""
@@ -149,12 +154,15 @@ class PackedContinualBackprop:
     def __init__(self, runs: Sequence[ContinualBackprop], learner: Learner) -> None:
         self.learner, self.options = learner, runs
         self.kind, self.bias_transfer = runs[0].utility, runs[0].bias_transfer
+        self.optimizer = runs[0].reset_optimizer
         self.of_all, self.summing = runs[0].rate_of == "all", runs[0].averaging == "sum"
         self.decay = per_run([run.decay_rate for run in runs], learner.parameters)
         self.fill = 1 - self.decay
         graph = learner.graph
         self.incoming = [learner.view(learner.parameters, layer.weight) for layer in graph]
-        self.outgoing = [_readers(learner.view(learner.parameters, layer.next_weight), layer) for layer in graph]
+        self.outgoing = [
+            new_units.readers(learner.view(learner.parameters, layer.next_weight), layer) for layer in graph
+        ]
         self.rates = np.array([run.rates(len(graph)) for run in runs])  # (runs, layers)
         self.layers = [_LayerState(len(runs), layer.units, learner.parameters) for layer in graph]
         self.acting = [bool(self.rates[:, i].any()) for i in range(len(graph))]
@@ -205,7 +213,7 @@ class PackedContinualBackprop:
     def _update_utility(self, i: int) -> None:
         """One step of the running averages of hidden layer i (spec: gnt.py, `update_utility`)."""
         layer, kind = self.layers[i], self.kind
-        activation = self._by_unit(i)
+        activation = new_units.by_unit(self.learner.activations[i], self.learner.graph[i])
         layer.age += 1
         if self.summing:
             if kind == "contribution":
@@ -232,15 +240,6 @@ class PackedContinualBackprop:
             instantaneous = 1 / incoming if instantaneous is None else instantaneous / incoming
         assert instantaneous is not None
         layer.utility.mul_(self.decay).addcmul_(instantaneous, self.fill)
-
-    def _by_unit(self, i: int) -> Tensor:
-        """Activations (runs, samples, units); (runs, batch, units, positions) where a linear layer reads positions."""
-        activation = self.learner.activations[i]
-        if activation.dim() == 3:
-            return activation
-        if self.learner.graph[i].spread > 1:
-            return activation.flatten(3)
-        return activation.movedim(2, -1).flatten(1, -2)
 
     def _outgoing_magnitude(self, i: int) -> Tensor:
         """Mean |outgoing weight| of each unit, (runs, units), or of each position, (runs, units, positions)."""
@@ -279,15 +278,8 @@ class PackedContinualBackprop:
         return order[:number].sort().values
 
     def draw_incoming(self, step: int, i: int, run: int, units: Tensor) -> Tensor:
-        """New incoming weights (len(units), fan_in) from the network's initial law; a draw belongs to its unit."""
-        graph = self.learner.graph[i]
-        each = graph.fan_in if graph.std is None else 2 * graph.fan_in  # Box & Muller's method takes two
-        index = units.unsqueeze(1) * each + torch.arange(each, device=units.device)
-        draws = counter_random.uniforms_at(self.weight_keys[run * len(self.layers) + i], step, index)
-        if graph.std is None:
-            return (2 * draws - 1) * graph.bound
-        radius = (-2 * torch.log1p(-draws[:, ::2])).sqrt()
-        return graph.std * radius * torch.cos(2 * math.pi * draws[:, 1::2])
+        """New incoming weights (len(units), fan_in)."""
+        return new_units.draw_incoming(self.weight_keys[run * len(self.layers) + i], step, self.learner.graph[i], units)
 
     def _replace(self, step: int, i: int, run: int, units: Tensor) -> None:
         layer, graph, learner = self.layers[i], self.learner.graph[i], self.learner
@@ -297,17 +289,8 @@ class PackedContinualBackprop:
             reads = outgoing[:, units] if outgoing.dim() == 2 else outgoing[:, units].flatten(2).sum(2)
             learner.view(learner.parameters, graph.next_bias)[run] += reads @ mean
         incoming[units] = self.draw_incoming(step, i, run, units).to(incoming.dtype).reshape(incoming[units].shape)
-        learner.view(learner.parameters, graph.bias)[run, units] = 0
-        outgoing[:, units] = 0
-        for name, value in graph.norm:
-            owner = learner.buffers[name] if name in learner.buffers else learner.view(learner.parameters, name)
-            owner[run, units] = value
-        own = [graph.weight, graph.bias, *(name for name, _ in graph.norm if name not in learner.buffers)]
-        optimizer_state = learner.optimizer.state()
-        for name, value in learner.optimizer.fresh().items():
-            for parameter in own:
-                learner.view(optimizer_state[name], parameter)[run, units] = value
-            _readers(learner.view(optimizer_state[name], graph.next_weight), graph)[run][:, units] = value
+        for tensor, dimension, fresh in new_units.parts(learner, graph, optimizer=self.optimizer):
+            tensor[run].index_fill_(dimension - 1, units, fresh)
         averages = (layer.utility, layer.age) if self.summing else (layer.utility, layer.mean_activation, layer.age)
         for average in averages:
             average[run, units] = 0
@@ -322,11 +305,6 @@ class PackedContinualBackprop:
     def clear_report(self) -> None:
         for layer in self.layers:
             layer.replaced.zero_()
-
-
-def _readers(weight: Tensor, layer: UnitLayer) -> Tensor:
-    """Weights (runs, next units, units * spread, *kernel) that read a layer, as (runs, next units, units, ...)."""
-    return weight.unflatten(2, (layer.units, layer.spread)) if layer.spread > 1 else weight
 
 
 def _over_positions(values: Tensor) -> Tensor:

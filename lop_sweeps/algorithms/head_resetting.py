@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from lop_sweeps.algorithms.intervention import BetweenTasks, Learner
-from lop_sweeps.networks.network import Network
+from lop_sweeps.networks.network import Network, output_parameters
 
 
 @dataclass(frozen=True)
@@ -34,11 +34,10 @@ class PackedHeadResetting(BetweenTasks):
     def __init__(self, learner: Learner) -> None:
         self.learner = learner
 
-    def before_task(self, task: int) -> None:
+    def before_task(self, run: int, task: int) -> None:
         if task == 0:
             return
-        learner, weight = self.learner, self.learner.weight_names[-1]
-        for run in range(len(learner.seeds)):
-            parameters, _ = learner.redraw(run, "head reset", task)
-            for name in (weight, weight.removesuffix("weight") + "bias"):
-                learner.view(learner.parameters, name)[run] = parameters[name]
+        learner = self.learner
+        parameters, _ = learner.redraw(run, "head reset", task)
+        for name in output_parameters(learner.network):
+            learner.view(learner.parameters, name)[run] = parameters[name]

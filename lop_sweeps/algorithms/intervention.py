@@ -24,6 +24,7 @@ class Learner(Protocol):
     (runs, batch, units, *positions) for each hidden layer, before dropout.
     """
 
+    network: Network
     seeds: Sequence[int]
     graph: tuple[UnitLayer, ...]
     weight_names: tuple[str, ...]
@@ -42,8 +43,9 @@ class Learner(Protocol):
 class PackedIntervention(Protocol):
     """An intervention acting on a pack.
 
-    It may also have a method `before_task(task: int)`, called without gradients before the first step of each task,
-    after the diagnostics.
+    It may also have a method `before_task(run: int, task: int)`, called for each run without gradients before the
+    first step of each task, after the diagnostics; in control, before the first update after a change of the
+    environment.
     """
 
     def plan(self, step: int, steps: int) -> None:
@@ -85,7 +87,11 @@ class Intervention(Protocol):
 
     version: ClassVar[int]
     PER_RUN: ClassVar[frozenset[str]]  # options that may differ between the runs of a pack
-    resets_units: ClassVar[bool]  # whether it replaces units, so that optimisers keep a step count per weight
+
+    @property
+    def resets_units(self) -> bool:
+        """Whether it resets the optimiser's state of single units, so that there is a step count per weight."""
+        ...
 
     def check(self, network: Network) -> None:
         """Raise `ConfigError` if it cannot act on this network."""

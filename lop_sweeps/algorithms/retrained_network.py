@@ -46,16 +46,15 @@ class PackedRetrainedNetwork(BetweenTasks):
     def __init__(self, options: RetrainedNetwork, learner: Learner) -> None:
         self.options, self.learner = options, learner
 
-    def before_task(self, task: int) -> None:
+    def before_task(self, run: int, task: int) -> None:
         if task == 0:
             return
         learner = self.learner
-        for run in range(len(learner.seeds)):
-            parameters, buffers = learner.redraw(run, "retrained network", task)
-            for name, value in parameters.items():
-                learner.view(learner.parameters, name)[run] = value
-            if self.options.reset_statistics:
-                for name, value in buffers.items():
-                    learner.buffers[name][run] = value
-            if self.options.reset_optimizer:
-                learner.optimizer.restart(run)
+        parameters, buffers = learner.redraw(run, "retrained network", task)
+        for name, value in parameters.items():
+            learner.view(learner.parameters, name)[run] = value
+        if self.options.reset_statistics:
+            for name, value in buffers.items():
+                learner.buffers[name][run] = value
+        if self.options.reset_optimizer:
+            learner.optimizer.restart(run)

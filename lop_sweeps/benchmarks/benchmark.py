@@ -1,7 +1,7 @@
 """What a benchmark is: a sequence of tasks, each of which can be rebuilt from the seed and its index.
 
 A benchmark's class says by `protocol` how its data reach the learner: `online`, each example once, or `epochs` over a
-training set, then a test.
+training set, then a test; or `control`, steps in an environment that an agent acts in.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lop_sweeps import checks
+from lop_sweeps.benchmarks.environment import Environment
 from lop_sweeps.errors import ConfigError
 
 Array = NDArray[np.generic]
@@ -42,7 +43,6 @@ class Data(Protocol):
     outputs: int
     loss: str
     num_tasks: int
-    batch_size: int
 
     def check_data(self, root: Path) -> None:
         """Raise `DataError` if the data under `root` cannot be used; quick enough for every point of a sweep."""
@@ -56,6 +56,7 @@ class OnlineBenchmark(Data, Protocol):
 
     protocol: ClassVar[Literal["online"]]
     examples_per_task: int
+    batch_size: int
 
     def task(self, seed: int, index: int) -> Task: ...
 
@@ -97,6 +98,7 @@ class EpochsBenchmark(Data, Protocol):
     DRAWS: ClassVar[int]
     PROBE_BATCH: ClassVar[int | None]
     augmented: frozenset[str]
+    batch_size: int
     epochs: int
     evaluate_every: int
     new_heads: bool
@@ -110,19 +112,38 @@ class EpochsBenchmark(Data, Protocol):
         """images (n, channels, height, width) uint8, augmented if uniforms (n, DRAWS) are given -> (n, inputs)."""
 
 
-Benchmark = OnlineBenchmark | EpochsBenchmark
+class ControlBenchmark(Data, Protocol):
+    """An environment to act in for `num_tasks` rows of the log, of `log_every` steps each.
+
+    inputs, outputs: numbers in an observation, and in an action. An episode is cut off after `max_episode_steps`.
+    """
+
+    protocol: ClassVar[Literal["control"]]
+    log_every: int
+    max_episode_steps: int
+
+    def make_environment(self, render: str | None = None) -> Environment: ...
+
+    def friction(self, seed: int, change: int) -> float | None: ...
+
+    def change_due(self, steps: int) -> bool: ...
+
+
+Benchmark = OnlineBenchmark | EpochsBenchmark | ControlBenchmark
 
 
 def steps_of(benchmark: Benchmark, index: int) -> int:
-    """Updates in task `index`."""
+    """Updates in task `index`; in control, environment steps in row `index` of the log."""
     if benchmark.protocol == "online":
         return benchmark.examples_per_task // benchmark.batch_size
+    if benchmark.protocol == "control":
+        return benchmark.log_every
     return benchmark.epochs * benchmark.steps_per_epoch(index)
 
 
 def steps_before(benchmark: Benchmark, index: int) -> int:
     """Updates in all tasks before task `index`."""
-    if benchmark.protocol == "online":
+    if benchmark.protocol != "epochs":
         return index * steps_of(benchmark, 0)
     return sum(steps_of(benchmark, earlier) for earlier in range(index))
 

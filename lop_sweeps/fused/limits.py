@@ -40,6 +40,8 @@ def obstacle(network: Network, optimizer: Optimizer, interventions: Sequence[Int
     for one in interventions:
         if isinstance(one, ContinualBackprop) and (one.rate_of, one.averaging) != ("mature", "running"):
             return "it knows continual backprop with rate_of=mature and averaging=running only"
+        if isinstance(one, ContinualBackprop) and not one.reset_optimizer:
+            return "it resets the optimizer's state of new units"
     lazy = any(isinstance(one, ShrinkAndPerturb) and one.noise == "lazy" for one in interventions)
     if lazy and ContinualBackprop in kinds:
         return "continual backprop needs the weights of every step, and lazy noise comes later"

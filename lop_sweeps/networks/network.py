@@ -51,12 +51,21 @@ class Network(nn.Module):
         """Names of the weight matrices from input to output (no biases, no normalisation)."""
         raise TypeError(f"{type(self).__name__} must define weights()")
 
+    def heads(self) -> tuple[str, ...]:
+        """Names of the weight matrices of the output layers."""
+        return self.weights()[-1:]
+
     def draws(self, batch_size: int) -> tuple[tuple[int, ...], ...]:
         """Shapes of the uniform numbers that a training step needs; empty without dropout."""
         return ()
 
     def check(self, batch_size: int) -> None:
         """Raise `ConfigError` if the network cannot learn from mini-batches of this size."""
+
+
+def output_parameters(network: Network) -> list[str]:
+    """Names of the weights and biases of the output layers."""
+    return [name for weight in network.heads() for name in (weight, weight.removesuffix("weight") + "bias")]
 
 
 def draw_network(make: Callable[[], Network], dtype: torch.dtype, seed: int, purpose: str, *position: int) -> Network:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from lop_sweeps import checks
+from lop_sweeps.optimizers import adam_kernel as kernel
 from lop_sweeps.optimizers.optimizer import check_decay, decayed, per_run
 
 
@@ -87,6 +88,25 @@ class PackedAdam:
         self.power1, self.power2 = powers, powers.clone()
 
     def update(self, parameters: Tensor, gradient: Tensor) -> None:
+        if parameters.is_cuda:
+            self._update_on_gpu(parameters, gradient)
+            return
+        moments, powers = (self.moment1.numpy(), self.moment2.numpy()), (self.power1.numpy(), self.power2.numpy())
+        betas = self.beta1.numpy(), self.beta2.numpy()
+        kernel.update(
+            parameters.numpy(),
+            gradient.numpy(),
+            moments,
+            powers,
+            self.step_size.numpy(),
+            betas,
+            self.eps.numpy(),
+            self.weight_decay.numpy(),
+            self.decoupled,
+            self.correction == "authors",
+        )
+
+    def _update_on_gpu(self, parameters: Tensor, gradient: Tensor) -> None:
         if self.decays and self.decoupled:
             parameters.mul_(1.0 - self.step_size * self.weight_decay)
         elif self.decays:

@@ -11,6 +11,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from lop_sweeps.sweep.planning import DESCRIPTION, FACTS, Pack, split
 from lop_sweeps.sweep.run_directory import RunDirectory
 from lop_sweeps.training import checkpoint, devices, session
 from lop_sweeps.training.components import assemble, make_learner
+from lop_sweeps.training.control import Control
 from lop_sweeps.training.metrics_log import MetricsLog
 from lop_sweeps.training.train import first_interval, train
 
@@ -170,7 +172,11 @@ def _runs_that_fit(pack: Pack) -> int:
 
     def step(runs: int) -> None:
         learner = make_learner([components] * runs, range(runs), pack.engine, pack.device)
-        first_interval(learner, components.benchmark, range(runs))
+        control = None
+        if components.benchmark.protocol == "control" and components.agent:
+            members = [session.Member(pack.folder / name, 0) for name in pack.todo[:runs]]
+            control = Control(components.benchmark, [components.agent] * runs, members)
+        first_interval(learner, components.benchmark, range(runs), control)
 
     return devices.runs_that_fit(step)
 
@@ -215,10 +221,13 @@ def _train(
             size, checksum = payloads[name]["metrics"] if payloads else (0, 0)
             member.log = MetricsLog(member.directory, (size, checksum))
         members.append(member)
+    control = None
+    if benchmark.protocol == "control":
+        control = Control(benchmark, [one.agent for one in of_members if one.agent], members)
     position = session.Position()
     if payloads:
         in_order = [payloads.get(name) for name in pack.members]
-        session.restore(learner, in_order)
+        session.restore(learner, in_order, control)
         position = session.Position.restore(in_order)
     for name in pack.todo:
         runs[name].write_pack(list(pack.members), pack.threads, pack.engine)
@@ -247,7 +256,8 @@ def _train(
     report.write(state="running", error=None)
     try:
         with Heartbeat(claims, report.write):
-            train(learner, benchmark, members, position, clock, on_interval, should_stop, lambda: check_held(claims))
+            held = partial(check_held, claims)
+            train(learner, benchmark, members, position, clock, on_interval, should_stop, held, control)
     except Interrupted:
         for member in members:
             if member.active:

@@ -15,8 +15,8 @@ from typing import Any
 
 from lop_sweeps.build import locate, options, parameters
 
-PROTOCOLS = {"online": 1, "epochs": 1}  # versions
-LENGTHS = frozenset({"num_tasks"})
+PROTOCOLS = {"online": 1, "epochs": 1, "control": 1}  # versions
+LENGTHS = frozenset({"num_tasks", "num_steps"})
 
 
 def normalise(value: Any) -> Any:
@@ -60,6 +60,7 @@ def scientific(config: Mapping[str, Any], *, shape_only: bool = False) -> dict[s
         "network": part(config["network"], "network"),
         "optimizer": part(config["optimizer"], "optimizer"),
         "algorithm": [part(node, f"algorithm.{name}") for name, node in config["algorithm"].items()],
+        **({"agent": part(config["agent"], "agent")} if config.get("agent") else {}),
     }
 
 
@@ -77,4 +78,5 @@ def run_id(config: Mapping[str, Any]) -> str:
 
 def pack_key(config: Mapping[str, Any]) -> str:
     """Runs with equal keys can be trained side by side."""
-    return digest([scientific(config, shape_only=True), int(config["benchmark"]["num_tasks"])])
+    lengths = [int(config["benchmark"][name]) for name in sorted(LENGTHS) if name in config["benchmark"]]
+    return digest([scientific(config, shape_only=True), *lengths])

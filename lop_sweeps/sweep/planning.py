@@ -18,7 +18,7 @@ from lop_sweeps.training.components import assemble
 SCHEMA = 1
 # Facts that config.yaml adds for readers: of the benchmark, and beside the components.
 DESCRIPTION = ("name", "bin_tasks", "performance", "inputs", "outputs")
-FACTS = ("schema", "run", "configuration", "choices", "layers")
+FACTS = ("schema", "run", "configuration", "choices", "layers", "num_tasks")
 PACK_PARAMETERS = 500_000  # of all runs of a pack: beyond a core's cache, side by side is no faster
 PACK_RUNS = 32
 PACK_RUNS_GPU = 64  # or fewer, if they do not fit in its memory
@@ -40,7 +40,7 @@ class Point:
 
     @property
     def num_tasks(self) -> int:
-        return int(self.config["benchmark"]["num_tasks"])
+        return int(self.config["num_tasks"])
 
     def is_finished(self) -> bool:
         return self.directory.is_finished(self.num_tasks)
@@ -87,7 +87,9 @@ def resolve(config: Mapping[str, Any], choices: Mapping[str, Any]) -> dict[str, 
     resolved = {key: value for key, value in config.items() if key != "variants"}
     benchmark = dict(config["benchmark"] or {})
     benchmark.pop("scales", None)
-    chosen = {group: choices.get(group) for group in ("benchmark", "network", "optimizer", "algorithm", "experiment")}
+    chosen = {
+        group: choices.get(group) for group in ("benchmark", "network", "optimizer", "algorithm", "agent", "experiment")
+    }
     experiment = str(chosen["experiment"] or "").rpartition("/")[2]
     name = config.get("sweep") or experiment or f"{chosen['benchmark']}-{config['scale']}"
     resolved |= {"benchmark": benchmark, "sweep": str(name)}
@@ -113,7 +115,7 @@ def make_point(resolved: Mapping[str, Any]) -> Point:
     benchmark["performance"] = getattr(components.benchmark, "PERFORMANCE", None)
     benchmark |= {"inputs": components.benchmark.inputs, "outputs": components.benchmark.outputs}
     stored = {"schema": SCHEMA, "run": name, "configuration": digest(scientific(science)), **resolved}
-    stored["benchmark"] = benchmark
+    stored |= {"benchmark": benchmark, "num_tasks": components.benchmark.num_tasks}
     stored["layers"] = {"units": list(components.units), "weights": list(components.weights)}
     run = RunDirectory(folder / name)
     steps = steps_before(components.benchmark, components.benchmark.num_tasks)

@@ -52,7 +52,7 @@ class RunDirectory:
             if not config_file.exists() or config_file.read_bytes() != text.encode():
                 write_atomically(config_file, text)
             if not (self.path / "status.json").exists():
-                num_tasks = config["benchmark"]["num_tasks"]
+                num_tasks = config["num_tasks"]
                 self.write_status(state="waiting", num_tasks=num_tasks, task=0, steps=0, total_steps=total_steps)
         except OSError as error:
             raise LopError(f"cannot write in the sweep folder {self.path.parent}: {error.strerror or error}") from error
@@ -95,7 +95,9 @@ class RunDirectory:
         status = self.status()
         if status["state"] != "done":
             return bool(status["state"] == "diverged")
-        return int(status.get("task", 0)) >= (num_tasks or int(self.config()["benchmark"]["num_tasks"]))
+        config = self.config()
+        wanted = num_tasks or int(config.get("num_tasks") or config["benchmark"]["num_tasks"])
+        return int(status.get("task", 0)) >= wanted
 
     def pack(self) -> dict[str, Any] | None:
         """{"members": run names in order, "threads": n, "engine": ...}, as saved when the run was first started."""

@@ -12,20 +12,22 @@ from typing import Any
 import torch
 
 from lop_sweeps import checks
+from lop_sweeps.agents.ppo import PPO
 from lop_sweeps.algorithms.intervention import Intervention
 from lop_sweeps.benchmarks.benchmark import Benchmark
 from lop_sweeps.build import build, locate, parameters, suggest
 from lop_sweeps.data import data_root
 from lop_sweeps.errors import ConfigError
+from lop_sweeps.networks.actor_critic import ActorCritic
 from lop_sweeps.networks.network import Network
 from lop_sweeps.optimizers.optimizer import Optimizer
 from lop_sweeps.training import devices, engine
 from lop_sweeps.training.learner import LOSSES, TorchLearner
 
-PROTOCOLS = ("online", "epochs")
+PROTOCOLS = ("online", "epochs", "control")
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 KEYS = frozenset(
-    {"benchmark", "network", "optimizer", "algorithm", "scale", "seed", "precision", "variants", "variant"}
+    {"benchmark", "network", "optimizer", "algorithm", "agent", "scale", "seed", "precision", "variants", "variant"}
     | {"sweep", "engine", "device", "checkpoint", "trusted", "paths"}
 )
 SECTIONS = {"checkpoint": ("first", "every"), "paths": ("sweeps", "data")}
@@ -36,7 +38,7 @@ class Components:
     """What one run consists of. units: of each hidden layer; weights: in each weight matrix.
     stackable: whether it takes
     stacked weights, so that packs pay on a CPU. engine: fused or torch; reason: why. device: cpu or
-    cuda.
+    cuda. agent: in control, how it learns.
     """
 
     benchmark: Benchmark
@@ -51,6 +53,7 @@ class Components:
     engine: str = "torch"
     reason: str = ""
     device: str = "cpu"
+    agent: PPO | None = None
 
     def make_network(self) -> Network:
         """The network of this run, its weights not yet initialised."""
@@ -95,7 +98,8 @@ def assemble(config: Mapping[str, Any], *, data: bool = True) -> Components:
     if getattr(benchmark, "protocol", None) not in PROTOCOLS:
         allowed = f"must be a benchmark, with a protocol, one of: {', '.join(PROTOCOLS)}"
         raise ConfigError("benchmark._target_", config["benchmark"]["_target_"], allowed)
-    if benchmark.loss not in LOSSES:
+    agent = _agent(config, benchmark)
+    if agent is None and benchmark.loss not in LOSSES:
         raise ConfigError("benchmark", benchmark.loss, f"its loss must be one of: {', '.join(LOSSES)}")
     optimizer: Optimizer = build(config["optimizer"], "optimizer", trusted)
     _require(optimizer, "optimizer", config["optimizer"], "an optimiser", ("PER_RUN", "pack"))
@@ -113,25 +117,51 @@ def assemble(config: Mapping[str, Any], *, data: bool = True) -> Components:
     network = _network_to_look_at(
         json.dumps(config["network"]), tuple(trusted), benchmark.inputs, benchmark.outputs, shape
     )
-    _under("network", network.check, benchmark.batch_size)
+    batch_size = agent.batch_size if agent else int(getattr(benchmark, "batch_size", 1))
+    _under("network", network.check, batch_size)
+    if agent and not isinstance(network, ActorCritic):
+        allowed = "must be a policy and a value network, such as network=actor_critic"
+        raise ConfigError("network._target_", config["network"]["_target_"], allowed)
     for name, intervention in interventions:
         _under(f"algorithm.{name}", intervention.check, network)
-    if benchmark.protocol == "online" and (decay_at := getattr(optimizer, "decay_at", None)):
+    if benchmark.protocol != "epochs" and (decay_at := getattr(optimizer, "decay_at", None)):
         raise ConfigError("optimizer.decay_at", list(decay_at), "needs a benchmark that trains in epochs")
     gpu = config.get("device") == "cuda"
-    device = devices.resolve(config.get("device") or "auto")
-    chosen, reason = engine.choose(config["engine"], network, optimizer, made.interventions, benchmark, gpu=gpu)
+    asked = config.get("device") or "auto"
+    device = devices.resolve("cpu" if agent and asked == "auto" else asked)  # the environments are on the host
+    chosen, reason = engine.choose(
+        config["engine"], network, optimizer, made.interventions, benchmark.protocol, batch_size, gpu=gpu
+    )
     if data:
         benchmark.check_data(data_root(config["paths"].get("data")))
     return replace(
         made,
         units=tuple(layer.units for layer in network.unit_graph()),
         weights=tuple(network.get_parameter(name).numel() for name in network.weights()),
-        stackable=network.stackable,
+        stackable=network.stackable and agent is None,  # the environments are stepped one after the other
         engine=chosen,
         reason=reason,
         device="cpu" if chosen == "fused" else device,
+        agent=agent,
     )
+
+
+def _agent(config: Mapping[str, Any], benchmark: Benchmark) -> PPO | None:
+    """The agent of a control benchmark; None for the others."""
+    node = config.get("agent")
+    if benchmark.protocol != "control":
+        if node is not None:
+            raise ConfigError("agent", node, "must be null: this benchmark is not one of control")
+        return None
+    if not isinstance(node, Mapping):
+        raise ConfigError("agent", node, "must be a choice of the group, such as agent=ppo")
+    agent = build(node, "agent", config.get("trusted") or ())
+    if not isinstance(agent, PPO):
+        raise ConfigError("agent._target_", node["_target_"], "must be a lop_sweeps.agents.ppo.PPO")
+    if benchmark.log_every % agent.rollout:
+        allowed = f"must be a multiple of agent.rollout ({agent.rollout})"
+        raise ConfigError("benchmark.log_every", benchmark.log_every, allowed)
+    return agent
 
 
 def _require(made: object, path: str, node: Mapping[str, Any], kind: str, needs: Sequence[str]) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from lop_sweeps.algorithms.intervention import Intervention, PackedIntervention
 from lop_sweeps.algorithms.shrink_and_perturb import ShrinkAndPerturb
-from lop_sweeps.benchmarks.benchmark import Benchmark, Task
+from lop_sweeps.benchmarks.benchmark import Task
 from lop_sweeps.errors import ConfigError
 from lop_sweeps.fused import limits
 from lop_sweeps.networks.network import Network
@@ -50,7 +50,8 @@ def choose(
     network: Network,
     optimizer: Optimizer,
     interventions: Sequence[Intervention],
-    benchmark: Benchmark,
+    protocol: str,
+    batch_size: int,
     *,
     gpu: bool = False,
 ) -> tuple[str, str]:
@@ -62,8 +63,9 @@ def choose(
     obstacle = limits.obstacle(network, optimizer, interventions)
     if gpu:
         obstacle = "it is for CPUs, and device=cuda was asked for"
-    if benchmark.protocol != "online":
-        obstacle = "it learns online only, and this benchmark trains in epochs"
+    if protocol != "online":
+        way = "trains in epochs" if protocol == "epochs" else "is one of control"
+        obstacle = f"it learns online only, and this benchmark {way}"
     if asked == "fused" and obstacle:
         raise ConfigError("engine", "fused", f"cannot train this, because {obstacle}; use engine=auto")
     if asked == "torch" and lazy:
@@ -76,5 +78,5 @@ def choose(
     if lazy:
         return "fused", "noise is drawn lazily"
     parameters = sum(parameter.numel() for parameter in network.parameters())
-    against = obstacle or limits.slower(parameters, benchmark.batch_size)
+    against = obstacle or limits.slower(parameters, batch_size)
     return ("torch", against) if against else ("fused", "it is faster")

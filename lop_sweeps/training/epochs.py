@@ -19,7 +19,7 @@ from lop_sweeps.benchmarks.benchmark import EpochsBenchmark, Split, steps_before
 from lop_sweeps.diagnostics.measure import LayerSample, join, sample
 from lop_sweeps.errors import ConfigError
 from lop_sweeps.training.learner import TorchLearner
-from lop_sweeps.training.session import Position
+from lop_sweeps.training.session import Position, before_task
 
 INTERVAL = 25  # steps; an epoch's last interval may be shorter
 EVALUATED = 250  # images of a run that are looked at together, without learning
@@ -95,6 +95,8 @@ class EpochsStage:
         if self.benchmark.restore_best:
             sums["best_accuracy"] = torch.full((runs,), -1.0, dtype=torch.float64)  # so that the first is kept
             sums |= {f"best/{name}": value.clone() for name, value in self._restorable().items()}
+        for run in range(runs):
+            before_task(self.learner, run, self.task)
         return {name: value.to(self.learner.device) for name, value in sums.items()}
 
     def _evaluated(self) -> Iterator[str]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from math import prod
+from typing import cast
 
 import numpy as np
 import torch
@@ -20,8 +21,11 @@ from lop_sweeps import counter_random, streams
 from lop_sweeps.algorithms.intervention import Intervention, PackedIntervention
 from lop_sweeps.benchmarks.benchmark import Task
 from lop_sweeps.diagnostics.measure import measure_weights
-from lop_sweeps.networks.network import Network, draw_network, named_state
-from lop_sweeps.optimizers.optimizer import Optimizer
+from lop_sweeps.networks.actor_critic import ActorCritic
+from lop_sweeps.networks.network import Network, draw_network, named_state, output_parameters
+from lop_sweeps.optimizers.optimizer import Optimizer, per_run
+from lop_sweeps.training import explicit
+from lop_sweeps.training.explicit import ExplicitActorCritic
 
 LOSSES = ("cross_entropy", "squared_error")
 _BLOCK_VALUES = 4_000_000  # inputs gathered at a time, over all runs
@@ -64,6 +68,9 @@ class TorchLearner:
             named = [dict(network.named_buffers()) for network in networks]
             self.buffers = {name: torch.stack([b[name] for b in named]).to(self.device) for name in named[0]}
         self._forward = self._bind()
+        self._explicit: ExplicitActorCritic | None = None
+        if explicit.applies(self.network, self.device):
+            self._explicit = ExplicitActorCritic(cast(ActorCritic, self.network), self.parameters, self.view)
         resets_units = any(options[0].resets_units for options in interventions)
         self.optimizer = optimizers[0].pack(optimizers, self.parameters, resets_units=resets_units)
         self.activations: list[Tensor] = []
@@ -177,15 +184,40 @@ class TorchLearner:
         """
         output, self.activations = self._forward(x, self._draw(step, x.shape[1]))
         losses, accuracy = self.score(output, y, outputs)
-        gradients = torch.autograd.grad(losses.sum(), self._leaves)
-        with torch.no_grad():
-            runs = len(self.seeds)
-            gradient = torch.cat([g.reshape(runs, -1) for g in gradients], dim=1)
-            self.activations = [h.detach() for h in self.activations]
-            self.optimizer.update(self.parameters, gradient)
-            for intervention in self.interventions:
-                intervention.after_update(step)
+        self._update(self._flat(torch.autograd.grad(losses.sum(), self._leaves)), step)
         return losses.detach(), accuracy
+
+    def predict(self, x: Tensor, step: int) -> Tensor:
+        """Outputs (runs, batch, outputs) of x (runs, batch, inputs), for the update number `step` to learn from."""
+        if self._explicit is not None:
+            output, self.activations = self._explicit.forward(x)
+        else:
+            output, self.activations = self._forward(x, self._draw(step, x.shape[1]))
+        return output
+
+    def learn_from(self, output: Tensor, gradient: Tensor, step: int, max_norm: Sequence[float] | None = None) -> None:
+        """One update from the loss's gradient with respect to what `predict` gave, of the same shape.
+
+        max_norm: for each run, to which length the gradient of its parameters is cut if it is longer.
+        """
+        if self._explicit is not None:
+            self._update(self._explicit.backward(gradient), step, max_norm)
+        else:
+            self._update(self._flat(torch.autograd.grad(output, self._leaves, gradient)), step, max_norm)
+
+    def _flat(self, gradients: Sequence[Tensor]) -> Tensor:
+        """Gradients of all parameters as (runs, parameters)."""
+        return torch.cat([g.reshape(len(self.seeds), -1) for g in gradients], dim=1)
+
+    @torch.no_grad()
+    def _update(self, gradient: Tensor, step: int, max_norm: Sequence[float] | None = None) -> None:
+        if max_norm is not None:
+            longest = per_run(max_norm, gradient)
+            gradient *= (longest / gradient.norm(dim=1, keepdim=True).clamp(min=1e-12)).clamp(max=1.0)
+        self.activations = [h.detach() for h in self.activations]
+        self.optimizer.update(self.parameters, gradient)
+        for intervention in self.interventions:
+            intervention.after_update(step)
 
     def score(self, output: Tensor, y: Tensor, outputs: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """Mean loss (runs,) and accuracy (runs,) of outputs (runs, batch, outputs).
@@ -212,6 +244,13 @@ class TorchLearner:
         """Outputs (runs, batch, outputs) and hidden activations of x (runs, batch, inputs), without dropout."""
         return self._forward(x, None)
 
+    def act(self, x: Tensor) -> Tensor:
+        """Mean actions (runs, batch, actions) of an actor-critic network, on the host; x (runs, batch, inputs)."""
+        if self._explicit is not None:
+            return self._explicit.act(x)
+        network, x = cast(ActorCritic, self.network), x.to(self.device)
+        return (network.mean(x[0]).unsqueeze(0) if len(self.seeds) == 1 else network.mean(x)).cpu()
+
     @contextmanager
     def looking(self, *, batch_statistics: bool = False) -> Iterator[None]:
         """While the network is looked at, nothing that belongs to learning changes.
@@ -228,8 +267,7 @@ class TorchLearner:
 
     def zero_outputs(self) -> None:
         """Set the output layer to zero."""
-        weight = self.weight_names[-1]
-        for name in (weight, weight.removesuffix("weight") + "bias"):
+        for name in output_parameters(self.network):
             self.view(self.parameters, name).zero_()
 
     def redraw(self, run: int, purpose: str, position: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:

@@ -11,7 +11,7 @@ from torch import Tensor
 from lop_sweeps.benchmarks.benchmark import OnlineBenchmark
 from lop_sweeps.diagnostics.measure import PROBE_SAMPLES, LayerSample, sample
 from lop_sweeps.training.engine import Learner
-from lop_sweeps.training.session import Position
+from lop_sweeps.training.session import Position, before_task
 
 INTERVAL = 1_000  # steps
 
@@ -30,6 +30,8 @@ class OnlineStage:
     def begin(self) -> dict[str, Tensor]:
         runs, matrices = len(self.tasks), len(self.learner.network.weights())
         shapes = {"loss": (runs,), "accuracy": (runs,), "magnitude": (runs, matrices)}
+        for run in range(runs):
+            before_task(self.learner, run, self.task)
         return {name: torch.zeros(shape, dtype=torch.float64) for name, shape in shapes.items()}
 
     def learn(self, position: Position, left: int) -> None:

@@ -90,13 +90,13 @@ class Clock:
 
 
 class Stage(Protocol):
-    """One task of a pack, as a protocol (`online`, `epochs`) lets it be learned."""
+    """One task of a pack, as a protocol (`online`, `epochs`, `control`) lets it be learned."""
 
     def probe(self) -> list[LayerSample]:
         """Hidden activations on inputs of the task, before it is learned."""
 
     def begin(self) -> dict[str, Tensor]:
-        """Whatever the protocol does to the network before a task; the sums of `Position`, all zero."""
+        """Whatever the protocol and the interventions do before a task; the sums of `Position`, all zero."""
 
     def learn(self, position: Position, left: int) -> None:
         """Some intervals of updates from `position`, which moves; there are `left` updates to the end of the task."""
@@ -105,7 +105,22 @@ class Stage(Protocol):
         """Whatever the protocol does after the last update; what it measured, for each run."""
 
 
-def save(learner: Learner, members: Sequence[Member], position: Position) -> None:
+def before_task(learner: Learner, run: int, task: int) -> None:
+    """Let the interventions do to a run what they do before a task."""
+    for intervention in learner.interventions:
+        if act := getattr(intervention, "before_task", None):
+            act(run, task)
+
+
+class World(Protocol):
+    """What a run acts in, where it acts."""
+
+    def payload(self, run: int) -> dict[str, Any]: ...
+
+    def restore(self, run: int, payload: dict[str, Any]) -> None: ...
+
+
+def save(learner: Learner, members: Sequence[Member], position: Position, world: World | None) -> None:
     """Write a checkpoint of every active run."""
     state = learner.state()
     together = [member.directory.name for member in members if member.active]
@@ -118,6 +133,8 @@ def save(learner: Learner, members: Sequence[Member], position: Position) -> Non
                 "together": together,
                 "learner": {name: _kept(value[run]) for name, value in state.items()},
             }
+            if world is not None:
+                payload["world"] = world.payload(run)
             checkpoint.save(member.directory, payload)
 
 
@@ -126,8 +143,10 @@ def _kept(value: Tensor) -> Tensor:
     return value.detach().clone().cpu()
 
 
-def restore(learner: Learner, payloads: Sequence[dict[str, Any] | None]) -> None:
-    """Put the learning state of checkpoints (None for inactive runs) into a pack."""
+def restore(learner: Learner, payloads: Sequence[dict[str, Any] | None], world: World | None = None) -> None:
+    """Put the learning state of checkpoints (None for inactive runs) into a pack, and its world as it was."""
     for run, payload in enumerate(payloads):
         if payload is not None:
             learner.load(run, payload["learner"])
+            if world is not None:
+                world.restore(run, payload["world"])

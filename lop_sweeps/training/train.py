@@ -1,8 +1,8 @@
 """The training loop: task after task, what is measured before each, learning in intervals, a row after each.
 
-How data reach the learner is a protocol's business (`online`, `epochs`). Every protocol cuts a task into intervals of
-steps; checkpoints, stops, samples of the weight magnitude and checks for divergence happen at their ends and nowhere
-else, so that they never depend on the clock.
+How data reach the learner is a protocol's business (`online`, `epochs`, `control`). Every protocol cuts a task into
+intervals of steps; checkpoints, stops, samples of the weight magnitude and checks for divergence happen at their ends
+and nowhere else, so that they never depend on the clock.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from torch import Tensor
 from lop_sweeps.benchmarks.benchmark import Benchmark, steps_of
 from lop_sweeps.diagnostics.measure import measure_units
 from lop_sweeps.errors import Interrupted
+from lop_sweeps.training.control import Control, ControlStage
 from lop_sweeps.training.engine import Learner
 from lop_sweeps.training.epochs import EpochsStage
 from lop_sweeps.training.learner import TorchLearner
@@ -31,17 +32,19 @@ def train(
     on_interval: Callable[[int, int], None],
     should_stop: Callable[[], bool],
     before_writing: Callable[[], None] = lambda: None,
+    control: Control | None = None,
 ) -> None:
     """Learn the tasks from `position` to the last, appending one row per task to each active member's log.
 
     on_interval(task, step): told after every interval, at the end before the last checkpoint. should_stop: asked
     after every interval; if true, a checkpoint is written and `Interrupted` raised. before_writing: called before
-    rows or checkpoints are written; it raises if the runs are no longer this process's.
+    rows or checkpoints are written; it raises if the runs are no longer this process's. control: what the protocol of
+    that name needs.
     """
     _mask_inactive(learner, members)
     seeds = [member.seed for member in members]
     while position.task < benchmark.num_tasks and any(member.active for member in members):
-        stage = _stage(learner, benchmark, seeds, position.task)
+        stage = _stage(learner, benchmark, seeds, position.task, control)
         steps = steps_of(benchmark, position.task)
         if position.step == 0:
             _begin_task(learner, stage, members, position)
@@ -53,26 +56,31 @@ def train(
             if position.step < steps:
                 before_writing()
                 on_interval(position.task, position.step)
-                _save_if(learner, members, position, clock.rings(), should_stop())
+                _save_if(learner, members, position, control, clock.rings(), should_stop())
         before_writing()
         _end_task(learner, stage, members, position)
         on_interval(position.task, 0)
         last = position.task == benchmark.num_tasks
-        _save_if(learner, members, position, clock.rings() or last, should_stop() and not last)
+        _save_if(learner, members, position, control, clock.rings() or last, should_stop() and not last)
 
 
-def first_interval(learner: Learner, benchmark: Benchmark, seeds: Sequence[int]) -> None:
+def first_interval(
+    learner: Learner, benchmark: Benchmark, seeds: Sequence[int], control: Control | None = None
+) -> None:
     """What the start of a run does, without its log: to see what memory it takes."""
-    stage, position = _stage(learner, benchmark, seeds, 0), Position()
+    stage, position = _stage(learner, benchmark, seeds, 0, control), Position()
     stage.probe()
     position.sums = stage.begin()
     stage.learn(position, steps_of(benchmark, 0))
 
 
-def _stage(learner: Learner, benchmark: Benchmark, seeds: Sequence[int], task: int) -> Stage:
+def _stage(learner: Learner, benchmark: Benchmark, seeds: Sequence[int], task: int, control: Control | None) -> Stage:
     if benchmark.protocol == "online":
         return OnlineStage(learner, benchmark, seeds, task)
     assert isinstance(learner, TorchLearner), "the fused engine learns online only"
+    if benchmark.protocol == "control":
+        assert control is not None
+        return ControlStage(learner, control, task)
     return EpochsStage(learner, benchmark, seeds, task)
 
 
@@ -88,9 +96,6 @@ def _begin_task(learner: Learner, stage: Stage, members: Sequence[Member], posit
     for measures, magnitudes in zip(position.before, learner.magnitudes(), strict=True):
         measures["weight_magnitude"] = magnitudes.tolist()
     position.sums = stage.begin()
-    for intervention in learner.interventions:
-        if before_task := getattr(intervention, "before_task", None):
-            before_task(position.task)
     _mask_inactive(learner, members)
 
 
@@ -126,8 +131,10 @@ def _mask_diverged(learner: Learner, members: Sequence[Member], position: Positi
             learner.mask(run)
 
 
-def _save_if(learner: Learner, members: Sequence[Member], position: Position, due: bool, stop: bool) -> None:
+def _save_if(
+    learner: Learner, members: Sequence[Member], position: Position, control: Control | None, due: bool, stop: bool
+) -> None:
     if due or stop:
-        save(learner, members, position)
+        save(learner, members, position, control)
     if stop:
         raise Interrupted("stopped; the same command continues")

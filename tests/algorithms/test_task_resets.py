@@ -76,7 +76,8 @@ def before_task(learner: Any, task: int) -> None:
     with torch.no_grad():
         for intervention in learner.interventions:
             if hasattr(intervention, "before_task"):
-                intervention.before_task(task)
+                for run in range(len(learner.seeds)):
+                    intervention.before_task(run, task)
 
 
 def kept(learner: Any) -> State:

@@ -1,0 +1,1 @@
+"""Agents: how experience in an environment becomes updates of a network."""

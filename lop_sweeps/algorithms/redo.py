@@ -1,0 +1,111 @@
+"""ReDo: recycle dormant units (Sokar et al. 2023, arXiv 2302.12902, Algorithm 1).
+
+Dohare et al. 2024 compare PPO with it. Their code (gntRedo.py) scores units by the current mini-batch, and leaves the
+optimiser's state alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from lop_sweeps import checks, streams
+from lop_sweeps.algorithms import new_units
+from lop_sweeps.algorithms.intervention import Learner
+from lop_sweeps.errors import ConfigError
+from lop_sweeps.networks.network import Network
+
+
+@dataclass(frozen=True)
+class ReDo:
+    """Every `period` updates, replace each unit whose score is at most `threshold`.
+
+    The score of a unit is its mean |h| over the mini-batch, divided by the mean of that over its layer; in a layer that
+    is silent on the whole mini-batch nothing is replaced. A new unit has incoming weights from the network's initial
+    law, bias 0, outgoing weights 0, and a fresh normalisation where it has one.
+    reset_optimizer: also fresh moments and step counts of all of these, as Sokar et al. do.
+    """
+
+    version: ClassVar[int] = 1
+    PER_RUN: ClassVar[frozenset[str]] = frozenset({"threshold"})
+
+    threshold: float = 0.1
+    period: int = 100
+    reset_optimizer: bool = True
+
+    def __post_init__(self) -> None:
+        checks.number("threshold", self.threshold, 0.0)
+        checks.integer("period", self.period, 1)
+        checks.flag("reset_optimizer", self.reset_optimizer)
+
+    @property
+    def resets_units(self) -> bool:
+        return self.reset_optimizer
+
+    def check(self, network: Network) -> None:
+        if not network.unit_graph():
+            raise ConfigError("", None, "needs a network with hidden units, such as network=mlp")
+
+    def pack(self, peers: Sequence[ReDo], learner: Learner) -> PackedReDo:
+        return PackedReDo(peers, learner)
+
+
+class PackedReDo:
+    """ReDo on a pack. Which units are dormant only the device knows, so all are drawn and a mask chooses."""
+
+    def __init__(self, runs: Sequence[ReDo], learner: Learner) -> None:
+        self.learner, self.period, self.optimizer = learner, int(runs[0].period), runs[0].reset_optimizer
+        graph, device = learner.graph, learner.parameters.device
+        self.thresholds = torch.tensor([run.threshold for run in runs], dtype=torch.float64, device=device).unsqueeze(1)
+        self.keys = [
+            [streams.counter_key(seed, "recycled units", i) for seed in learner.seeds] for i in range(len(graph))
+        ]
+        self.replaced = [
+            torch.zeros(len(runs), dtype=torch.int64, device=device) for _ in graph
+        ]  # since the last report
+
+    def plan(self, step: int, steps: int) -> None:
+        """Nothing to plan."""
+
+    def after_update(self, step: int) -> None:
+        if (step + 1) % self.period:
+            return
+        dormant = [self.dormant(i) for i in range(len(self.learner.graph))]  # all before any is replaced
+        for i, mask in enumerate(dormant):
+            self._replace(step, i, mask)
+
+    def dormant(self, i: int) -> Tensor:
+        """(runs, units): which units of hidden layer i the current mini-batch finds dormant."""
+        activation = self.learner.activations[i]
+        magnitude = activation.abs().double().movedim(2, 1).flatten(2).mean(2)
+        average = magnitude.mean(1, keepdim=True)
+        return (magnitude <= self.thresholds * average) & (average > 0)
+
+    def _replace(self, step: int, i: int, mask: Tensor) -> None:
+        learner, layer = self.learner, self.learner.graph[i]
+        units = torch.arange(layer.units, device=mask.device)
+        drawn = torch.stack([new_units.draw_incoming(key, step, layer, units) for key in self.keys[i]])
+        weight = learner.view(learner.parameters, layer.weight)
+        weight.copy_(torch.where(_along(mask, weight, 1), drawn.to(weight.dtype).view(weight.shape), weight))
+        for tensor, dimension, fresh in new_units.parts(learner, layer, optimizer=self.optimizer):
+            tensor.masked_fill_(_along(mask, tensor, dimension), fresh)
+        self.replaced[i] += mask.sum(1)
+
+    def state(self) -> dict[str, Tensor]:
+        return {f"{i}.replaced": replaced for i, replaced in enumerate(self.replaced)}
+
+    def report(self, run: int) -> dict[str, list[float]]:
+        return {"replaced_units": [int(replaced[run]) for replaced in self.replaced]}
+
+    def clear_report(self) -> None:
+        for replaced in self.replaced:
+            replaced.zero_()
+
+
+def _along(mask: Tensor, like: Tensor, dimension: int) -> Tensor:
+    """mask (runs, units) with the units along `dimension` of a tensor, to broadcast with it."""
+    return mask.view(len(mask), *[1] * (dimension - 1), -1, *[1] * (like.dim() - dimension - 1))

@@ -1,0 +1,96 @@
+"""A policy and a value network side by side, for control (Nature 632; the authors' policies.py, valuefs.py)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from lop_sweeps import checks
+from lop_sweeps.networks.mlp import MLP
+from lop_sweeps.networks.network import Network
+from lop_sweeps.networks.unit_graph import UnitLayer
+
+
+class ActorCritic(Network):
+    """Two MLPs that share nothing: the mean of a diagonal Gaussian over actions, and the value of a state.
+
+    hidden, activation, init, dropout, norm, norm_after: of both networks, as in `MLP`.
+    log_std: initial log standard deviation of every action; it is learned and does not depend on the state.
+
+    Its outputs are (batch, 2 * actions + 1): means, log standard deviations, value. Hidden layers, weight matrices and
+    with them diagnostics and lists of replacement rates are those of the policy, then those of the value network.
+    """
+
+    version: ClassVar[int] = 1
+    stackable: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        hidden: Sequence[int] = (256, 256),
+        activation: str = "relu",
+        init: str = "lecun",
+        dropout: float = 0.0,
+        norm: str = "none",
+        norm_after: bool = False,
+        log_std: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.policy = MLP(inputs, outputs, hidden, activation, init, dropout, norm, norm_after)
+        self.value = MLP(inputs, 1, hidden, activation, init, dropout, norm, norm_after)
+        self._initial_log_std = checks.number("log_std", log_std)
+        self.log_std = nn.Parameter(torch.empty(outputs))
+
+    def forward(self, x: Tensor, uniforms: Sequence[Tensor] | None = None) -> tuple[Tensor, list[Tensor]]:
+        half = len(uniforms) // 2 if uniforms else 0
+        mean, of_policy = self.policy(x, uniforms[:half] if uniforms else None)
+        value, of_value = self.value(x, uniforms[half:] if uniforms else None)
+        log_std = self.log_std.unsqueeze(-2).expand_as(mean)
+        return torch.cat((mean, log_std, value), -1), [*of_policy, *of_value]
+
+    def mean(self, x: Tensor) -> Tensor:
+        """x (..., batch, inputs) -> mean actions (..., batch, actions)."""
+        mean: Tensor = self.policy(x)[0]
+        return mean
+
+    def initialize(self, draw: Callable[[int], np.random.Generator]) -> None:
+        self.policy.initialize(draw)
+        matrices = len(self.policy.weights())
+        self.value.initialize(lambda i: draw(matrices + i))
+        nn.init.constant_(self.log_std, self._initial_log_std)
+
+    def unit_graph(self) -> tuple[UnitLayer, ...]:
+        return (*_under("policy", self.policy.unit_graph()), *_under("value", self.value.unit_graph()))
+
+    def weights(self) -> tuple[str, ...]:
+        return tuple(f"{name}.{w}" for name, part in self.named_children() for w in part.weights())  # type: ignore[operator]
+
+    def heads(self) -> tuple[str, ...]:
+        return f"policy.{self.policy.weights()[-1]}", f"value.{self.value.weights()[-1]}"
+
+    def draws(self, batch_size: int) -> tuple[tuple[int, ...], ...]:
+        return self.policy.draws(batch_size) + self.value.draws(batch_size)
+
+    def check(self, batch_size: int) -> None:
+        self.policy.check(batch_size)
+
+
+def _under(prefix: str, graph: Sequence[UnitLayer]) -> list[UnitLayer]:
+    """The unit graph of a part of a network, its parameters named as those of the whole."""
+    return [
+        replace(
+            layer,
+            weight=f"{prefix}.{layer.weight}",
+            bias=f"{prefix}.{layer.bias}",
+            next_weight=f"{prefix}.{layer.next_weight}",
+            next_bias=f"{prefix}.{layer.next_bias}",
+            norm=tuple((f"{prefix}.{name}", value) for name, value in layer.norm),
+        )
+        for layer in graph
+    ]
