@@ -2,9 +2,12 @@
 
 import argparse
 import os
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+
+from lop_sweeps.errors import LopError
 
 from . import table
 from .errors import AnalysisError
@@ -37,7 +40,9 @@ def _run(options: argparse.Namespace) -> int:
             formats=[name.strip() for name in options.format.split(",") if name.strip()],
             style=options.style,
         )
-    except AnalysisError as error:
+        if options.video:
+            report.paths.extend(videos(sweep, out))
+    except (AnalysisError, LopError) as error:
         print(f"lop-figures: {error}", file=sys.stderr)
         return 2
     print(sweep.progress())
@@ -51,6 +56,15 @@ def _run(options: argparse.Namespace) -> int:
     for path in report.paths:
         print(path)
     return 0
+
+
+def videos(sweep: Sweep, out: Path) -> list[Path]:
+    """A moving picture of each method's policy, of its run with the lowest seed."""
+    from lop_sweeps.sweep.video import record  # the one thing here that needs the environments, and torch
+
+    first = sweep.runs[sweep.runs["tasks"] > 0].sort_values("seed").drop_duplicates(["benchmark", "label"])
+    names = [re.sub(r"[^\w.=+-]+", "_", f"{run.benchmark}_{run.label}") for run in first.itertuples()]
+    return [record(Path(folder), out / f"{name}.gif") for folder, name in zip(first["folder"], names, strict=True)]
 
 
 def print_table(sweep: Sweep) -> None:
@@ -74,6 +88,9 @@ def _parser() -> argparse.ArgumentParser:
         "--bin", type=int, metavar="K", help="tasks averaged per point (default: what the benchmark says)"
     )
     parser.add_argument("--format", default=",".join(FORMATS), help="comma-separated (default: %(default)s)")
+    parser.add_argument(
+        "--video", action="store_true", help="in control: also each method's policy at work, of its first seed (GIF)"
+    )
     parser.add_argument("--style", choices=("paper", "notebook"), default="paper", help="sizes (default: paper)")
     return parser
 

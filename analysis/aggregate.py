@@ -61,9 +61,9 @@ def check_metric(frame: pd.DataFrame, metric: str) -> None:
 def curves(frame: pd.DataFrame, metric: str, by: str = "label", k: int = 1, x: str = "task") -> dict[str, Curve]:
     """Frame of tasks → value of `by` → Curve, baselines first; k tasks are averaged per point.
 
-    x: 'task' (index of a point's first task) or 'examples' (examples seen before it). Values without a number
-    of the metric (say, dead units of a linear network) give no curve. Raises AnalysisError for an unknown
-    metric, and if runs drawn together saw different numbers of examples per task but x is 'examples'.
+    x: 'task' (index of a point's first task), 'examples' (examples seen before it) or 'steps' (the same, in control).
+    Values without a number of the metric (say, dead units of a linear network) give no curve. Raises AnalysisError
+    for an unknown metric, and if runs drawn together saw different numbers of examples per task but x is not 'task'.
     """
     check_metric(frame, metric)
     if by == "label" and frame["benchmark"].nunique() > 1:  # a label is a configuration within one benchmark only
@@ -77,7 +77,7 @@ def curves(frame: pd.DataFrame, metric: str, by: str = "label", k: int = 1, x: s
             continue
         runs = list(map(str, group["run"].unique()))
         edges = np.arange(table.shape[1], dtype=np.float64)
-        if x == "examples":
+        if x != "task":
             edges = _examples_before(_table(group, "examples"), str(name))
         values = bin_tasks(table, k)
         found[str(name)] = Curve(edges[: values.shape[1] * k : k], values, runs)

@@ -9,13 +9,14 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from .label import benchmark, choice, configuration, flatten, labels
+from .label import COMPONENTS, benchmark, choice, configuration, flatten, labels
 from .rundir import Run
 
 # What a metric may not be called, because the frame of tasks has such a column from the frame of runs.
 JOINED = ("run", "sweep", "benchmark", "variant", "label", "seed", "state")
 # Metrics with one value per weight matrix; all other lists have one value per hidden layer.
 WEIGHT_METRICS = ("weight_magnitude", "weight_magnitude_task")
+POLICY = "policy_"  # before a metric: its mean over the policy's hidden layers, in control
 RANK, RANK_FRACTION = "effective_rank", "effective_rank_fraction"
 
 FloatArray = npt.NDArray[np.float64]
@@ -53,7 +54,8 @@ def tasks_frame(runs: Sequence[Run], frame: pd.DataFrame) -> pd.DataFrame:
     A list per layer becomes `name/1`, `name/2`, … and `name`, the mean over that run's layers (NaN without
     layers). `weight_magnitude` averages over weights where the layer sizes are known (the authors'
     definition), else over matrices. `effective_rank_fraction` is the effective rank divided by the layer's
-    width, where that is known.
+    width, where that is known. In control, where lists hold the policy's layers and then those of the value network,
+    `policy_name` is the mean over the policy's hidden layers.
     """
     lengths = np.array([run.tasks for run in runs])
     ends = np.cumsum(lengths)
@@ -79,6 +81,11 @@ def metric_names(tasks: pd.DataFrame) -> list[str]:
     skip = {*JOINED, "task", "examples"}
     names = [str(n) for n in tasks.columns if n not in skip and "/" not in n and not _is_parameter(str(n))]
     return [name for name in names if tasks[name].notna().any()]
+
+
+def is_control(tasks: pd.DataFrame) -> bool:
+    """Whether the rows are stretches of steps in an environment."""
+    return "benchmark.protocol" in tasks.columns and bool((tasks["benchmark.protocol"] == "control").all())
 
 
 def layers(tasks: pd.DataFrame, metric: str) -> list[str]:
@@ -118,10 +125,18 @@ def _scalars(run: Run) -> dict[str, FloatArray]:
             out[name] = values
             continue
         known = name in WEIGHT_METRICS and len(weights) == values.shape[1]
+        if _of_policy(run.config, values) and name not in WEIGHT_METRICS:
+            out[f"{POLICY}{name}"] = values[:, : values.shape[1] // 2].mean(axis=1)
         if values.shape[1]:
             out[name] = np.average(values, axis=1, weights=weights if known else None)
             out |= {f"{name}/{layer}": values[:, layer - 1] for layer in range(1, values.shape[1] + 1)}
     return out
+
+
+def _of_policy(config: Mapping[str, Any], values: FloatArray) -> bool:
+    """Whether a list begins with the policy's layers and goes on with as many of the value network."""
+    hidden = (config.get("network") or {}).get("hidden")
+    return bool(config["benchmark"].get("protocol") == "control" and values.shape[1] == 2 * len(hidden or ()))
 
 
 def _repeat(values: pd.Series, lengths: npt.NDArray[np.int64]) -> Any:
@@ -133,7 +148,7 @@ def _repeat(values: pd.Series, lengths: npt.NDArray[np.int64]) -> Any:
 
 
 def _is_parameter(name: str) -> bool:
-    return name.startswith(("benchmark.", "network.", "optimizer.", "algorithm."))
+    return name.startswith(tuple(f"{component}." for component in COMPONENTS))
 
 
 def _natural(name: str) -> tuple[str, int]:

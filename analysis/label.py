@@ -7,9 +7,9 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-COMPONENTS = ("benchmark", "network", "optimizer", "algorithm")
+COMPONENTS = ("benchmark", "network", "optimizer", "algorithm", "agent")
 # A run can be extended by more tasks; it stays the same configuration, and its curve is longer.
-LENGTH = "num_tasks"
+LENGTHS = ("num_tasks", "num_steps")
 # Benchmark and configuration.
 Key = tuple[str, str]
 BASELINE = re.compile(r"(backprop|bp|baseline)\b", re.IGNORECASE)
@@ -41,7 +41,7 @@ def configuration(config: Mapping[str, Any]) -> str:
     if config.get("configuration"):
         return str(config["configuration"])
     science = {key: config.get(key) for key in (*COMPONENTS, "precision")}
-    science["benchmark"] = {k: v for k, v in config["benchmark"].items() if k != LENGTH}
+    science["benchmark"] = {k: v for k, v in config["benchmark"].items() if k not in LENGTHS}
     text = json.dumps(_canonical(science), sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
@@ -100,7 +100,9 @@ def _extend(
     known: Mapping[Key, Mapping[str, Any]],
 ) -> dict[Key, str]:
     flats = {key: flatten(known[key]) for key in group}
-    paths = dict.fromkeys(path for flat in flats.values() for path in flat if path != f"benchmark.{LENGTH}")
+    paths = dict.fromkeys(
+        path for flat in flats.values() for path in flat if path.removeprefix("benchmark.") not in LENGTHS
+    )
     values = {path: {json.dumps(_canonical(f.get(path)), default=str) for f in flats.values()} for path in paths}
     differing = [path for path in paths if len(values[path]) > 1]
     shorts = {path: _short(path, differing) for path in differing}

@@ -7,12 +7,13 @@ from dataclasses import dataclass, replace
 import pandas as pd
 
 from .errors import AnalysisError
+from .frame import POLICY, is_control, layers
 from .rundir import PERFORMANCE
 
 # File name → metrics, of which the first with values is drawn: without known widths no rank in percent.
-DIAGNOSTICS = {
-    "dead_units": ("dead_fraction",),
+DIAGNOSTICS: dict[str, tuple[str, ...]] = {
     "weight_magnitude": ("weight_magnitude",),
+    "dead_units": ("dead_fraction",),
     "effective_rank": ("effective_rank_fraction", "effective_rank"),
 }
 
@@ -70,13 +71,53 @@ _KNOWN = {
             from_zero=True,
             part="weight matrix",
         ),
+        Quantity("return", "Return", "Return of an episode"),
+        Quantity("episode_length", "Episode length", "Episode length (steps)", "steps", from_zero=True),
+        Quantity("friction", "Friction", "Friction", from_zero=True),
+        Quantity("action_std", "Standard deviation of actions", "Standard deviation of actions", from_zero=True),
+        Quantity(
+            "weight_change", "Weight change", "Weight change per rollout, Σ |Δw|", from_zero=True, part="weight matrix"
+        ),
+        Quantity(
+            "weight_change_max", "Largest weight change", "Largest weight change of the policy, Σ |Δw|", from_zero=True
+        ),
         Quantity("replaced_units", "Replaced units", "Replaced units per layer and task", "units", from_zero=True),
     )
 }
 
 
+def diagnostics_of(tasks: pd.DataFrame) -> dict[str, str | None]:
+    """File name → metric, None where no run has values, of the diagnostics that are shown beside performance.
+
+    In control, those of the paper's figure: the policy's dormant units, the weights of its last hidden layer and the
+    rank of what that layer represents.
+    """
+    if is_control(tasks):
+        depth = len(layers(tasks, "srank99")) // 2
+        wanted: dict[str, tuple[str, ...]] = {
+            "weight_magnitude": (f"weight_magnitude/{depth}",),
+            "dormant_units": ("policy_rarely_active_fraction",),
+            "stable_rank": (f"srank99/{depth}",),
+        }
+    else:
+        wanted = DIAGNOSTICS
+    found: dict[str, str | None] = {}
+    for file, names in wanted.items():
+        try:
+            found[file] = first_available(tasks, names)
+        except AnalysisError:
+            found[file] = None
+    return found
+
+
 def quantity(name: str) -> Quantity:
-    """Of a metric or of one layer of it (`dead_fraction/2`); an unknown one is drawn under its own name."""
+    """Of a metric or of one layer of it (`dead_fraction/2`); an unknown one is drawn under its own name.
+
+    policy_name: of the policy network, in control.
+    """
+    if name.startswith(POLICY) and name not in _KNOWN:
+        of_all = quantity(name.removeprefix(POLICY))
+        return replace(of_all, name=name, title=f"{of_all.title}, policy", axis=f"{of_all.axis}, policy")
     base, _, layer = name.partition("/")
     if dormant := re.fullmatch(r"dormant_fraction_tau([\d.e-]+)", base):
         found = _percent(base, f"Dormant units, τ = {dormant[1]}")

@@ -12,12 +12,12 @@ from . import table
 from .aggregate import check_metric
 from .errors import AnalysisError
 from .figures.diagnostic import diagnostic
-from .figures.overview import available, overview
+from .figures.overview import overview
 from .figures.performance import performance
 from .figures.style import Look, StyleName, looks
 from .frame import layers
 from .load import Sweep, load, sweep_folders
-from .quantity import DIAGNOSTICS
+from .quantity import diagnostics_of
 
 FORMATS = ("png", "pdf")
 DPI = 200
@@ -113,9 +113,8 @@ def _figures(
     drawn: dict[str, Callable[[], Figure]] = {}
     wanted: dict[str, str | None] = dict(zip(metrics, metrics, strict=True))
     if not metrics:
-        found = available(tasks)
         drawn["performance"] = partial(performance, tasks, runs, k=k, looks=colours, style=style)
-        wanted = {name: found.get(name) for name in DIAGNOSTICS}
+        wanted = diagnostics_of(tasks)
     for name, metric in wanted.items():
         drawn[name] = partial(_one, part, metric, k, colours, style)
         if per_layer and metric is not None and layers(tasks, metric):

@@ -14,7 +14,7 @@ from .errors import AnalysisError
 
 SCHEMA = 1
 # A diverged run is cut where one of these stops being a number; what is measured before a task lags behind.
-PERFORMANCE = ("accuracy", "squared_error", "test_accuracy", "cross_entropy", "train_cross_entropy")
+PERFORMANCE = ("accuracy", "squared_error", "test_accuracy", "cross_entropy", "train_cross_entropy", "value_loss")
 
 Column = npt.NDArray[Any]
 

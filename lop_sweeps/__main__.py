@@ -5,11 +5,19 @@ from __future__ import annotations
 import logging
 import sys
 from importlib import resources
+from importlib.resources.abc import Traversable
 from typing import Any
 
 from lop_sweeps.console import explained, unknown_choice, unknown_key
 
-GROUPS = ("benchmark", "network", "optimizer", "algorithm", "experiment", "hydra/launcher")
+GROUPS = ("benchmark", "network", "optimizer", "algorithm", "agent", "experiment", "hydra/launcher")
+
+
+def _choices(group: Traversable) -> list[str]:
+    """The choices of a config group, those in its folders as folder/choice."""
+    entries = sorted(group.iterdir(), key=lambda entry: (entry.is_dir(), entry.name))
+    names = [entry.name.removesuffix(".yaml") for entry in entries if entry.name.endswith(".yaml")]
+    return names + [f"{entry.name}/{name}" for entry in entries if entry.is_dir() for name in _choices(entry)]
 
 
 def help_text() -> str:
@@ -17,8 +25,7 @@ def help_text() -> str:
     root = resources.files("lop_sweeps.conf")
     lines = ["lop: experiments and sweeps on loss of plasticity", "", "Choices (lop GROUP=CHOICE):"]
     for group in GROUPS:
-        names = sorted(entry.name for entry in root.joinpath(group).iterdir() if entry.name.endswith(".yaml"))
-        lines.append(f"  {group:<15} {', '.join(name.removesuffix('.yaml') for name in names)}")
+        lines.append(f"  {group:<15} {', '.join(_choices(root.joinpath(group)))}")
     lines.append(f"  {'scale':<15} tiny, small, paper")
     lines += [
         "",

@@ -56,7 +56,7 @@ def train_and_kill(pack: Pack, after_intervals: int | None = None, after_seconds
     intervals = 0
 
     def child() -> None:
-        def on_progress(runs: int, steps: int) -> None:
+        def on_progress(*progress: float) -> None:
             nonlocal intervals
             if intervals == after_intervals:
                 os.kill(os.getpid(), signal.SIGKILL)

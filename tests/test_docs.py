@@ -14,7 +14,7 @@ from lop_sweeps.diagnostics.measure import RANK_DIAGNOSTICS, UNIT_DIAGNOSTICS
 from lop_sweeps.errors import DataError
 from lop_sweeps.sweep.sweeper import expand
 from tests import runs
-from tests.contracts.table import CIFAR, IMAGENET
+from tests.contracts.table import CIFAR, IMAGENET, SLIPPERY
 
 ROOT = Path(__file__).parents[1]
 
@@ -24,7 +24,8 @@ def test_metrics_page_lists_exactly_what_is_logged(tmp_path: Path) -> None:
     described = set(re.findall(r"^\| `(\w[\w.]*)` \|", page, flags=re.MULTILINE))
     logged = {*UNIT_DIAGNOSTICS, *RANK_DIAGNOSTICS}
     online = [[*runs.SMALL, f"benchmark={name}"] for name in ("permuted_digits", "slowly_changing_regression")]
-    for line in (*online, ["scale=tiny", *IMAGENET], ["scale=tiny", *CIFAR]):
+    control = ["scale=tiny", *SLIPPERY, "benchmark.log_every=192"]
+    for line in (*online, ["scale=tiny", *IMAGENET], ["scale=tiny", *CIFAR], control):
         plan = runs.plan(tmp_path, *line, "algorithm=continual_backprop")
         runs.train(plan)
         logged |= set(json.loads(runs.metrics(plan.points[0]).splitlines()[0]))
@@ -41,6 +42,10 @@ def test_benchmarks_page_has_the_lengths_of_the_configuration() -> None:
     for name in ("continual_imagenet", "incremental_cifar100"):
         scales = yaml.safe_load((ROOT / "conf" / "benchmark" / f"{name}.yaml").read_text())["benchmark"]["scales"]
         cells = [f"{scales[s]['num_tasks']:,} x {scales[s]['epochs']}" for s in ("tiny", "small", "paper")]
+        assert f"| {name} | {' | '.join(cells)} |" in page
+    for name in ("ant", "slippery_ant", "hopper", "walker2d"):
+        scales = yaml.safe_load((ROOT / "conf" / "benchmark" / f"{name}.yaml").read_text())["benchmark"]["scales"]
+        cells = [f"{scales[s]['num_steps']:,}" for s in ("tiny", "small", "paper")]
         assert f"| {name} | {' | '.join(cells)} |" in page
 
 

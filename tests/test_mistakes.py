@@ -249,7 +249,7 @@ def interrupt(plan: Plan, after: int) -> None:
     """Train until the `after`-th boundary."""
     boundaries = 0
 
-    def on_progress(runs: int, steps: int) -> None:
+    def on_progress(*progress: float) -> None:
         nonlocal boundaries
         boundaries += 1
 
@@ -380,6 +380,20 @@ SNP = "algorithm.shrink_and_perturb"
 IMAGENET = ["benchmark=continual_imagenet", "network.channels=[4,4,4]", "network.hidden=[6,6]"]
 CIFAR = ["benchmark=incremental_cifar100", f"benchmark.file={CIFAR_FILE}", "network.width=2"]
 RETRAINED = "algorithm.retrained_network"
+ANT, SLIPPERY = (
+    [
+        f"benchmark={name}",
+        "network.hidden=[12,12]",
+        "benchmark.num_steps=128",
+        "benchmark.log_every=64",
+        "agent.rollout=32",
+        "agent.batch_size=16",
+        "agent.epochs=2",
+        "benchmark.max_episode_steps=10",
+    ]
+    for name in ("ant", "slippery_ant")
+)
+SLIPPERY.append("benchmark.change_every=20")
 OPTIONS: list[tuple[list[str], str, str]] = [
     (DIGITS, "benchmark.examples_per_task", "60"),
     (DIGITS, "benchmark.batch_size", "5"),
@@ -446,12 +460,49 @@ OPTIONS: list[tuple[list[str], str, str]] = [
         ([*IMAGENET, f"optimizer={rule}", "optimizer.decay_at=[0.3]"], "optimizer.decay_by", "0.3")
         for rule in ("momentum", "adam", "adamw")
     ],
+    (ANT, "benchmark.log_every", "32"),
+    (ANT, "benchmark.max_episode_steps", "5"),
+    (ANT, "benchmark.physics", "paper"),
+    (SLIPPERY, "benchmark.log_every", "32"),
+    (SLIPPERY, "benchmark.max_episode_steps", "5"),
+    (SLIPPERY, "benchmark.physics", "paper"),
+    (SLIPPERY, "benchmark.change_every", "40"),
+    (SLIPPERY, "benchmark.frictions", "[0.1,0.3]"),
+    (ANT, "network.hidden", "[12,11]"),
+    ([*ANT, "network.init=default"], "network.activation", "tanh"),
+    (ANT, "network.init", "kaiming"),
+    (ANT, "network.dropout", "0.1"),
+    (ANT, "network.norm", "layer"),
+    ([*ANT, "network.norm=layer"], "network.norm_after", "true"),
+    (ANT, "network.log_std", "-1.0"),
+    (ANT, "agent.rollout", "64"),
+    (ANT, "agent.epochs", "3"),
+    (ANT, "agent.batch_size", "8"),
+    (ANT, "agent.environments", "2"),
+    (ANT, "agent.discount", "0.9"),
+    (ANT, "agent.gae_lambda", "0.8"),
+    (ANT, "agent.clip", "0.01"),
+    (ANT, "agent.value_coefficient", "0.1"),
+    (ANT, "agent.entropy_coefficient", "0.1"),
+    (ANT, "agent.normalise_advantages", "false"),
+    (ANT, "agent.max_gradient_norm", "0.1"),
+    (ANT, "agent.time_limit", "bootstrap"),
+    ([*ANT, "algorithm=redo", "algorithm.redo.period=2"], "algorithm.redo.threshold", "0.5"),
+    ([*ANT, "algorithm=redo", "algorithm.redo.threshold=0.5"], "algorithm.redo.period", "2"),
+    ([*ANT, "algorithm=redo", "algorithm.redo.period=2"], "algorithm.redo.reset_optimizer", "false"),
+    ([*ADAM, *OFTEN], f"{CBP}.reset_optimizer", "false"),
     ([*CIFAR, "algorithm=retrained_network"], f"{RETRAINED}.reset_statistics", "true"),
     ([*CIFAR, "algorithm=retrained_network"], f"{RETRAINED}.reset_optimizer", "true"),
 ]
 # They change what is measured, and not what is learned.
 LOGGED = {"test_per_class", "restore_best", "augment_test", "evaluate_every", "reset_statistics"}
-TORCH_ONLY = {"network.norm", "network.norm_after", f"{CBP}.rate_of", f"{CBP}.averaging"}  # of the options above
+TORCH_ONLY = {
+    "network.norm",
+    "network.norm_after",
+    f"{CBP}.rate_of",
+    f"{CBP}.averaging",
+    f"{CBP}.reset_optimizer",
+}  # of the options above
 FUSED_ONLY = {f"{SNP}.noise"}
 BASE = [
     "scale=tiny",
@@ -464,6 +515,8 @@ BASE = [
 
 def base(needs: Sequence[str]) -> list[str]:
     """The small experiment in which an option is tried."""
+    if needs[:1] and needs[0] in (ANT[0], SLIPPERY[0]):
+        return ["scale=tiny"]
     images = ("benchmark=continual_imagenet", "benchmark=incremental_cifar100")
     return (
         ["scale=tiny", "benchmark.num_tasks=2", f"paths.data={image_data()}"]
@@ -489,6 +542,8 @@ def nodes(config: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
     """The components of a composed configuration, each with its path."""
     for group in ("benchmark", "network", "optimizer"):
         yield group, {key: value for key, value in config[group].items() if key != "scales"}
+    if "agent" in config:
+        yield "agent", config["agent"]
     for name, node in config["algorithm"].items():
         yield f"algorithm.{name}", node
 
@@ -506,7 +561,7 @@ def constructor(node: dict[str, Any]) -> str:
 def choices() -> list[str]:
     found = [
         path
-        for group in ("benchmark", "network", "optimizer", "algorithm")
+        for group in ("benchmark", "network", "optimizer", "agent", "algorithm")
         for path in (ROOT / "conf" / group).iterdir()
     ]
     return sorted(f"{path.parent.name}={path.stem}" for path in found if path.suffix == ".yaml")
@@ -525,7 +580,7 @@ def test_every_option_has_a_row_here() -> None:
     for choice in choices():
         for path, node in nodes(composed(choice)):
             wanted |= {(constructor(node), f"{path}.{key}") for key in options(node)}
-    wanted = {(where, key) for where, key in wanted if key != "benchmark.num_tasks"}
+    wanted = {(where, key) for where, key in wanted if key not in ("benchmark.num_tasks", "benchmark.num_steps")}
     for needs, key, _ in OPTIONS:
         (node,) = [node for path, node in nodes(composed(*base(needs), *needs)) if path == key.rpartition(".")[0]]
         tested.add((constructor(node), key))

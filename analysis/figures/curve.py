@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 
 from ..aggregate import Curve
 from ..bootstrap import bootstrap_mean
+from ..frame import is_control
 from ..quantity import Quantity
 from .style import MARKED_POINTS, Look, count_axis
 
@@ -18,16 +19,17 @@ FloatArray = npt.NDArray[np.float64]
 LOG_RATIO = 300.0
 # Runs that all stop at different tasks (a sweep that is running) would cover their curve with crosses.
 MARKED_ENDS = 3
-X_LABELS = {"task": "Task", "examples": "Examples"}
+X_LABELS = {"task": "Task", "examples": "Examples", "steps": "Environment steps"}
 
 
 @dataclass(frozen=True)
 class Panel:
-    """x: 'task' or 'examples', what the curves' x counts."""
+    """x: 'task', 'examples' or 'steps', what the curves' x counts. changes: x at which the environment changes."""
 
     ax: Axes
     curves: Mapping[str, Curve]
     x: str = "task"
+    changes: FloatArray | None = None
 
 
 def draw(panels: Sequence[Panel], quantity: Quantity, looks: Mapping[str, Look]) -> None:
@@ -37,6 +39,8 @@ def draw(panels: Sequence[Panel], quantity: Quantity, looks: Mapping[str, Look])
         for label, curve in panel.curves.items():
             means.append(_line(panel.ax, curve, quantity.scale, looks[label]))
         _horizontal(panel)
+        for at in panel.changes if panel.changes is not None else ():
+            panel.ax.axvline(at, color="0.6", linewidth=0.6, linestyle=":", zorder=0)
         panel.ax.set_ylabel(quantity.axis)
     _vertical([panel.ax for panel in panels], np.concatenate(means) if means else np.zeros(0), quantity)
 
@@ -48,7 +52,12 @@ def ends(curve: Curve) -> npt.NDArray[np.int64]:
 
 
 def x_axis(tasks: pd.DataFrame) -> str:
-    """Tasks, unless their length differs between configurations: then only examples can be compared."""
+    """Tasks, unless their length differs between configurations: then only examples can be compared.
+
+    In control examples are environment steps, and rows of the log mean nothing else.
+    """
+    if is_control(tasks):
+        return "steps"
     names = [name for name in ("benchmark.examples_per_task", "benchmark.epochs") if name in tasks.columns]
     differs = any(tasks[name].nunique() > 1 for name in names)
     return "examples" if differs and tasks["examples"].notna().all() else "task"

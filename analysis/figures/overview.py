@@ -6,14 +6,12 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from ..aggregate import curves
-from ..errors import AnalysisError
-from ..quantity import DIAGNOSTICS, first_available, performance_metric, quantity
+from ..frame import is_control
+from ..quantity import diagnostics_of, performance_metric, quantity
 from .curve import Panel, draw, x_axis
 from .legend import Legend
 from .performance import tasks_per_point
 from .style import SIZES, Look, StyleName, context, looks_of
-
-ORDER = ("weight_magnitude", "dead_units", "effective_rank")
 
 
 def overview(
@@ -30,9 +28,12 @@ def overview(
     """
     k = k or tasks_per_point(tasks)
     x = x_axis(tasks)
-    panels = {performance_metric(tasks): k} | {metric: 1 for metric in available(tasks).values()}
+    shown = [metric for metric in diagnostics_of(tasks).values() if metric is not None]
+    panels = {performance_metric(tasks): k} | dict.fromkeys(shown, 1)
     found = {metric: curves(tasks, metric, k=bins, x=x) for metric, bins in panels.items()}
     notes = [f"Performance: points average {k} tasks"] if k > 1 else []
+    if is_control(tasks):
+        notes.append("Weights and rank: the policy's last hidden layer")
     with context(style):
         colours = looks_of(runs, looks)
         everything = {label: curve for each in reversed(found.values()) for label, curve in each.items()}
@@ -49,14 +50,3 @@ def overview(
         for unused in grid[len(panels) :]:
             unused.remove()
     return fig
-
-
-def available(tasks: pd.DataFrame) -> dict[str, str]:
-    """Figure name → metric, for the diagnostics that have values."""
-    found = {}
-    for name in ORDER:
-        try:
-            found[name] = first_available(tasks, DIAGNOSTICS[name])
-        except AnalysisError:
-            continue
-    return found

@@ -2,18 +2,24 @@
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ..aggregate import curves
 from ..errors import AnalysisError
+from ..frame import is_control
 from ..quantity import performance_metric, quantity
 from .curve import Panel, draw, x_axis
 from .legend import Legend
 from .style import SIZES, Look, StyleName, context, looks_of
 
 FIRST_TASKS = 10
+POINTS = 40  # of a learning curve, at least
+
+FloatArray = npt.NDArray[np.float64]
 
 
 def performance(
@@ -28,6 +34,8 @@ def performance(
 ) -> Figure:
     """Left the first ten tasks, right the whole course, on one vertical axis; frames of one benchmark.
 
+    In control one panel: the learning curve, with a dotted line where the environment changes.
+
     metric: default the benchmark's performance. k: tasks per point on the right, default `tasks_per_point`.
     axes: two axes of the caller's (then without title and caption). Runs of at most ten tasks give one panel.
     """
@@ -36,7 +44,7 @@ def performance(
     x = x_axis(tasks)
     single = curves(tasks, metric)
     course = curves(tasks, metric, k=k, x=x)
-    split = int(tasks["task"].max()) >= FIRST_TASKS
+    split = int(tasks["task"].max()) >= FIRST_TASKS and x != "steps"
     notes = [f"Points{' on the right' if split else ''} average {k} tasks"] if k > 1 else []
     with context(style):
         colours = looks_of(runs, looks)
@@ -49,7 +57,7 @@ def performance(
             raise AnalysisError(f"{1 + split} axes are needed, not {len(axes)}")
         else:
             fig = legend.inside(axes[-1])
-        panels = [Panel(axes[-1], course, x)]
+        panels = [Panel(axes[-1], course, x, changes(tasks))]
         if split:
             panels.insert(0, Panel(axes[0], {n: c.first(FIRST_TASKS) for n, c in single.items()}))
         draw(panels, quantity(metric), colours)
@@ -64,8 +72,21 @@ def performance(
 def tasks_per_point(tasks: pd.DataFrame) -> int:
     """What the benchmark says (`bin_tasks`: 2 for the slowly-changing regression, as in its figures), else 1.
 
-    At most the number of tasks, so that a run cut short still shows a point.
+    At most the number of tasks, so that a run cut short still shows a point; in control, so few that there are 40.
     """
-    name = "benchmark.bin_tasks"
+    name, count = "benchmark.bin_tasks", int(tasks["task"].max()) + 1
     given = tasks[name].max() if name in tasks.columns else 1
-    return max(1, min(int(given) if pd.notna(given) else 1, int(tasks["task"].max()) + 1))
+    most = max(1, count // POINTS) if is_control(tasks) else count
+    return max(1, min(int(given) if pd.notna(given) else 1, most))
+
+
+def changes(tasks: pd.DataFrame) -> FloatArray:
+    """Where the environment changed, in environment steps: of each change, the median over runs."""
+    if "friction" not in tasks.columns:
+        return np.zeros(0)
+    found: dict[int, list[float]] = {}
+    for _, run in tasks[["run", "task", "examples", "friction"]].groupby("run", observed=True):
+        friction, ends = run["friction"].to_numpy(), run["examples"].to_numpy()
+        for number, row in enumerate(np.flatnonzero(friction[1:] != friction[:-1])):
+            found.setdefault(number, []).append(float(ends[row]))
+    return np.array([np.median(steps) for steps in found.values()])

@@ -146,14 +146,14 @@ def parts(output: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 class Measures(NamedTuple):
     """Of one mini-batch, (runs,) each, before the update on it.
 
-    clipped: share of samples whose ratio is clipped. divergence: of the policy from the one that acted, estimated as
-    mean of r - 1 - log r (Schulman, "Approximating KL Divergence", 2020).
+    clip_fraction: share of samples whose ratio is clipped. approximate_kl: divergence of the policy from the one that
+    acted, estimated as the mean of r - 1 - log r (Schulman, "Approximating KL Divergence", 2020).
     """
 
     policy_loss: Tensor
     value_loss: Tensor
-    clipped: Tensor
-    divergence: Tensor
+    clip_fraction: Tensor
+    approximate_kl: Tensor
 
 
 class Loss:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Literal, Protocol
+from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
 
 import numpy as np
 import torch
@@ -16,8 +16,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lop_sweeps import checks
-from lop_sweeps.benchmarks.environment import Environment
 from lop_sweeps.errors import ConfigError
+
+if TYPE_CHECKING:  # it loads MuJoCo, which other benchmarks do without
+    from lop_sweeps.benchmarks.environment import Environment
 
 Array = NDArray[np.generic]
 

@@ -8,11 +8,12 @@ import logging
 import threading
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -25,7 +26,7 @@ from lop_sweeps.sweep.claim import Claim, Heartbeat, check_held
 from lop_sweeps.sweep.planning import DESCRIPTION, FACTS, Pack, split
 from lop_sweeps.sweep.run_directory import RunDirectory
 from lop_sweeps.training import checkpoint, devices, session
-from lop_sweeps.training.components import assemble, make_learner
+from lop_sweeps.training.components import Components, assemble, make_learner
 from lop_sweeps.training.control import Control
 from lop_sweeps.training.metrics_log import MetricsLog
 from lop_sweeps.training.train import first_interval, train
@@ -34,7 +35,8 @@ log = logging.getLogger("lop")
 
 _LOADING = threading.Lock()  # runs in several threads share what the first of them has loaded
 
-Progress = Callable[[int, int], None]  # told (active runs, steps that each has just done)
+# Told (active runs, steps that each has just done) and, in control, the mean return of their latest episodes.
+Progress = Callable[..., None]
 
 
 @dataclass(frozen=True)
@@ -56,9 +58,9 @@ def run_pack(pack: Pack, on_progress: Progress, should_stop: Callable[[], bool])
         return _run_in_step(pack, on_progress, should_stop)
     lock = threading.Lock()
 
-    def on_progress_of_one(runs: int, steps: int) -> None:
+    def on_progress_of_one(*progress: Any) -> None:
         with lock:
-            on_progress(runs, steps)
+            on_progress(*progress)
 
     def run_one(name: str) -> list[Outcome]:
         if should_stop():
@@ -235,7 +237,8 @@ def _train(
         provenance.begin_session(runs[name], engine=pack.engine, pack=len(pack.members), **began_at)
 
     todo = [runs[name] for name in pack.todo]
-    report = _Report(todo, claims, benchmark, position, on_progress)
+    latest = [control.environments.latest[pack.members.index(run.name)] for run in todo] if control else []
+    report = _Report(todo, claims, benchmark, position, on_progress, latest)
     options = configs[pack.todo[0]]["checkpoint"]
     clock = session.Clock(float(options["first"]), float(options["every"]))
 
@@ -347,7 +350,7 @@ def _start_over(run: RunDirectory, *, lost: bool) -> None:
 
 
 class _Report:
-    """Keeps status.json and the progress display up to date."""
+    """Keeps status.json and the progress display up to date. returns: each run's latest, in control."""
 
     def __init__(
         self,
@@ -356,8 +359,9 @@ class _Report:
         benchmark: Benchmark,
         position: session.Position,
         on_progress: Progress,
+        returns: Sequence[Collection[float]],
     ) -> None:
-        self.runs, self.claims = runs, claims
+        self.runs, self.claims, self.returns = runs, claims, returns
         self.num_tasks, self.on_progress = benchmark.num_tasks, on_progress
         self.benchmark = benchmark
         self.total = steps_before(benchmark, benchmark.num_tasks)
@@ -372,7 +376,8 @@ class _Report:
     def advance(self, task: int, step: int, active: int) -> None:
         within = task == self.place["task"]  # adding up all tasks at every interval would show
         steps = self.place["steps"] + step - self.place["step"] if within else self.at(task, step)
-        self.on_progress(active, steps - self.place["steps"])
+        returns = [fmean(latest) for latest in self.returns if latest]
+        self.on_progress(active, steps - self.place["steps"], *([fmean(returns)] if returns else []))
         self.place = {"task": task, "step": step, "steps": steps}
 
     def write(self, **changes: Any) -> None:
@@ -383,11 +388,18 @@ class _Report:
             "total_steps": self.total,
             "rate": (self.place["steps"] - self.first) / elapsed if elapsed > 1.0 else None,
         }
-        for run, claim in zip(self.runs, self.claims, strict=True):
+        for i, (run, claim) in enumerate(zip(self.runs, self.claims, strict=True)):
             if not claim.held():
                 continue
+            if self.returns and self.returns[i]:
+                facts["return"] = fmean(self.returns[i])
             with contextlib.suppress(OSError):  # the run itself will say so when it has to write
                 run.write_status(only_if=None if changes else "running", **facts, **changes)
+
+
+def components_of(config: dict[str, Any]) -> Components:
+    """What a run with this stored configuration consists of, whether or not its data are here."""
+    return assemble(_science(config), data=False)
 
 
 def load_run(path: str | Path) -> tuple[torch.nn.Module, dict[str, Any]]:
@@ -400,6 +412,6 @@ def load_run(path: str | Path) -> tuple[torch.nn.Module, dict[str, Any]]:
     payloads = checkpoint.load_all(run.path)
     if not payloads:
         raise CheckpointError(f"{run.path} has no readable checkpoint")
-    learner = make_learner([assemble(_science(config), data=False)], [int(config["seed"])], "torch")
+    learner = make_learner([components_of(config)], [int(config["seed"])], "torch")
     session.restore(learner, payloads[:1])
     return learner.network.eval(), config

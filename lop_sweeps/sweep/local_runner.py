@@ -62,8 +62,8 @@ def run_here(plan: Plan) -> list[Outcome]:
     previous = signal.signal(signal.SIGINT, stop._on_signal)
     display = ProgressDisplay(sum(len(pack.todo) for pack in plan.packs), *steps_of(plan, plan.packs))
 
-    def on_progress(runs: int, steps: int) -> None:
-        display.advance(runs * steps)
+    def on_progress(runs: int, steps: int, *returns: float) -> None:
+        display.advance(runs * steps, *returns)
         display.show()
 
     outcomes: list[Outcome] = []
@@ -149,7 +149,8 @@ def run_workers(plan: Plan, workers: int) -> list[Outcome]:
                             hand_out(list(at_work)[-1])
                     continue
                 if kind == "progress":
-                    display.advance(content)
+                    steps, *returns = content
+                    display.advance(steps, returns[0] if returns else None, connection)
                 else:
                     outcomes += content
                     _count(display, outcomes)
@@ -218,9 +219,9 @@ def _work(connection: Connection, parent: int, level: int, number: int) -> None:
     stop = StopFlag(parent)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})
 
-    def on_progress(runs: int, steps: int) -> None:
+    def on_progress(runs: int, steps: int, *returns: float) -> None:
         try:
-            connection.send(("progress", runs * steps))
+            connection.send(("progress", (runs * steps, *returns)))
         except OSError:  # nobody listens any more
             stop.set = True
 

@@ -17,7 +17,7 @@ from lop_sweeps.training.components import assemble
 
 SCHEMA = 1
 # Facts that config.yaml adds for readers: of the benchmark, and beside the components.
-DESCRIPTION = ("name", "bin_tasks", "performance", "inputs", "outputs")
+DESCRIPTION = ("name", "protocol", "bin_tasks", "performance", "inputs", "outputs")
 FACTS = ("schema", "run", "configuration", "choices", "layers", "num_tasks")
 PACK_PARAMETERS = 500_000  # of all runs of a pack: beyond a core's cache, side by side is no faster
 PACK_RUNS = 32
@@ -111,6 +111,7 @@ def make_point(resolved: Mapping[str, Any]) -> Point:
     name = run_id(science)
     folder = Path(resolved["paths"]["sweeps"]) / resolved["sweep"]
     benchmark = {**resolved["benchmark"], "name": resolved["choices"]["benchmark"]}
+    benchmark["protocol"] = components.benchmark.protocol
     benchmark["bin_tasks"] = components.benchmark.BIN_TASKS
     benchmark["performance"] = getattr(components.benchmark, "PERFORMANCE", None)
     benchmark |= {"inputs": components.benchmark.inputs, "outputs": components.benchmark.outputs}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 import time
+from statistics import fmean
 from typing import TextIO
 
 SECONDS_TTY, SECONDS_LOG = 0.5, 20.0
@@ -19,12 +20,16 @@ class ProgressDisplay:
     def __init__(self, runs: int, total_steps: int, done_steps: int, stream: TextIO | None = None) -> None:
         self.runs, self.total, self.earlier = runs, total_steps, done_steps
         self.steps = self.finished = self.failed = 0
+        self.returns: dict[object, float] = {}
         self.stream = stream or sys.stderr
         self.live = self.stream.isatty()
         self.began = self.shown = time.monotonic()
 
-    def advance(self, steps: int) -> None:
+    def advance(self, steps: int, latest_return: float | None = None, source: object = None) -> None:
+        """So many more steps are done. latest_return: in control, that of the runs that `source` trains."""
         self.steps += steps
+        if latest_return is not None:
+            self.returns[source] = latest_return
 
     def line(self) -> str:
         elapsed = time.monotonic() - self.began
@@ -33,6 +38,8 @@ class ProgressDisplay:
         if self.steps and elapsed > 1:
             rate = self.steps / elapsed
             text += f", {rate:,.0f} steps/s, {duration((self.total - done) / rate)} left"
+        if self.returns:
+            text += f", return {fmean(self.returns.values()):,.0f}"
         return text + (f", {self.failed} failed" if self.failed else "")
 
     def show(self, *, force: bool = False) -> None:

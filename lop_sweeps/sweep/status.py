@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from lop_sweeps.errors import LopError
@@ -22,7 +23,9 @@ ORDER = ("done", "diverged", "running", "waiting", "failed")
 
 @dataclass(frozen=True)
 class RunStatus:
-    """One run, as its files tell. rate: steps per second of a running run."""
+    """One run, as its files tell. rate: steps per second of a running run. latest_return: in control, the mean return
+    of the latest episodes.
+    """
 
     run: RunDirectory
     state: str
@@ -30,6 +33,7 @@ class RunStatus:
     total_steps: int
     rate: float
     error: str
+    latest_return: float | None = None
 
 
 def look(run: RunDirectory) -> RunStatus:
@@ -47,6 +51,7 @@ def look(run: RunDirectory) -> RunStatus:
         int(status.get("total_steps") or int(status.get("num_tasks") or 0) * int(status.get("steps_per_task") or 0)),
         float(status.get("rate") or 0.0) if state == "running" else 0.0,
         f"{error.get('type')}: {error.get('message')}" if state == "failed" and isinstance(error, dict) else "",
+        status.get("return"),
     )
 
 
@@ -63,15 +68,21 @@ def summarise(folder: Path, *, every_run: bool) -> tuple[str, Counter[str]]:
     rate = sum(run.rate for run in running)
     left = sum(run.total_steps - run.steps for run in runs if run.state in ("running", "waiting"))
     if running and rate > 0:
-        lines.append(f"  {rate:,.0f} steps/s over {len(running)} running, about {duration(left / rate)} left")
+        returns = [run.latest_return for run in running if run.latest_return is not None]
+        shown = f", return {fmean(returns):,.0f}" if returns else ""
+        lines.append(f"  {rate:,.0f} steps/s over {len(running)} running, about {duration(left / rate)} left{shown}")
     elif counts["waiting"]:
         lines.append("  nothing is running; the sweep's command continues it")
     if every_run:
-        lines += [f"  {run.state:<9} {_share(run):>4}  {run.run.name}" for run in runs]
+        lines += [f"  {run.state:<9} {_share(run):>4}  {run.run.name}{_shown(run)}" for run in runs]
     for run in runs:
         if run.state == "failed":
             lines.append(f"  failed: {run.run.path}\n    {run.error.splitlines()[0] if run.error else 'no message'}")
     return "\n".join(lines), counts
+
+
+def _shown(run: RunStatus) -> str:
+    return "" if run.latest_return is None else f"  return {run.latest_return:,.0f}"
 
 
 def _share(run: RunStatus) -> str:

@@ -238,7 +238,7 @@ class ControlStage:
         sums = {name: (value / position.samples).tolist() for name, value in position.sums.items()}
         rows = []
         for run in range(len(self.seeds)):
-            row: dict[str, Any] = {"steps": (self.task + 1) * self.benchmark.log_every}
+            row: dict[str, Any] = {"examples": (self.task + 1) * self.benchmark.log_every}
             if finished := self.environments.finished[run]:
                 ends, returns, lengths = (list(each) for each in zip(*finished, strict=True))
                 row |= {"return": float(np.mean(returns)), "episode_length": float(np.mean(lengths))}

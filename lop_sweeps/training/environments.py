@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -12,10 +13,13 @@ from numpy.typing import NDArray
 
 from lop_sweeps import streams
 from lop_sweeps.benchmarks.benchmark import ControlBenchmark
-from lop_sweeps.benchmarks.environment import Environment
 from lop_sweeps.training.session import Member
 
+if TYPE_CHECKING:
+    from lop_sweeps.benchmarks.environment import Environment
+
 Floats = NDArray[np.float64]
+LATEST = 20
 
 
 @dataclass
@@ -37,7 +41,8 @@ class Environments:
     observations (runs, count, inputs): what the next actions answer to. rewards, terminated, truncated (runs, count):
     of the last step. cut: the last observations of the episodes that it truncated, by (run, environment).
     finished: of each run, the episodes that ended since `clear`: (steps of the run, return, length).
-    changes: of each run, the changes since `clear`: (steps of the run, friction).
+    changes: of each run, the changes since `clear`: (steps of the run, friction). latest: of each run, the returns of
+    its latest episodes in this process, to be shown while it trains.
     """
 
     def __init__(self, benchmark: ControlBenchmark, members: Sequence[Member], count: int) -> None:
@@ -50,6 +55,7 @@ class Environments:
         self.cut: dict[tuple[int, int], Floats] = {}
         self.finished: list[list[tuple[float, ...]]] = [[] for _ in members]
         self.changes: list[list[tuple[float, ...]]] = [[] for _ in members]
+        self.latest: list[deque[float]] = [deque(maxlen=LATEST) for _ in members]
         self.places: list[list[Place]] = [
             self._begin(run) if member.active else [] for run, member in enumerate(members)
         ]
@@ -95,6 +101,7 @@ class Environments:
 
     def _next_episode(self, run: int, i: int, place: Place) -> Floats:
         steps = self.steps + i + 1
+        self.latest[run].append(place.episode_return)
         self.finished[run].append((steps, place.episode_return, place.length))
         place.episode_return, place.length = 0.0, 0
         if self.benchmark.change_due(steps - place.changed):

@@ -10,7 +10,7 @@ import pytest
 from lop_sweeps.analysis.__main__ import main, make
 from tests.analysis.sweep_builder import SweepBuilder, task_rows
 
-NAMES = ["performance", "dead_units", "weight_magnitude", "effective_rank", "overview"]
+NAMES = ["performance", "weight_magnitude", "dead_units", "effective_rank", "overview"]
 
 
 def files(folder: Path) -> list[str]:

@@ -32,6 +32,18 @@ CIFAR = [
     "network=resnet18",
     "network.width=2",
 ]
+CONTROL = [
+    "network=actor_critic",
+    "network.hidden=[12,12]",
+    "benchmark.num_steps=192",
+    "benchmark.log_every=64",
+    "benchmark.max_episode_steps=20",
+    "agent.rollout=32",
+    "agent.batch_size=16",
+    "agent.epochs=2",
+]
+ANT, HOPPER, WALKER = (["benchmark=" + name, *CONTROL] for name in ("ant", "hopper", "walker2d"))
+SLIPPERY = ["benchmark=slippery_ant", *CONTROL, "benchmark.change_every=30"]
 
 ROWS: dict[str, list[str]] = {
     "backprop": [DIGITS],
@@ -163,6 +175,37 @@ ROWS: dict[str, list[str]] = {
     ],
     "cifar_head_resetting_dropout": [*CIFAR, "algorithm=[head_resetting,dropout]"],
     "cifar_retrained_noise": [*CIFAR, "algorithm=[retrained_network,shrink_and_perturb]"],
+    "redo": [DIGITS, "algorithm=redo", "algorithm.redo.threshold=0.5"],
+    "redo_adam_batch": [
+        DIGITS,
+        "algorithm=redo",
+        "optimizer=adam",
+        "benchmark.batch_size=10",
+        "algorithm.redo.period=7",
+    ],
+    "imagenet_redo_norm": [*IMAGENET, "algorithm=[redo,batch_norm]", "algorithm.redo.period=4"],
+    "cifar_redo": [*CIFAR, "algorithm=redo", "algorithm.redo.threshold=0.6", "algorithm.redo.period=4"],
+    "ant_backprop": ANT,
+    "ant_cbp_l2": [
+        *ANT,
+        "algorithm=[l2,continual_backprop]",
+        *SOON,
+        f"{CBP}.utility=contribution",
+        f"{CBP}.fractional=bernoulli",
+        f"{CBP}.reset_optimizer=false",
+    ],
+    "ant_redo_norm": [*ANT, "algorithm=[redo,layer_norm]", "algorithm.redo.period=3", "network.activation=tanh"],
+    "hopper_noise_dropout": [*HOPPER, "algorithm=[shrink_and_perturb,dropout]", "agent.time_limit=bootstrap"],
+    "walker_cbp_four_environments": [
+        *WALKER,
+        "agent.environments=4",
+        "algorithm=[continual_backprop,batch_norm]",
+        f"{CBP}.replacement_rate=[0.05,0.05,0,0.02]",
+        f"{CBP}.maturity_threshold=4",
+        "agent.max_gradient_norm=0.5",
+    ],
+    "slippery_head_resetting": [*SLIPPERY, "algorithm=head_resetting", "benchmark.physics=paper"],
+    "slippery_retrained": [*SLIPPERY, "algorithm=retrained_network", "agent.environments=2"],
     "mnist_backprop": MNIST,
     "mnist_cbp": [*MNIST, "algorithm=continual_backprop", *OFTEN, f"{CBP}.utility=adaptation"],
 }
@@ -170,7 +213,7 @@ ROWS: dict[str, list[str]] = {
 
 TORCH_ONLY = frozenset(
     {"layer_norm", "online_norm", "batch_norm", "cbp_norm_dropout", "conv_digits_cbp"}
-    | {name for name in ROWS if name.startswith(("imagenet", "cifar"))}
+    | {name for name in ROWS if name.startswith(("redo", "imagenet", "cifar", "ant", "hopper", "walker", "slippery"))}
 )
 FUSED_ONLY = frozenset({"lazy_noise", "regression_lazy_noise_batch"})
 

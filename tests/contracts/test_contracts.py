@@ -111,15 +111,27 @@ def test_same_pack_twice_is_the_same_bytes(tmp_path: Path, overrides: list[str])
         assert runs.metrics(one) == runs.metrics(other)
 
 
-@rows("backprop", "cbp_adam", "batch_norm", "regression_cbp_tanh", "linear", "cbp_dropout_noise", "lazy_noise")
+@rows(
+    "backprop",
+    "cbp_adam",
+    "batch_norm",
+    "regression_cbp_tanh",
+    "linear",
+    "cbp_dropout_noise",
+    "lazy_noise",
+    "slippery_head_resetting",
+)
 def test_extended_run_equals_a_run_that_was_long_from_the_start(tmp_path: Path, overrides: list[str]) -> None:
-    short = runs.plan(tmp_path / "extended", *small(overrides), "benchmark.num_tasks=2", seeds=2)
+    lengths = [f"benchmark.num_tasks={tasks}" for tasks in (2, 4)]
+    if any(line.startswith("agent.") for line in overrides):
+        lengths = [f"benchmark.num_steps={steps}" for steps in (128, 256)]
+    short = runs.plan(tmp_path / "extended", *small(overrides), lengths[0], seeds=2)
     runs.train(short)
     first = runs.metrics(short.points[0])
-    longer = runs.plan(tmp_path / "extended", *small(overrides), "benchmark.num_tasks=4", seeds=2)
+    longer = runs.plan(tmp_path / "extended", *small(overrides), lengths[1], seeds=2)
     assert [p.directory.name for p in longer.points] == [p.directory.name for p in short.points]
     runs.train(longer)
-    long = runs.plan(tmp_path / "long", *small(overrides), "benchmark.num_tasks=4", seeds=2)
+    long = runs.plan(tmp_path / "long", *small(overrides), lengths[1], seeds=2)
     runs.train(long)
     assert runs.metrics(longer.points[0]).startswith(first)
     for one, other in zip(longer.points, long.points, strict=True):
@@ -145,6 +157,21 @@ def test_same_seed_gives_the_same_tasks_and_initial_weights_to_every_algorithm(t
     assert torchs == pytest.approx(fuseds, rel=1e-6)  # added up in another order
     first = runs.point(tmp_path, *small(ROWS["cbp"])).config["benchmark"]
     assert first["examples_per_task"] == 200
+
+
+def test_same_seed_gives_every_algorithm_the_same_first_steps_in_an_environment(tmp_path: Path) -> None:
+    """Environment, action noise and initial weights; then, where it changes, the same frictions."""
+    first, frictions = set(), set()
+    for name, algorithm in (("ant_backprop", "backprop"), ("ant_cbp_l2", "l2"), ("slippery_retrained", "backprop")):
+        for other in (algorithm, "continual_backprop", "redo"):
+            line = [one for one in ROWS[name] if not one.startswith("algorithm")]
+            the_plan = runs.plan(tmp_path / f"{name}-{other}", *small([*line, f"algorithm={other}", "seed=3"]))
+            runs.train(the_plan)
+            rows = [json.loads(row) for row in runs.metrics(the_plan.points[0]).splitlines()]
+            first.add((name[:3], *rows[0]["weight_magnitude"], *rows[0]["effective_rank"]))
+            frictions.add(tuple(row.get("friction", 0) for row in rows))
+    assert len(first) == 2
+    assert len(frictions) == 2
 
 
 @rows("cbp_norm_dropout", "cbp_dropout_noise", "regression_linear", "batch_norm", "lazy_noise")

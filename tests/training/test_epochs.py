@@ -419,7 +419,7 @@ def test_a_finished_run_has_done_all_of_its_steps(
 def test_progress_adds_up_to_all_steps_also_when_a_run_goes_on(tmp_path: Path) -> None:
     told: list[int] = []
 
-    def on_progress(runs_at_work: int, steps: int) -> None:
+    def on_progress(runs_at_work: int, steps: int, *returns: float) -> None:
         told.append(runs_at_work * steps)
 
     the_plan = runs.plan(tmp_path, *LONGER, seeds=2, pack=2)
