@@ -62,7 +62,7 @@ class PPO:
 
     def __post_init__(self) -> None:
         for key in ("rollout", "epochs", "batch_size", "environments"):
-            checks.integer(key, getattr(self, key), 1)
+            object.__setattr__(self, key, checks.integer(key, getattr(self, key), 1))  # 2e3 is a number of steps, too
         if self.rollout % self.batch_size:
             raise ConfigError("batch_size", self.batch_size, f"must divide rollout ({self.rollout})")
         if self.rollout % self.environments:
@@ -127,7 +127,8 @@ def normalised(advantage: Tensor) -> Tensor:
     """(runs, samples) with mean 0 and standard deviation 1 (that of a sample); 0 where they are all equal."""
     centred = advantage - advantage.mean(1, keepdim=True)
     spread = centred.square().sum(1, keepdim=True).div(max(advantage.shape[1] - 1, 1)).sqrt()
-    return torch.where(spread > 0, centred / spread, centred)
+    equal = advantage.amax(1, keepdim=True) == advantage.amin(1, keepdim=True)  # their mean may be rounded
+    return torch.where(equal, 0.0, centred / spread)
 
 
 def log_probability(output: Tensor, actions: Tensor) -> Tensor:
@@ -196,12 +197,15 @@ class Loss:
 
     def measures(self, output: Tensor, batch: Experience, ratio: Tensor) -> Measures:
         low, high = 1 - self.clip, 1 + self.clip
-        gain = torch.minimum(ratio * batch.advantage, ratio.clamp(low, high) * batch.advantage)
+        limits = torch.finfo(ratio.dtype)
+        wide = ratio.double().clamp(limits.tiny, limits.max)  # a ratio that has become 0 or infinite is no failure
+        advantage = batch.advantage.double()
+        gain = torch.minimum(wide * advantage, wide.clamp(low, high) * advantage)
         return Measures(
-            -gain.double().mean(1),
+            -gain.mean(1),
             (output[..., -1] - batch.target).double().square().mean(1),
             ((ratio < low) | (ratio > high)).double().mean(1),
-            (ratio - 1 - ratio.log()).double().mean(1),
+            (wide - 1 - wide.log()).mean(1),
         )
 
 

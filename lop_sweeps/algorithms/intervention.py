@@ -21,7 +21,7 @@ class Learner(Protocol):
 
     parameters: (runs, parameters). `view` gives one named parameter's share of it, or of any tensor of that layout,
     as (runs, *shape). buffers: (runs, *shape) by name. activations: of the forward pass of the current step, one
-    (runs, batch, units, *positions) for each hidden layer, before dropout.
+    (runs, batch, units, *positions) for each hidden layer, before dropout; valid until the next step.
     """
 
     network: Network
@@ -44,8 +44,8 @@ class PackedIntervention(Protocol):
     """An intervention acting on a pack.
 
     It may also have a method `before_task(run: int, task: int)`, called for each run without gradients before the
-    first step of each task, after the diagnostics; in control, before the first update after a change of the
-    environment.
+    first step of each task, after the diagnostics; in control, when the rollout in which the environment has changed
+    has been learned from.
     """
 
     def plan(self, step: int, steps: int) -> None:

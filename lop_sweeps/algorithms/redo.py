@@ -27,7 +27,8 @@ class ReDo:
     The score of a unit is its mean |h| over the mini-batch, divided by the mean of that over its layer; in a layer that
     is silent on the whole mini-batch nothing is replaced. A new unit has incoming weights from the network's initial
     law, bias 0, outgoing weights 0, and a fresh normalisation where it has one.
-    reset_optimizer: also fresh moments and step counts of all of these, as Sokar et al. do.
+    reset_optimizer: also fresh moments and step counts of all of these, as Sokar et al. do. (Momentum is reset if the
+        optimiser's own option says so as well.)
     """
 
     version: ClassVar[int] = 1
@@ -83,7 +84,7 @@ class PackedReDo:
         activation = self.learner.activations[i]
         magnitude = activation.abs().double().movedim(2, 1).flatten(2).mean(2)
         average = magnitude.mean(1, keepdim=True)
-        return (magnitude <= self.thresholds * average) & (average > 0)
+        return (magnitude <= self.thresholds * average) & (average > 0) & torch.isfinite(average)
 
     def _replace(self, step: int, i: int, mask: Tensor) -> None:
         learner, layer = self.learner, self.learner.graph[i]

@@ -80,7 +80,7 @@ class ControlStage:
     def begin(self) -> dict[str, Tensor]:
         runs, matrices = len(self.seeds), len(self.learner.weight_names)
         shapes: dict[str, tuple[int, ...]] = dict.fromkeys(
-            ("loss", "max_change", "explained", *Measures._fields), (runs,)
+            ("loss", "max_change", "explained", "action_std", *Measures._fields), (runs,)
         )
         shapes |= {"magnitude": (runs, matrices), "change": (runs, matrices)}
         return {
@@ -102,6 +102,7 @@ class ControlStage:
         sums["change"] += change
         sums["max_change"] = torch.maximum(sums["max_change"], change[:, of_policy].sum(1))
         sums["explained"] += explained
+        sums["action_std"] += self._weight(LOG_STD).exp().double().mean(1)  # so that it must be finite, too
         for name, value in zip(Measures._fields, measures, strict=True):
             sums[name] += value
         sums["loss"] += measures.policy_loss + measures.value_loss
@@ -118,6 +119,7 @@ class ControlStage:
         return (self.task * self.benchmark.log_every + step) // self.agent.rollout
 
     def _weight(self, name: str) -> Tensor:
+        """A parameter of all runs."""
         return self.learner.view(self.learner.parameters, name)
 
     @torch.inference_mode()
@@ -134,7 +136,7 @@ class ControlStage:
         noise = np.empty((runs, steps * count * actions))
         for row, seed in zip(noise, self.seeds, strict=True):
             counter_random.normals(streams.counter_key(seed, "action noise"), update, row)
-        std = learner.view(learner.parameters, LOG_STD).exp().double().cpu().numpy()[:, None]
+        std = self._weight(LOG_STD).exp().double().cpu().numpy()[:, None]
         noise = noise.reshape(runs, steps, count, actions) * std[:, None]
         into, act_with = inputs.numpy(), taken.numpy()
         learner.network.eval()
@@ -249,7 +251,7 @@ class ControlStage:
                 row["changes"] = {"steps": [at for at, _ in changes], "frictions": [to for _, to in changes]}
             row |= {name: sums[name][run] for name in Measures._fields}
             row["explained_variance"] = sums["explained"][run]
-            row["action_std"] = float(self.learner.view(self.learner.parameters, LOG_STD)[run].exp().mean())
+            row["action_std"] = float(self._weight(LOG_STD)[run].exp().mean())
             row["weight_change"] = sums["change"][run]
             row["weight_change_max"] = float(position.sums["max_change"][run])
             rows.append(row)

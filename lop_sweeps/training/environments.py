@@ -54,7 +54,7 @@ class Environments:
         self.terminated, self.truncated = np.zeros((runs, count), bool), np.zeros((runs, count), bool)
         self.cut: dict[tuple[int, int], Floats] = {}
         self.finished: list[list[tuple[float, ...]]] = [[] for _ in members]
-        self.changes: list[list[tuple[float, ...]]] = [[] for _ in members]
+        self.changes: list[list[tuple[float | None, ...]]] = [[] for _ in members]
         self.latest: list[deque[float]] = [deque(maxlen=LATEST) for _ in members]
         self.places: list[list[Place]] = [
             self._begin(run) if member.active else [] for run, member in enumerate(members)
@@ -108,7 +108,7 @@ class Environments:
             place.change, place.changed = place.change + 1, steps
             friction = self._set_friction(run, place)
             if i == 0:
-                self.changes[run].append((steps, friction if friction is not None else float("nan")))
+                self.changes[run].append((steps, friction))
         return place.environment.reset()
 
     def change(self, run: int) -> int:
@@ -117,8 +117,9 @@ class Environments:
 
     def clear(self) -> None:
         """Forget the episodes and changes that have been written down."""
-        for events in (*self.finished, *self.changes):
-            events.clear()
+        for finished, changes in zip(self.finished, self.changes, strict=True):
+            finished.clear()
+            changes.clear()
 
     def payload(self, run: int) -> dict[str, Any]:
         """A run's share, for its checkpoint."""
@@ -126,14 +127,14 @@ class Environments:
             {**vars(place), "environment": place.environment.state(), "observation": torch.from_numpy(seen.copy())}
             for place, seen in zip(self.places[run], self.observations[run], strict=True)
         ]
-        events = {"finished": self.finished[run], "changes": self.changes[run]}
-        return {"steps": self.steps, "places": places, **{k: [list(e) for e in v] for k, v in events.items()}}
+        finished, changes = map(list, self.finished[run]), map(list, self.changes[run])
+        return {"steps": self.steps, "places": places, "finished": list(finished), "changes": list(changes)}
 
     def restore(self, run: int, payload: dict[str, Any]) -> None:
         """Put back what `payload` gave."""
         self.steps = payload["steps"]
         self.finished[run] = [tuple(event) for event in payload["finished"]]
-        self.changes[run] = [tuple(event) for event in payload["changes"]]
+        self.changes[run] = [tuple(change) for change in payload["changes"]]
         for i, (place, saved) in enumerate(zip(self.places[run], payload["places"], strict=True)):
             place.environment.load(saved["environment"])
             self.observations[run, i] = saved["observation"].numpy()

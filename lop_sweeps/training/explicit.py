@@ -93,7 +93,7 @@ class ExplicitActorCritic:
         ]
         self.layers = np.array(places)  # of the policy: where its weights and biases begin, outputs, inputs
         self.code, widest = policy.code, max(network.policy.hidden)
-        self.room = np.empty((3, max(widest, self.layers[0, 3])), parameters.numpy().dtype)
+        self.room = np.empty((3, max(widest, self.layers[0, 3], self.layers[-1, 2])), parameters.numpy().dtype)
 
     def forward(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
         """What the network's own forward pass gives, for x (runs, batch, inputs)."""
