@@ -90,5 +90,13 @@ def _interval(row: Mapping[Hashable, Any], name: str) -> str:
     mean, low, high = row[name], row[f"{name}_low"], row[f"{name}_high"]
     if pd.isna(mean):
         return "–"
-    number = "{:.2f}" if "%" in str(row["metric"]) else "{:.3f}" if abs(mean) < 1000 else "{:.3g}"
+    number = (
+        "{:.2f}"
+        if "%" in str(row["metric"])
+        else "{:.3f}"
+        if abs(mean) < 100
+        else "{:.4g}"
+        if abs(mean) < 1e6
+        else "{:.3g}"
+    )
     return number.format(mean) + ("" if pd.isna(low) else f" [{number.format(low)}, {number.format(high)}]")

@@ -5,6 +5,7 @@ python docs/tables.py regression sweeps/slowly_changing_regression
 python docs/tables.py layerwise sweeps/layerwise
 python docs/tables.py imagenet sweeps/continual_imagenet
 python docs/tables.py cifar sweeps/incremental_cifar100
+python docs/tables.py control sweeps/ant
 
 Means over runs with 95 % bootstrap intervals. Published values are read off the figures of Dohare et al.'s repository.
 """
@@ -48,6 +49,34 @@ CIFAR = {
     "head resetting": {5: 89.8, 10: 87.6, 15: 87.7, 20: 86.5, 25: 85.0, 30: 84.2, 50: 80.8, 100: 73.7},
     "shrink and perturb": {5: 89.3, 10: 87.7, 15: 87.5, 20: 86.3, 25: 84.9, 30: 84.3, 50: 80.9, 100: 74.5},
     "continual backprop": {5: 89.0, 10: 87.4, 15: 87.6, 20: 86.7, 25: 85.1, 30: 84.4, 50: 81.5, 100: 76.1},
+}
+# Of PPO on Ant, at millions of environment steps: return (± 3 %), and the policy's stable rank in %, dormant units in %
+# and mean absolute weight of the second matrix (± 1 % of the axis).
+ANT = {
+    "standard": {
+        "return": {2.0: 2560},
+        "stable rank, %": {0.0: 94, 2.0: 85.7},
+        "dormant units, %": {0.0: 0, 1.0: 1.5, 2.0: 5.4},
+        "mean abs w": {0.0: 0.054, 1.0: 0.060, 2.0: 0.064},
+    },
+    "proper Adam": {
+        "return": {1.0: 1800, 2.0: 3200},
+        "stable rank, %": {0.0: 92, 1.0: 65, 2.0: 43.7},
+        "dormant units, %": {0.0: 0, 1.0: 15, 2.0: 27.8},
+        "mean abs w": {0.0: 0.054, 1.0: 0.064, 2.0: 0.069},
+    },
+    "L2": {
+        "return": {2.0: 2650},
+        "stable rank, %": {0.0: 92, 1.0: 85, 2.0: 73},
+        "dormant units, %": {0.0: 0, 1.0: 1.5, 2.0: 4.9},
+        "mean abs w": {0.0: 0.054, 1.0: 0.016, 2.0: 0.012},
+    },
+    "continual backprop + L2": {
+        "return": {2.0: 2750},
+        "stable rank, %": {0.0: 92, 1.0: 91, 2.0: 87.5},
+        "dormant units, %": {0.0: 0, 1.0: 1.5, 2.0: 2.4},
+        "mean abs w": {0.0: 0.054, 1.0: 0.032, 2.0: 0.031},
+    },
 }
 
 
@@ -155,6 +184,38 @@ def cifar(sweep: str) -> None:
     diagnostics(methods, first=(0, 0), last=(tasks[-1], tasks[-1]))
 
 
+def control(sweep: str) -> None:
+    """Each at the end of so many steps: the return is a mean over the 100,000 steps before."""
+    methods = by_method(sweep)
+    measures = {
+        "return": ("return", 1.0, 0),
+        "stable rank, %": ("srank99/2", 100 / 256, 1),
+        "dormant units, %": ("policy_rarely_active_fraction", 100.0, 1),
+        "mean abs w": ("weight_magnitude/2", 1.0, 3),
+    }
+    some = next(iter(methods.values()))
+    every, rows_of_run = int(some["examples"].min()), int(some["task"].max()) + 1
+    millions = [0.0, 0.5, 1.0, 1.5, 2.0]
+    published = ANT if some["benchmark"].iloc[0] == "ant" else {}
+    for measure, (metric, scale, digits) in measures.items():
+        table = []
+        for name, frame in methods.items():
+            cells = []
+            for million in millions:
+                row = round(1e6 * million / every)
+                window = (row - 5, row - 1) if measure == "return" else (row, row)
+                last = min(window[1], rows_of_run - 1)
+                missing = row > rows_of_run or window[1] < 0
+                cells.append(
+                    "" if missing else interval(scale * per_run(frame, metric, min(window[0], last), last), digits)
+                )
+            table.append([f"{name} (N = {frame['run'].nunique()})", *cells])
+            if name in published:
+                given = published[name][measure]
+                table.append([f"*published, {name}*", *(f"{given[m]:g}" if m in given else "" for m in millions)])
+        show([f"{measure}, at million steps", *(f"{million:g}" for million in millions)], table)
+
+
 def diagnostics(methods: dict[str, pd.DataFrame], first: tuple[int, int], last: tuple[int, int]) -> None:
     """Units, weights and rank before the tasks first ... and last ..., inclusive."""
     measures = {"dead units %": ("dead_fraction", 100), "mean abs w": ("weight_magnitude", 1)}
@@ -178,6 +239,7 @@ def main() -> None:
         "layerwise": layerwise,
         "imagenet": imagenet,
         "cifar": cifar,
+        "control": control,
     }
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("table", choices=tables)
