@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check lock clean
+.PHONY: help setup demo test slurm check lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | while IFS="$$(printf '\t')" read -r name text; do printf '  make %-7s %s\n' "$$name" "$$text"; done
@@ -36,6 +36,9 @@ demo: setup ## a small real sweep, from nothing to figures
 
 test: setup ## the tests that take seconds (others: pytest -m slow, -m slurm, -m gpu)
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+slurm: setup ## the tests on a SLURM of their own (root; Debian: slurm-wlm, munge)
+	$(BIN)/python -m pytest -m slurm tests/cluster
 
 check: setup ## lint, format and types
 	$(BIN)/ruff check .

@@ -37,10 +37,12 @@ class GridSweeper(Sweeper):
 
 
 class LocalLauncher(Launcher):
-    """All cores of this machine. `workers`, `pack`, `threads`: see conf/hydra/launcher/local.yaml."""
+    """All cores of this machine. The options are those of conf/hydra/launcher/local.yaml."""
 
-    def __init__(self, workers: int | None = None, pack: int | None = None, threads: int = 1) -> None:
-        self.workers, self.pack, self.threads = workers, pack, threads
+    def __init__(
+        self, workers: int | None = None, pack: int | None = None, threads: int = 1, only: str = "all"
+    ) -> None:
+        self.workers, self.pack, self.threads, self.only = workers, pack, threads, only
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Nothing to keep: points arrive checked and resolved."""
@@ -49,7 +51,51 @@ class LocalLauncher(Launcher):
         raise SystemExit("lop: hydra/launcher=local works with hydra/sweeper=grid only; with others use basic")
 
 
+class SlurmLauncher(Launcher):
+    """A SLURM cluster. The options are those of conf/hydra/launcher/slurm.yaml."""
+
+    def __init__(
+        self,
+        partition: str | None = None,
+        account: str | None = None,
+        qos: str | None = None,
+        time: int = 240,
+        cpus: int = 1,
+        mem: str | None = None,
+        gpus: int = 0,
+        gres: str | None = None,
+        constraint: str | None = None,
+        exclude: str | None = None,
+        sbatch: Mapping[str, Any] | None = None,
+        setup: Sequence[str] | None = None,
+        python: str | None = None,
+        array_parallelism: int = 256,
+        max_array: int | None = None,
+        signal_delay: int = 90,
+        pack: int | None = None,
+        packs_per_job: int = 1,
+        workers: int = 1,
+        threads: int | None = None,
+        wait: bool = True,
+        plan: bool = False,
+        only: str = "all",
+    ) -> None:
+        self.partition, self.account, self.qos, self.time = partition, account, qos, time
+        self.cpus, self.mem, self.gpus, self.gres = cpus, mem, gpus, gres
+        self.constraint, self.exclude = constraint, exclude
+        self.sbatch, self.setup_lines, self.python = dict(sbatch or {}), list(setup or []), python
+        self.array_parallelism, self.max_array, self.signal_delay = array_parallelism, max_array, signal_delay
+        self.pack, self.packs_per_job, self.workers, self.threads = pack, packs_per_job, workers, threads
+        self.wait, self.plan, self.only = wait, plan, only
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        """Nothing to keep: points arrive checked and resolved."""
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        raise SystemExit("lop: hydra/launcher=slurm works with hydra/sweeper=grid only; with others use submitit_slurm")
+
+
 def register() -> None:
     """Make Hydra know the plugins, however this package is installed."""
-    for plugin in (GridSweeper, LocalLauncher):
+    for plugin in (GridSweeper, LocalLauncher, SlurmLauncher):
         Plugins.instance().register(plugin)

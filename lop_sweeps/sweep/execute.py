@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import logging
+import os
 import threading
 import time
 import traceback
@@ -21,7 +22,7 @@ import torch
 from lop_sweeps.benchmarks.benchmark import Benchmark, steps_before
 from lop_sweeps.data import data_root
 from lop_sweeps.errors import CheckpointError, ClaimLost, Interrupted
-from lop_sweeps.sweep import provenance
+from lop_sweeps.sweep import provenance, queue
 from lop_sweeps.sweep.claim import Claim, Heartbeat, check_held
 from lop_sweeps.sweep.planning import DESCRIPTION, FACTS, Pack, split
 from lop_sweeps.sweep.run_directory import RunDirectory
@@ -233,6 +234,8 @@ def _train(
         position = session.Position.restore(in_order)
     for name in pack.todo:
         runs[name].write_pack(list(pack.members), pack.threads, pack.engine)
+        if "SLURM_JOB_ID" not in os.environ:
+            queue.forget(runs[name])
         began_at = {"task": position.task, "step": position.step}
         provenance.begin_session(runs[name], engine=pack.engine, pack=len(pack.members), **began_at)
 

@@ -33,11 +33,10 @@ log = logging.getLogger("lop")
 def steps_of(plan: Plan, packs: Sequence[Pack]) -> tuple[int, int]:
     """(all steps, steps already done) of the runs that the packs will train."""
     total = done = 0
-    todo = {pack.folder / name for pack in packs for name in pack.todo}
-    for point in plan.points:
-        if point.directory.path in todo:
-            total += point.steps
-            done += point.directory.steps_done()
+    planned = {point.directory.path: point.steps for point in plan.points}
+    for run in (RunDirectory(pack.folder / name) for pack in packs for name in pack.todo):
+        total += planned.get(run.path) or int(run.status().get("total_steps") or 0)  # a job knows its packs only
+        done += run.steps_done()
     return total, done
 
 
@@ -170,8 +169,8 @@ def _prepare(plan: Plan) -> None:
     if any(pack.engine == "fused" for pack in plan.packs):
         from lop_sweeps.fused.warm_up import warm_up
 
-        todo = {pack.folder / name for pack in plan.packs for name in pack.todo}
-        for precision in sorted({p.config["precision"] for p in plan.points if p.directory.path in todo}):
+        fused = [pack for pack in plan.packs if pack.engine == "fused"]
+        for precision in sorted({RunDirectory(pack.folder / pack.todo[0]).config()["precision"] for pack in fused}):
             warm_up(precision)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from lop_sweeps import checks
 from lop_sweeps.benchmarks.benchmark import steps_before
+from lop_sweeps.sweep import queue
 from lop_sweeps.sweep.claim import is_alive
 from lop_sweeps.sweep.identity import digest, pack_key, run_id, scientific
 from lop_sweeps.sweep.run_directory import RunDirectory
@@ -139,8 +140,8 @@ def check_scale(config: Mapping[str, Any], scales: Mapping[str, Any] | None) -> 
         checks.choice("scale", config["scale"], scales)
 
 
-def make_plan(points: Iterable[Point], workers: int, pack: int | None, threads: int) -> Plan:
-    """Decide what is left to do, and in which packs; creates the directories of new runs.
+def make_plan(points: Iterable[Point], workers: int, pack: int | None, threads: int, *, create: bool = True) -> Plan:
+    """Decide what is left to do, and in which packs; creates the directories of new runs, unless told not to.
 
     A run keeps the engine that it was started on, and on the torch engine its pack, since both change rounding. pack:
     runs to a pack, or None to choose: on the torch engine by the number of workers and the size of the network, on
@@ -154,15 +155,16 @@ def make_plan(points: Iterable[Point], workers: int, pack: int | None, threads: 
         if twin is None or twin.num_tasks < point.num_tasks:  # the shorter of two lengths is the start of the longer
             unique[point.directory.path] = point
     plan.points = list(unique.values())
+    queued = queue.active_runs(point.directory for point in plan.points)
     waiting = []
     for point in plan.points:
         if point.is_finished():
             plan.finished += 1
-        elif is_alive(point.directory.path / "lock"):
+        elif is_alive(point.directory.path / "lock") or point.directory.path in queued:
             plan.busy += 1
         else:
             waiting.append(point)
-    for point in waiting:
+    for point in waiting if create else ():
         point.directory.create(point.config, point.steps)
     saved = {point.directory.path: point.directory.pack() for point in waiting}
     for path, pack_file in list(saved.items()):  # a kill may have come before every member's file was written

@@ -31,12 +31,19 @@ def collect() -> dict[str, Any]:
             versions[package] = None
     return {
         "lop_sweeps": lop_sweeps.__version__,
-        "commit": _git("rev-parse", "HEAD"),
-        "diff": (_git("diff", "HEAD") or "")[:MAX_DIFF],
+        **_code(),
         "python": sys.version.split()[0],
         "packages": versions,
         "machine": {"host": platform.node(), "system": platform.platform(), "cpu": _cpu(), "cores": os.cpu_count()},
     }
+
+
+def _code() -> dict[str, Any]:
+    """Commit and uncommitted diff; of a copy, those of what it was copied from."""
+    copied = Path(__file__).parents[2] / "provenance.json"
+    if copied.is_file():
+        return dict(json.loads(copied.read_text()))
+    return {"commit": _git("rev-parse", "HEAD"), "diff": (_git("diff", "HEAD") or "")[:MAX_DIFF]}
 
 
 def _git(*arguments: str) -> str | None:

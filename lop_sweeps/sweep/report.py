@@ -20,7 +20,7 @@ def describe(plan: Plan) -> str:
     if plan.finished:
         parts.append(f"{plan.finished} finished already")
     if plan.busy:
-        parts.append(f"{plan.busy} being run by another process")
+        parts.append(f"{plan.busy} queued or being run elsewhere")
     parts.append(f"{todo} to run{_engines(plan)}")
     folders = ", ".join(str(folder) for folder in plan.folders)
     return f"{folders}: {', '.join(parts)}"

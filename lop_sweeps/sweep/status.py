@@ -7,18 +7,19 @@ import os
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 from lop_sweeps.errors import LopError
+from lop_sweeps.sweep import queue
 from lop_sweeps.sweep.claim import is_alive
 from lop_sweeps.sweep.progress import duration
 from lop_sweeps.sweep.run_directory import RunDirectory, runs_in
 
-ORDER = ("done", "diverged", "running", "waiting", "failed")
+ORDER = ("done", "diverged", "running", "queued", "waiting", "lost", "failed")
 
 
 @dataclass(frozen=True)
@@ -36,21 +37,37 @@ class RunStatus:
     latest_return: float | None = None
 
 
-def look(run: RunDirectory) -> RunStatus:
-    """A run that says it is running, but whose process is gone, is waiting: the next sweep continues it."""
+def look(run: RunDirectory, jobs: Mapping[str, str] | None = None) -> RunStatus:
+    """A run that says it is running, but whose process is gone, is waiting: the next sweep continues it.
+
+    jobs: what SLURM says of them. A run whose job waits there is queued; one that was begun by a job that has ended
+    without a word is lost, which the same command continues, too.
+    """
     status: dict[str, Any] = run.status()
     state = str(status["state"])
-    alive = is_alive(run.path / "lock") if state == "running" else False
-    if state == "running" and not alive:
-        state = "waiting"
+    alive = is_alive(run.path / "lock") if state in ("running", "waiting") else False
+    facts = queue.job_of(run) if state in ("running", "waiting") else None
     error = status.get("error")
+    lost = ""
+    if facts and not alive:
+        of_job = (jobs if jobs is not None else queue.states([str(facts["job"])])).get(str(facts["job"]))
+        if queue.is_active(of_job):
+            state = "queued"
+        elif state == "running":
+            tail = "".join(f"\n      {line}" for line in queue.log_tail(Path(str(facts["log"]))))
+            lost = f"its job {facts['job']} has ended ({of_job or 'unknown to SLURM'}); {facts['log']} ends with:{tail}"
+        state = "lost" if lost else state
+    if alive:
+        state = "running"
+    elif state == "running":
+        state = "waiting"
     return RunStatus(
         run,
         state,
         run.steps_done(),
         int(status.get("total_steps") or int(status.get("num_tasks") or 0) * int(status.get("steps_per_task") or 0)),
         float(status.get("rate") or 0.0) if state == "running" else 0.0,
-        f"{error.get('type')}: {error.get('message')}" if state == "failed" and isinstance(error, dict) else "",
+        f"{error.get('type')}: {error.get('message')}" if state == "failed" and isinstance(error, dict) else lost,
         status.get("return"),
     )
 
@@ -59,25 +76,32 @@ def summarise(folder: Path, *, every_run: bool) -> tuple[str, Counter[str]]:
     """The text that `lop-status` prints for one sweep folder, and how many runs are in each state."""
     if not folder.is_dir():
         raise LopError(f"{folder}: no such sweep folder")
-    runs = [look(run) for run in runs_in(folder)]
+    found = list(runs_in(folder))
+    submitted = {str(facts["job"]) for run in found if (facts := queue.job_of(run))}
+    jobs = queue.states(submitted)
+    runs = [look(run, jobs) for run in found]
     if not runs:
         raise LopError(f"{folder}: holds no runs (a run is a folder with a config.yaml)")
     counts = Counter(run.state for run in runs)
     lines = [f"{folder}: " + ", ".join(f"{counts[state]} {state}" for state in ORDER if counts[state])]
     running = [run for run in runs if run.state == "running"]
     rate = sum(run.rate for run in running)
-    left = sum(run.total_steps - run.steps for run in runs if run.state in ("running", "waiting"))
+    left = sum(run.total_steps - run.steps for run in runs if run.state in ("running", "queued", "waiting", "lost"))
     if running and rate > 0:
         returns = [run.latest_return for run in running if run.latest_return is not None]
         shown = f", return {fmean(returns):,.0f}" if returns else ""
         lines.append(f"  {rate:,.0f} steps/s over {len(running)} running, about {duration(left / rate)} left{shown}")
-    elif counts["waiting"]:
+    elif counts["queued"]:
+        lines.append("  waiting for SLURM; nothing is running yet")
+    elif counts["waiting"] or counts["lost"]:
         lines.append("  nothing is running; the sweep's command continues it")
     if every_run:
         lines += [f"  {run.state:<9} {_share(run):>4}  {run.run.name}{_shown(run)}" for run in runs]
     for run in runs:
         if run.state == "failed":
             lines.append(f"  failed: {run.run.path}\n    {run.error.splitlines()[0] if run.error else 'no message'}")
+        if run.state == "lost":
+            lines.append(f"  lost: {run.run.path}\n    {run.error}")
     return "\n".join(lines), counts
 
 
@@ -103,6 +127,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--prune", action="store_true", help="delete the checkpoints of finished runs (they can no longer be extended)"
     )
+    parser.add_argument("--cancel", action="store_true", help="end the sweep's jobs on SLURM; what they saved stays")
     options = parser.parse_args(argv)
     try:
         folders = options.folder or _default_folders()
@@ -112,10 +137,15 @@ def main(argv: Sequence[str] | None = None) -> int:
                 freed = sum(run.prune() for run in runs_in(folder) if look(run).state in ("done", "diverged"))
                 print(f"{folder}: {freed / 1e6:.1f} MB of checkpoints deleted")
             return 0
+        if options.cancel:
+            for folder in folders:
+                summarise(folder, every_run=False)
+                print(f"{folder}: {queue.cancel(runs_in(folder))} jobs cancelled")
+            return 0
         while True:
             summaries = [summarise(folder, every_run=options.all) for folder in folders]
             print("\n".join(text for text, _ in summaries), flush=True)
-            if not options.watch or not any(counts["running"] for _, counts in summaries):
+            if not options.watch or not any(counts["running"] or counts["queued"] for _, counts in summaries):
                 break
             time.sleep(5)
     except LopError as error:
@@ -123,7 +153,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     except (KeyboardInterrupt, BrokenPipeError):
         os._exit(0)
-    return 3 if any(counts["failed"] for _, counts in summaries) else 0
+    return 3 if any(counts["failed"] or counts["lost"] for _, counts in summaries) else 0
 
 
 def _default_folders() -> list[Path]:

@@ -47,11 +47,27 @@ def sweep(
         for name, overrides in expand(loader, variants_of(study), its_params, line):
             points.append(composer.point(name, overrides))
             jobs.append([*overrides, *([f"variant={name}"] if name is not None else [])])
+    if isinstance(launcher, plugins.LocalLauncher | plugins.SlurmLauncher):
+        points = chosen(points, launcher.only)
     if isinstance(launcher, plugins.LocalLauncher):
         return run_locally(points, launcher)
+    if isinstance(launcher, plugins.SlurmLauncher):
+        from lop_sweeps.sweep.slurm import run_on_slurm
+
+        return run_on_slurm(points, launcher)
     todo = {point.directory.path: job for point, job in zip(points, jobs, strict=True) if not point.is_finished()}
     log.info("%d points: %d to run, the others are finished or the same", len(points), len(todo))
     return launcher.launch(list(todo.values()), initial_job_idx=0) if todo else []
+
+
+def chosen(points: Sequence[Point], only: str) -> list[Point]:
+    """The points that the launcher's option `only` leaves."""
+    if checks.choice("hydra.launcher.only", only, ("all", "failed")) == "all":
+        return list(points)
+    failed = [point for point in points if point.directory.status()["state"] == "failed"]
+    if not failed:
+        raise ConfigError("hydra.launcher.only", only, f"leaves nothing: none of the {len(points)} runs has failed")
+    return failed
 
 
 def run_locally(points: Sequence[Point], launcher: plugins.LocalLauncher) -> list[Any]:

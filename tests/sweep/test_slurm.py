@@ -1,0 +1,392 @@
+"""What sweeps on SLURM are made of, without SLURM: programs of that name answer from files (tests/cluster has one)."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, ClassVar
+
+import pytest
+
+from hydra_plugins.lop_sweeps import SlurmLauncher
+from lop_sweeps.errors import ConfigError, LopError
+from lop_sweeps.sweep import job as job_module
+from lop_sweeps.sweep import queue, slurm, snapshot
+from lop_sweeps.sweep.job import Job
+from lop_sweeps.sweep.planning import Plan, make_plan
+from lop_sweeps.sweep.run_directory import RunDirectory
+from lop_sweeps.sweep.status import main as lop_status
+from lop_sweeps.sweep.status import summarise
+from lop_sweeps.sweep.sweeper import chosen
+from lop_sweeps.sweep.timing import core_seconds
+from tests import runs
+
+
+class Programs:
+    """Stand-ins on the path: what each prints, and what it was asked."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def say(self, name: str, text: str = "", code: int = 0) -> None:
+        (self.folder / f"{name}.txt").write_text(text)
+        program = self.folder / name
+        program.write_text(
+            f'#!/bin/sh\necho "$0 $@" >> {self.folder}/asked\ncat {self.folder}/{name}.txt\nexit {code}\n'
+        )
+        program.chmod(0o755)
+
+    def asked(self) -> list[str]:
+        path = self.folder / "asked"
+        return [line.removeprefix(f"{self.folder}/") for line in path.read_text().splitlines()] if path.exists() else []
+
+
+@pytest.fixture
+def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Programs:
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
+    return Programs(folder)
+
+
+@pytest.fixture
+def plan(tmp_path: Path) -> Plan:
+    return runs.plan(tmp_path / "sweeps", *runs.SMALL, seeds=4, pack=1)
+
+
+class Executor:
+    """Takes jobs as submitit's does."""
+
+    made: ClassVar[list[Executor]] = []
+
+    def __init__(self, folder: Path, python: str) -> None:
+        self.folder, self.parameters, self.jobs = folder, dict[str, Any](), list[Job]()
+        Executor.made.append(self)
+
+    def update_parameters(self, **parameters: Any) -> None:
+        self.parameters = parameters
+
+    @contextlib.contextmanager
+    def batch(self) -> Iterator[None]:
+        yield
+
+    def submit(self, job: Job) -> Any:
+        self.jobs.append(job)
+        number = f"{len(Executor.made)}_{len(self.jobs) - 1}"
+        return SimpleNamespace(job_id=number, paths=SimpleNamespace(stdout=self.folder / f"{number}.out"))
+
+
+@pytest.fixture
+def executors(monkeypatch: pytest.MonkeyPatch) -> list[Executor]:
+    import submitit.slurm.slurm
+
+    monkeypatch.setattr(submitit.slurm.slurm, "SlurmExecutor", Executor)
+    Executor.made = []
+    return Executor.made
+
+
+# --- what the queue says ---
+
+
+def test_states_come_from_squeue_and_what_it_has_forgotten_from_sacct(programs: Programs) -> None:
+    programs.say("squeue", "7_0 RUNNING\n7_1 PENDING\n8 COMPLETED\n")
+    programs.say("sacct", "9_4|CANCELLED by 1000\n9_5|TIMEOUT\n")
+    found = queue.states(["7_0", "7_1", "8", "9_4", "9_5", "10"])
+    assert found == {"7_0": "RUNNING", "7_1": "PENDING", "8": "COMPLETED", "9_4": "CANCELLED", "9_5": "TIMEOUT"}
+    active = [job for job, state in found.items() if queue.is_active(state)]
+    assert active == ["7_0", "7_1"]
+    assert not queue.is_active(found.get("10"))
+    assert "--jobs=10,9_4,9_5" in programs.asked()[-1]
+
+
+@pytest.mark.parametrize("code", [0, 1])
+def test_no_slurm_or_one_that_does_not_answer_is_no_error(programs: Programs, plan: Plan, code: int) -> None:
+    run = RunDirectory(plan.packs[0].folder / plan.packs[0].todo[0])
+    queue.record(run, "3_1", Path("/nowhere"))
+    if code:
+        programs.say("squeue", "3_1 RUNNING\n", code)
+    assert queue.states(["3_1"]) == {}
+    assert queue.active_runs([run]) == {}
+    assert summarise(plan.folders[0], every_run=True)[1] == {"waiting": 4}
+
+
+def test_runs_that_wait_in_the_queue_are_not_planned_again(programs: Programs, plan: Plan) -> None:
+    """Neither for SLURM nor for this machine; when their jobs are gone, they are."""
+    for pack in plan.packs[:3]:
+        queue.record(RunDirectory(pack.folder / pack.todo[0]), f"5_{plan.packs.index(pack)}", Path("/nowhere"))
+    programs.say("squeue", "5_0 PENDING\n5_1 RUNNING\n5_2 FAILED\n")
+    again = make_plan(plan.points, workers=1, pack=None, threads=1)
+    assert (again.busy, len(again.packs)) == (2, 2)
+
+
+def test_status_tells_queued_running_lost_and_waiting_apart(programs: Programs, plan: Plan, tmp_path: Path) -> None:
+    log = tmp_path / "job.out"
+    log.write_text("one\ntwo\nkilled by nobody knows what\n")
+    for i, pack in enumerate(plan.packs):
+        run = RunDirectory(pack.folder / pack.todo[0])
+        queue.record(run, f"5_{i}", log)
+        if i in (1, 2):
+            run.write_status(state="running")
+    programs.say("squeue", "5_0 PENDING\n5_1 PENDING\n5_2 NODE_FAIL\n5_3 CANCELLED\n")
+    text, counts = summarise(plan.folders[0], every_run=False)
+    assert counts == {"queued": 2, "lost": 1, "waiting": 1}
+    lost = plan.packs[2].folder / plan.packs[2].todo[0]
+    assert f"lost: {lost}" in text
+    assert "its job 5_2 has ended (NODE_FAIL)" in text
+    assert "killed by nobody knows what" in text
+    assert lop_status([str(plan.folders[0])]) == 3
+
+
+def test_cancel_ends_the_jobs_that_are_left(programs: Programs, plan: Plan, capsys: pytest.CaptureFixture[str]) -> None:
+    for i, pack in enumerate(plan.packs):
+        queue.record(RunDirectory(pack.folder / pack.todo[0]), f"5_{i // 2}", Path("/nowhere"))
+    programs.say("squeue", "5_0 RUNNING\n5_1 COMPLETED\n")
+    programs.say("scancel")
+    assert lop_status(["--cancel", str(plan.folders[0])]) == 0
+    assert programs.asked()[-1] == "scancel 5_0"
+    assert "1 jobs cancelled" in capsys.readouterr().out
+    programs.say("scancel", code=1)
+    assert lop_status(["--cancel", str(plan.folders[0])]) == 1
+
+
+def test_run_that_is_trained_here_after_all_forgets_its_job(
+    programs: Programs, plan: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("SLURM_JOB_ID", raising=False)
+    run = RunDirectory(plan.packs[0].folder / plan.packs[0].todo[0])
+    queue.record(run, "5_0", Path("/nowhere"))
+    runs.train(replace(plan, packs=plan.packs[:1]))
+    assert queue.job_of(run) is None
+
+
+# --- submitting ---
+
+
+def test_packs_become_arrays_no_longer_than_the_cluster_allows(
+    programs: Programs, plan: Plan, executors: list[Executor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    programs.say("scontrol", "MaxJobCount = 10000\nMaxArraySize            = 3\n")
+    monkeypatch.setattr(slurm, "follow", lambda plan, submitted: [])
+    slurm.run_on_slurm(plan.points, SlurmLauncher(pack=1, wait=False))
+    assert [len(one.jobs) for one in executors] == [3, 1]
+    for executor in executors:
+        for i, one in enumerate(executor.jobs):
+            (pack,) = one.packs
+            facts = queue.job_of(RunDirectory(pack.folder / pack.todo[0]))
+            assert facts is not None
+            assert facts["job"] == f"{executors.index(executor) + 1}_{i}"
+            assert pack.folder.is_absolute()
+
+
+def test_options_reach_sbatch(programs: Programs, plan: Plan, executors: list[Executor]) -> None:
+    launcher = SlurmLauncher(
+        partition="long",
+        account="me",
+        qos="low",
+        time=30,
+        cpus=4,
+        mem="8GB",
+        gpus=2,
+        constraint="fast",
+        exclude="n7",
+        sbatch={"nice": 100, "requeue": False},
+        setup=["module load x"],
+        array_parallelism=9,
+        signal_delay=45,
+        workers=2,
+        packs_per_job=4,
+        wait=False,
+        max_array=10,
+    )
+    slurm.run_on_slurm(plan.points, launcher)
+    (executor,) = executors
+    given = executor.parameters
+    expected = {"partition": "long", "account": "me", "qos": "low", "time": 30, "cpus_per_task": 4, "mem": "8GB"}
+    expected |= {
+        "gpus_per_node": 2,
+        "constraint": "fast",
+        "exclude": "n7",
+        "array_parallelism": 9,
+        "signal_delay_s": 45,
+    }
+    assert {key: given[key] for key in expected} == expected
+    assert given["additional_parameters"] == {"nice": 100, "requeue": False}
+    assert given["setup"][1:] == ["module load x"]
+    assert given["setup"][0].startswith("export PYTHONPATH=/")
+    (one,) = executor.jobs
+    assert (len(one.packs), one.workers, one.seconds, one.margin) == (4, 2, 1800, 45)
+    assert {pack.threads for pack in one.packs} == {2}
+
+
+def test_requeueing_is_asked_for_unless_the_user_forbids_it() -> None:
+    assert slurm.parameters(SlurmLauncher(), "s", Path("/c"))["additional_parameters"] == {"requeue": True}
+
+
+@pytest.mark.parametrize(("option", "value"), [("cpus", 0), ("time", 0), ("pack", 0), ("wait", "yes"), ("gpus", -1)])
+def test_options_out_of_range_are_named(plan: Plan, option: str, value: Any) -> None:
+    with pytest.raises(ConfigError, match=rf"hydra\.launcher\.{option}"):
+        slurm.run_on_slurm(plan.points, SlurmLauncher(**{option: value}))
+
+
+def test_slurm_that_refuses_is_quoted(programs: Programs, plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
+    import submitit.slurm.slurm
+
+    def refuse(**arguments: Any) -> None:
+        raise RuntimeError("sbatch: error: invalid partition specified: nowhere")
+
+    monkeypatch.setattr(submitit.slurm.slurm, "SlurmExecutor", refuse)
+    with pytest.raises(LopError, match="invalid partition specified"):
+        slurm.run_on_slurm(plan.points, SlurmLauncher(max_array=5))
+
+
+def test_plan_says_what_would_be_and_leaves_nothing_behind(
+    tmp_path: Path, programs: Programs, executors: list[Executor], capsys: pytest.CaptureFixture[str]
+) -> None:
+    points = [runs.point(tmp_path / "sweeps", *runs.SMALL, f"seed={seed}") for seed in range(5)]
+    slurm.run_on_slurm(points, SlurmLauncher(pack=2, plan=True, max_array=2))
+    said = capsys.readouterr().err
+    assert "would submit 5 runs in 3 packs as 3 jobs in 2 arrays" in said
+    assert "of one core like this one" in said
+    assert not executors
+    assert not (tmp_path / "sweeps").exists()
+
+
+def test_estimate_is_of_the_size_of_what_it_estimates(tmp_path: Path) -> None:
+    points = [runs.point(tmp_path, *runs.SMALL, "benchmark.num_tasks=60", f"seed={seed}") for seed in range(3)]
+    expected = core_seconds(points)
+    assert expected is not None
+    start = time.monotonic()
+    runs.train(make_plan(points, workers=1, pack=None, threads=1))
+    assert 0.05 < expected / (time.monotonic() - start) < 20
+
+
+def test_only_failed_runs_if_asked(plan: Plan) -> None:
+    assert chosen(plan.points, "all") == plan.points
+    with pytest.raises(ConfigError, match="none of the 4 runs has failed"):
+        chosen(plan.points, "failed")
+    plan.points[2].directory.write_status(state="failed")
+    assert chosen(plan.points, "failed") == [plan.points[2]]
+    with pytest.raises(ConfigError, match=r"hydra\.launcher\.only"):
+        chosen(plan.points, "lost")
+
+
+# --- the copy of the code ---
+
+
+def test_copy_runs_by_itself_and_says_what_it_was_copied_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "users_own_idea.py").write_text("VALUE = 3\n")
+    monkeypatch.syspath_prepend(tmp_path / "mine")
+    code = snapshot.take(tmp_path / "code", ["users_own_idea"])
+    facts = json.loads((code / snapshot.FACTS).read_text())
+    assert set(facts) == {"commit", "diff"}
+    (tmp_path / "mine" / "users_own_idea.py").write_text("VALUE = 4\n")  # edited while it is queued
+    program = (
+        "import lop_sweeps, lop_sweeps.analysis, users_own_idea; from lop_sweeps.sweep import provenance;"
+        "print(lop_sweeps.__file__, lop_sweeps.analysis.__file__, users_own_idea.VALUE, provenance._code() == "
+        f"{facts!r})"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(code)}
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=environment, cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    package, analysis, value, same = done.stdout.split()
+    assert package.startswith(str(code))
+    assert analysis.startswith(str(code))
+    assert (value, same) == ("3", "True")
+
+
+def test_module_that_cannot_be_copied_is_named(tmp_path: Path) -> None:
+    with pytest.raises(LopError, match="no module no_such_thing"):
+        snapshot.take(tmp_path / "code", ["no_such_thing"])
+
+
+# --- a job ---
+
+
+def run_job(job: Job, environment: dict[str, str], patience: float = 0.5) -> subprocess.CompletedProcess[str]:
+    """In a process of its own, because it takes over signals."""
+    program = (
+        "import pickle, sys; from lop_sweeps.sweep import job; "
+        f"job.WAIT_FOR_THE_END = {patience}; print(pickle.load(sys.stdin.buffer)())"
+    )
+    import pickle
+
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        input=pickle.dumps(job),
+        env={**os.environ, **environment},
+        capture_output=True,
+        check=False,
+    )
+    return subprocess.CompletedProcess(done.args, done.returncode, done.stdout.decode(), done.stderr.decode())
+
+
+def test_job_trains_its_packs(plan: Plan) -> None:
+    done = run_job(Job(tuple(plan.packs)), {"SLURM_JOB_ID": "5"})
+    assert done.returncode == 0, done.stderr
+    assert {pack.folder / name for pack in plan.packs for name in pack.todo} == {
+        point.directory.path for point in plan.points if point.is_finished()
+    }
+
+
+def test_failed_run_fails_its_job_after_the_others_are_done(plan: Plan) -> None:
+    victim = plan.points[1].directory
+    (victim.path / "metrics.jsonl").mkdir()
+    done = run_job(Job(tuple(plan.packs)), {"SLURM_JOB_ID": "5"})
+    assert done.returncode != 0
+    assert f"1 of 4 runs failed:\n  {victim.path}" in done.stderr
+    assert [point.is_finished() for point in plan.points] == [True, False, True, True]
+
+
+def test_time_that_is_over_means_another_turn(tmp_path: Path, programs: Programs) -> None:
+    """The job's own clock says so, without any signal."""
+    endless = runs.plan(tmp_path / "sweeps", *runs.SMALL, "benchmark.num_tasks=100000")
+    programs.say("scontrol")
+    done = run_job(Job(tuple(endless.packs), 1, 12.0, 1.0), {"SLURM_JOB_ID": "5"})
+    assert programs.asked() == ["scontrol requeue 5"]
+    assert done.returncode != 0  # SLURM did not end it meanwhile, as it would have
+    assert endless.points[0].directory.status()["state"] == "waiting"
+    assert endless.points[0].directory.steps_done() > 0
+
+
+@pytest.mark.parametrize(("turns", "progress"), [(0, False), (job_module.PATIENCE, False), (job_module.PATIENCE, True)])
+def test_turns_that_lead_nowhere_come_to_an_end(
+    plan: Plan, programs: Programs, monkeypatch: pytest.MonkeyPatch, turns: int, progress: bool
+) -> None:
+    monkeypatch.setenv("SLURM_JOB_ID", "5")
+    monkeypatch.setenv("SLURM_RESTART_COUNT", str(turns))
+    monkeypatch.setattr(job_module, "WAIT_FOR_THE_END", 0.0)
+    programs.say("scontrol")
+    hopeless = turns == job_module.PATIENCE and not progress
+    end: Any = SimpleNamespace(time_is_up=True)
+    with pytest.raises(LopError, match="too short for the runs" if hopeless else "stopped by a signal"):
+        Job(tuple(plan.packs), 1, 60.0)._wait_for_the_end(end, progress=progress)
+    assert programs.asked() == ([] if hopeless else ["scontrol requeue 5"])
+
+
+def test_job_that_is_ended_by_others_does_not_come_back_by_itself(
+    plan: Plan, programs: Programs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """scancel sends SIGTERM, and so does preemption, after which SLURM itself requeues."""
+    monkeypatch.setenv("SLURM_JOB_ID", "5")
+    monkeypatch.setattr(job_module, "WAIT_FOR_THE_END", 0.0)
+    programs.say("scontrol")
+    end: Any = SimpleNamespace(time_is_up=False)
+    with pytest.raises(LopError, match="stopped by a signal"):
+        Job(tuple(plan.packs))._wait_for_the_end(end, progress=True)
+    assert programs.asked() == []
+
+
+def test_what_submitit_is_to_start_again_is_the_same_job(plan: Plan) -> None:
+    one = Job(tuple(plan.packs), 2, 60.0, 5.0)
+    assert one.checkpoint().function == one
+    assert job_module.PATIENCE > 1
