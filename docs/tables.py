@@ -6,6 +6,7 @@ python docs/tables.py layerwise sweeps/layerwise
 python docs/tables.py imagenet sweeps/continual_imagenet
 python docs/tables.py cifar sweeps/incremental_cifar100
 python docs/tables.py control sweeps/ant
+python docs/tables.py changes sweeps/slippery_ant
 
 Means over runs with 95 % bootstrap intervals. Published values are read off the figures of Dohare et al.'s repository.
 """
@@ -13,11 +14,14 @@ Means over runs with 95 % bootstrap intervals. Published values are read off the
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+import yaml
 
 from lop_sweeps.analysis.bootstrap import bootstrap_mean
 from lop_sweeps.analysis.load import load
@@ -216,6 +220,25 @@ def control(sweep: str) -> None:
         show([f"{measure}, at million steps", *(f"{million:g}" for million in millions)], table)
 
 
+def changes(sweep: str, span: int = 20_000) -> None:
+    """What each change of friction does: returns of the episodes that ended in so many steps before and after it."""
+    table = []
+    for folder in map(Path, load(sweep).runs.sort_values(["label", "seed"])["folder"]):
+        rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+        config = yaml.safe_load((folder / "config.yaml").read_text())
+        ends, returns = (
+            np.concatenate([row["episodes"][key] for row in rows if "episodes" in row]) for key in ("ends", "returns")
+        )
+        friction = rows[0]["friction"]
+        for row in rows:
+            for step, new in zip(*(row.get("changes", {}).get(key, ()) for key in ("steps", "frictions")), strict=True):
+                before, after = (ends > step - span) & (ends <= step), (ends > step) & (ends <= step + span)
+                cells = [f"{values.mean():,.0f}" if len(values) else "" for values in (returns[before], returns[after])]
+                table.append([str(config["seed"]), f"{step:,.0f}", f"{friction:.2f} to {new:.2f}", *cells])
+                friction = new
+    show(["seed", "change at step", "friction", f"return in {span:,} steps before", "after"], table)
+
+
 def diagnostics(methods: dict[str, pd.DataFrame], first: tuple[int, int], last: tuple[int, int]) -> None:
     """Units, weights and rank before the tasks first ... and last ..., inclusive."""
     measures = {"dead units %": ("dead_fraction", 100), "mean abs w": ("weight_magnitude", 1)}
@@ -240,6 +263,7 @@ def main() -> None:
         "imagenet": imagenet,
         "cifar": cifar,
         "control": control,
+        "changes": changes,
     }
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("table", choices=tables)

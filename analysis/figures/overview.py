@@ -10,7 +10,7 @@ from ..frame import is_control
 from ..quantity import diagnostics_of, performance_metric, quantity
 from .curve import Panel, draw, x_axis
 from .legend import Legend
-from .performance import tasks_per_point
+from .performance import changes, tasks_per_point
 from .style import SIZES, Look, StyleName, context, looks_of
 
 
@@ -45,7 +45,7 @@ def overview(
         fig = legend.figure(width, height, style)
         grid = fig.subplots(rows, columns, squeeze=False).ravel()
         for letter, metric, ax in zip("abcd", panels, grid, strict=False):
-            draw([Panel(ax, found[metric], x)], quantity(metric), colours)
+            draw([Panel(ax, found[metric], x, changes(tasks))], quantity(metric), colours)
             ax.set_title(letter, loc="left", fontweight="bold")
         for unused in grid[len(panels) :]:
             unused.remove()

@@ -60,6 +60,13 @@ def sweep(
     return launcher.launch(list(todo.values()), initial_job_idx=0) if todo else []
 
 
+def cores_allotted() -> int:
+    """The cores that this process may use: inside a SLURM job those of the job, even if it is not bound to them."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    given = os.environ.get("SLURM_CPUS_PER_TASK") or os.environ.get("SLURM_JOB_CPUS_PER_NODE", "")
+    return min(cores, int(given)) if given.isdigit() else cores
+
+
 def chosen(points: Sequence[Point], only: str) -> list[Point]:
     """The points that the launcher's option `only` leaves."""
     if checks.choice("hydra.launcher.only", only, ("all", "failed")) == "all":
@@ -74,7 +81,7 @@ def run_locally(points: Sequence[Point], launcher: plugins.LocalLauncher) -> lis
     from lop_sweeps.sweep.local_runner import run_workers
     from lop_sweeps.training import devices
 
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = cores_allotted()
     default = devices.count() if any(point.device == "cuda" for point in points) else cores
     workers = default if launcher.workers is None else checks.integer("hydra.launcher.workers", launcher.workers, 1)
     pack = None if launcher.pack is None else checks.integer("hydra.launcher.pack", launcher.pack, 1)

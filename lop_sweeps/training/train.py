@@ -92,7 +92,10 @@ def _begin_task(learner: Learner, stage: Stage, members: Sequence[Member], posit
         _mask_diverged(learner, members, position, finite)
         if not bool(finite.all()):
             layers = [layer.without(~finite) for layer in layers]
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # with several, singular values would depend on how many
     position.before, position.samples = measure_units(layers, len(members)), 0
+    torch.set_num_threads(threads)
     for measures, magnitudes in zip(position.before, learner.magnitudes(), strict=True):
         measures["weight_magnitude"] = magnitudes.tolist()
     position.sums = stage.begin()
