@@ -1,10 +1,10 @@
 """What a SLURM job does: train packs until they are done, or until its time is over, and then have itself requeued.
 
 A job that is killed without warning loses what it has not saved, nothing else: SLURM or the user starts it again, and
-the runs go on from their checkpoints. Signals only shorten what is repeated. SLURM sends SIGUSR2 some time before the
-limit, and SIGTERM before it kills (preemption, `scancel`, `scontrol requeue`); submitit ignores the one and, of the
-other, counts how often it came and takes every job of ten minutes or less for timed out. So both are handled here, and
-the job's own clock does not rely on either.
+the runs go on from their checkpoints. Signals only shorten what is repeated. SLURM sends SIGTERM before it kills
+(preemption, `scancel`, `scontrol requeue`), which submitit ignores, so it is handled here. It also sends SIGUSR2 at
+about the time that submitit has asked for, but up to a minute too early; submitit then counts how often it came, and
+takes every job of ten minutes or less for timed out. A job that has a clock of its own needs none of that.
 """
 
 from __future__ import annotations
@@ -86,10 +86,11 @@ class _End:
     """Turns whatever announces the end into SIGTERM, which stops the runners at the next checkpoint boundary."""
 
     def __init__(self, seconds: float | None, margin: float) -> None:
+        """Without a limit, SIGUSR2 is what says that time is up."""
         self.time_is_up = False
         used = time.time() - psutil.Process().create_time()  # loading PyTorch took some of it
-        for number in (signal.SIGUSR2, signal.SIGALRM):
-            signal.signal(number, self._on_time)
+        signal.signal(signal.SIGALRM, self._on_time)
+        signal.signal(signal.SIGUSR2, self._on_time if seconds is None else signal.SIG_IGN)
         if seconds is not None:
             signal.setitimer(signal.ITIMER_REAL, max(1.0, seconds - margin - used))
 

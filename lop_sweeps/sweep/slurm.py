@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+import shlex
 import subprocess
 import sys
 import time
@@ -106,7 +107,7 @@ def submit(plan: Plan, arrays: Sequence[Sequence[Job]], launcher: SlurmLauncher)
     submitted = []
     for array in arrays:
         try:
-            executor = SlurmExecutor(folder=folder / "jobs", python=launcher.python or sys.executable)
+            executor = SlurmExecutor(folder=folder / "jobs", python=interpreter(launcher))
             executor.update_parameters(**parameters(launcher, first.name, code))
             with executor.batch():
                 handles = [executor.submit(job) for job in array]
@@ -119,6 +120,11 @@ def submit(plan: Plan, arrays: Sequence[Sequence[Job]], launcher: SlurmLauncher)
                 queue.record(run, one.job, one.log)
             submitted.append(one)
     return submitted
+
+
+def interpreter(launcher: SlurmLauncher) -> str:
+    """The command that starts Python on a node: deaf to a SIGUSR2 that comes before the job can handle it."""
+    return f"""sh -c 'trap "" USR2; exec "$0" "$@"' {shlex.quote(launcher.python or sys.executable)}"""
 
 
 def parameters(launcher: SlurmLauncher, name: str, code: Path) -> dict[str, Any]:

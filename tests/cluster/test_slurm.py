@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from lop_sweeps.sweep import queue
 from lop_sweeps.sweep.run_directory import RunDirectory, runs_in
 from lop_sweeps.sweep.status import summarise
 from tests import runs
@@ -149,21 +150,42 @@ def test_preempted_requeued_and_cancelled_in_the_middle(tmp_path: Path, local: P
     assert_nothing_was_repeated_in_vain(tmp_path)
 
 
-def test_job_longer_than_its_time_limit_goes_on_until_it_is_done(tmp_path: Path, local: Path) -> None:
+def test_job_longer_than_its_time_limit_goes_on_until_it_is_done(tmp_path: Path) -> None:
     """A minute, of which the job uses 36 seconds."""
-    line = [
-        *LONG,
-        "seed=0,1",
-        *SLURM,
-        "hydra.launcher.pack=4",
-        "hydra.launcher.time=1",
-        "hydra.launcher.signal_delay=40",
-    ]
-    done = lop(tmp_path, *line)
-    assert "4 done" in done.stderr
-    assert logs(tmp_path) == logs(local)
-    assert max(len(one) for one in sessions(tmp_path)) > 1
+    runs_of = [*LONG, "benchmark.num_tasks=2500", "seed=0"]
+    done = lop(tmp_path / "slurm", *runs_of, *SLURM, "hydra.launcher.pack=2", "hydra.launcher.time=1")
+    assert "2 done" in done.stderr
+    lop(tmp_path / "local", *runs_of)
+    assert logs(tmp_path / "slurm") == logs(tmp_path / "local")
+    assert sum(len(one) for one in sessions(tmp_path / "slurm")) > 2
+    assert_nothing_was_repeated_in_vain(tmp_path / "slurm")
+
+
+def test_job_that_dies_without_a_word(tmp_path: Path) -> None:
+    """lop-status says so, with what it printed last; the same line goes on from its checkpoint."""
+    line = [*LONG, "seed=0", *SLURM, "hydra.launcher.pack=2"]
+    lop(tmp_path, *line, "hydra.launcher.wait=false")
+    until(lambda: in_the_middle(tmp_path))
+    lock = next((tmp_path / "s").glob("*/lock"))
+    os.kill(int(json.loads(lock.read_text())["pid"]), signal.SIGKILL)
+    until(lambda: "lost" in state_of(tmp_path))
+    text, counts = summarise(tmp_path / "s", every_run=False)
+    assert counts == {"lost": 1, "waiting": 1}
+    assert "has ended (FAILED)" in text
+    assert "_log.out ends with:\n      " in text
+    assert "2 done" in lop(tmp_path, *line).stderr
     assert_nothing_was_repeated_in_vain(tmp_path)
+
+
+def test_accounting_remembers_what_the_queue_has_forgotten(cluster: Path) -> None:
+    if "accounting_storage/slurmdbd" not in (cluster / "slurm.conf").read_text():
+        pytest.skip("no accounting here (Debian: slurmdbd, mariadb-server)")
+    job = slurm("sbatch", "--parsable", "--output=/dev/null", "--wrap=exit 3").strip()
+    until(lambda: queue.states([job]).get(job) == "FAILED")
+    until(lambda: "FAILED" in slurm("sacct", "-n", "-X", "-o", "State", "-j", job))
+    with pytest.MonkeyPatch.context() as patch:  # a queue that knows nothing
+        patch.setattr(queue, "_ask", lambda *c, _ask=queue._ask: [] if c[0] == "squeue" else _ask(*c))
+        assert queue.states([job]) == {job: "FAILED"}
 
 
 def test_node_that_dies_and_comes_back(tmp_path: Path, local: Path, cluster: Path) -> None:

@@ -13,7 +13,6 @@ from lop_sweeps.algorithms.continual_backprop import ContinualBackprop
 from lop_sweeps.algorithms.head_resetting import HeadResetting
 from lop_sweeps.algorithms.retrained_network import RetrainedNetwork
 from lop_sweeps.algorithms.shrink_and_perturb import ShrinkAndPerturb
-from lop_sweeps.benchmarks.permuted_digits import PermutedDigits
 from lop_sweeps.errors import ConfigError
 from lop_sweeps.fused import limits
 from lop_sweeps.networks.linear import Linear
@@ -108,8 +107,7 @@ LAZY_OBSTACLES: dict[str, tuple[Setting, str]] = {
 
 
 def ask(asked: str, setting: Setting) -> tuple[str, str]:
-    benchmark = PermutedDigits(1, setting.batch, setting.batch)
-    return choose(asked, setting.network, setting.optimizer, setting.interventions, benchmark)
+    return choose(asked, setting.network, setting.optimizer, setting.interventions, "online", setting.batch)
 
 
 @pytest.mark.parametrize("name", AUTO)
