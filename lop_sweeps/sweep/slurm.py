@@ -45,10 +45,11 @@ class Submitted:
 def run_on_slurm(points: Sequence[Point], launcher: SlurmLauncher) -> list[Any]:
     """Plan, submit and, with `wait`, follow until the end."""
     check(launcher)
-    if launcher.gpus:
-        points = [on_gpu(point) for point in points]
+    workers = max(1, len(points))  # a run to a job, unless `pack` says otherwise
+    if launcher.gpus or "gpu" in str(launcher.gres):
+        points, workers = [on_gpu(point) for point in points], 1  # side by side on a GPU as many as it holds
     threads = launcher.threads or max(1, launcher.cpus // launcher.workers)
-    plan = make_plan(points, max(1, len(points)), launcher.pack, threads, create=not launcher.plan)
+    plan = make_plan(points, workers, launcher.pack, threads, create=not launcher.plan)
     sys.stderr.write(describe(plan) + "\n")
     jobs = list(make_jobs(plan, launcher))
     size = launcher.max_array or max_array_size()

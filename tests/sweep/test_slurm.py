@@ -28,6 +28,7 @@ from lop_sweeps.sweep.status import summarise
 from lop_sweeps.sweep.sweeper import chosen, cores_allotted
 from lop_sweeps.sweep.timing import core_seconds
 from tests import runs
+from tests.contracts.table import ANT, IMAGENET
 
 
 class Programs:
@@ -202,6 +203,7 @@ def test_options_reach_sbatch(programs: Programs, plan: Plan, executors: list[Ex
         array_parallelism=9,
         signal_delay=45,
         workers=2,
+        pack=1,
         packs_per_job=4,
         wait=False,
         max_array=10,
@@ -224,6 +226,18 @@ def test_options_reach_sbatch(programs: Programs, plan: Plan, executors: list[Ex
     (one,) = executor.jobs
     assert (len(one.packs), one.workers, one.seconds, one.margin) == (4, 2, 1800, 45)
     assert {pack.threads for pack in one.packs} == {2}
+
+
+@pytest.mark.parametrize("asked", [{"gpus": 1}, {"gres": "gpu:a100:1"}, {}])
+def test_packs_for_a_gpu_are_large_though_there_is_none_here(
+    tmp_path: Path, programs: Programs, executors: list[Executor], asked: dict[str, Any]
+) -> None:
+    points = [runs.point(tmp_path, "scale=tiny", *IMAGENET, f"seed={seed}") for seed in range(3)]
+    points += [runs.point(tmp_path, "scale=tiny", *ANT, "seed=0")]  # its environments are on the host
+    slurm.run_on_slurm(points, SlurmLauncher(wait=False, max_array=9, **asked))
+    packs = [pack for one in executors[0].jobs for pack in one.packs]
+    found = sorted((pack.device, len(pack.todo)) for pack in packs)
+    assert found == ([("cpu", 1), ("cuda", 3)] if asked else [("cpu", 1)] * 4)
 
 
 def test_requeueing_is_asked_for_unless_the_user_forbids_it() -> None:
