@@ -5,7 +5,6 @@ A run that was submitted has a file `job.json`: {"job": "12_3", "log": path, "su
 
 from __future__ import annotations
 
-import getpass
 import json
 import shutil
 import subprocess
@@ -46,22 +45,28 @@ def forget(run: RunDirectory) -> None:
 
 
 def states(jobs: Collection[str]) -> dict[str, str]:
+    """`ask`, or nothing where SLURM does not answer."""
+    return ask(jobs) or {}
+
+
+def ask(jobs: Collection[str]) -> dict[str, str] | None:
     """Job -> its state in SLURM's words (PENDING, RUNNING, TIMEOUT, ...); without those that nobody remembers.
 
-    Empty where there is no SLURM, or it does not answer.
+    None if there is a SLURM that does not answer, which it may do again.
     """
     if not jobs or shutil.which("squeue") is None:
         return {}
-    lines = _ask("squeue", "--noheader", "--array", "--states=all", "--format=%i %T", f"--user={getpass.getuser()}")
+    lines = _ask("squeue", "--noheader", "--array", "--states=all", "--format=%i %T", "--me")
+    if lines is None:
+        return None
     found = dict(line.split(maxsplit=1) for line in lines if " " in line)
     known = {job: found[job] for job in jobs if job in found}
     missing = sorted(set(jobs) - set(known))
     if missing and shutil.which("sacct"):
         for at in range(0, len(missing), IDS_PER_CALL):
             some = ",".join(missing[at : at + IDS_PER_CALL])
-            for line in _ask(
-                "sacct", "--noheader", "--allocations", "--parsable2", "--format=JobID,State", f"--jobs={some}"
-            ):
+            command = ("sacct", "--noheader", "--allocations", "--parsable2", "--format=JobID,State", f"--jobs={some}")
+            for line in _ask(*command) or ():
                 job, _, state = line.partition("|")
                 if job in missing:
                     known[job] = state.split(maxsplit=1)[0]  # CANCELLED by 1000
@@ -102,9 +107,10 @@ def log_tail(log: Path, lines: int = 5) -> list[str]:
         return []
 
 
-def _ask(*command: str) -> list[str]:
+def _ask(*command: str) -> list[str] | None:
+    """The lines that a program prints; None if it fails."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS)
     except (OSError, subprocess.TimeoutExpired):
-        return []
-    return done.stdout.splitlines() if done.returncode == 0 else []
+        return None
+    return done.stdout.splitlines() if done.returncode == 0 else None

@@ -166,9 +166,9 @@ def follow(plan: Plan, submitted: Sequence[Submitted]) -> list[Outcome]:
     outcomes: dict[Path, Outcome] = {}
     try:
         while waiting:
-            known = queue.states(list(waiting))
+            known = queue.ask(list(waiting))
             for job, one in list(waiting.items()):
-                state = known.get(job)
+                state = known.get(job) if known is not None else "UNKNOWN"  # SLURM does not answer: no news
                 if queue.is_active(state) or (state is None and time.monotonic() - began < MISSING):
                     continue
                 outcomes |= {run.path: how_it_ended(run, one, state) for run in one.runs}

@@ -109,11 +109,16 @@ def test_states_come_from_squeue_and_what_it_has_forgotten_from_sacct(programs: 
 
 
 @pytest.mark.parametrize("code", [0, 1])
-def test_no_slurm_or_one_that_does_not_answer_is_no_error(programs: Programs, plan: Plan, code: int) -> None:
+def test_no_slurm_or_one_that_does_not_answer_is_no_error(
+    programs: Programs, plan: Plan, code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run = RunDirectory(plan.packs[0].folder / plan.packs[0].todo[0])
     queue.record(run, "3_1", Path("/nowhere"))
     if code:
         programs.say("squeue", "3_1 RUNNING\n", code)
+    else:
+        monkeypatch.setattr(queue.shutil, "which", lambda name: None)
+    assert queue.ask(["3_1"]) == (None if code else {})
     assert queue.states(["3_1"]) == {}
     assert queue.active_runs([run]) == {}
     assert summarise(plan.folders[0], every_run=True)[1] == {"waiting": 4}
@@ -242,6 +247,25 @@ def test_packs_for_a_gpu_are_large_though_there_is_none_here(
 
 def test_requeueing_is_asked_for_unless_the_user_forbids_it() -> None:
     assert slurm.parameters(SlurmLauncher(), "s", Path("/c"))["additional_parameters"] == {"requeue": True}
+
+
+def test_slurm_that_does_not_answer_for_a_while_has_lost_no_job(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that answers and does not know a job, some time after it was handed over, has."""
+    answers: Iterator[dict[str, str] | None] = iter([None, {"5_0": "RUNNING"}, None, {"5_0": "COMPLETED"}])
+    monkeypatch.setattr(slurm, "POLL", 0.0)
+    monkeypatch.setattr(queue, "ask", lambda jobs: next(answers))
+    directories = tuple(RunDirectory(pack.folder / name) for pack in plan.packs for name in pack.todo)
+    runs.train(plan)
+    submitted = slurm.Submitted("5_0", directories, Path("/nowhere"))
+    assert [outcome.state for outcome in slurm.follow(plan, [submitted])] == ["done"] * 4
+    assert next(answers, "none left") == "none left"
+
+    monkeypatch.setattr(slurm, "MISSING", 0.0)
+    monkeypatch.setattr(queue, "ask", lambda jobs: {})
+    directories[0].write_status(state="running")
+    ended = slurm.follow(plan, [submitted])
+    assert [outcome.state for outcome in ended] == ["failed", "done", "done", "done"]
+    assert "unknown to SLURM" in ended[0].message
 
 
 @pytest.mark.parametrize(("option", "value"), [("cpus", 0), ("time", 0), ("pack", 0), ("wait", "yes"), ("gpus", -1)])
