@@ -151,7 +151,8 @@ def _agent(config: Mapping[str, Any], benchmark: Benchmark) -> PPO | None:
     node = config.get("agent")
     if benchmark.protocol != "control":
         if node is not None:
-            raise ConfigError("agent", node, "must be null: this benchmark is not one of control")
+            asked = node.get("_target_") if isinstance(node, Mapping) else node
+            raise ConfigError("agent", asked, "must be null: this benchmark is not one of control")
         return None
     if not isinstance(node, Mapping):
         raise ConfigError("agent", node, "must be a choice of the group, such as agent=ppo")

@@ -22,11 +22,11 @@ from tests.contracts.table import IMAGENET
 pytestmark = [pytest.mark.slurm, pytest.mark.usefixtures("cluster")]
 
 SHORT = ["benchmark=permuted_digits", "scale=tiny", "algorithm=backprop,continual_backprop"]
-# About ten seconds a run, so that something can happen in the middle; saved often.
+# Ten to twenty seconds a run, so that something can happen in the middle; saved often.
 LONG = [
     "benchmark=permuted_digits",
     "algorithm=backprop,continual_backprop",
-    "benchmark.num_tasks=300",
+    "benchmark.num_tasks=1000",
     "network.hidden=[100,100]",
     "checkpoint.first=1",
     "checkpoint.every=1",
@@ -68,7 +68,7 @@ def rows_written(run: RunDirectory) -> int:
 
 def in_the_middle(folder: Path) -> bool:
     """Whether some run has been saved, and is at work."""
-    return any(10 < rows_written(run) < 250 and (run.path / "checkpoint.pt").exists() for run in runs_in(folder / "s"))
+    return any(10 < rows_written(run) < 700 and (run.path / "checkpoint.pt").exists() for run in runs_in(folder / "s"))
 
 
 def sessions(folder: Path) -> list[list[dict[str, object]]]:
