@@ -73,7 +73,7 @@ def rollout(golden: Any, runs: int) -> Rollout:
 
     ends = repeated("dones")[:, None]
     inputs, actions = torch.from_numpy(repeated("observations")), torch.from_numpy(repeated("actions"))
-    return Rollout(inputs, actions, repeated("rewards")[:, None], ends, ends, [], [False] * runs)
+    return Rollout(inputs, actions, repeated("rewards")[:, None], ends, [], [False] * runs)
 
 
 @needs_golden

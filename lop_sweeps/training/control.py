@@ -47,15 +47,14 @@ class Rollout(NamedTuple):
 
     inputs (runs, steps + count, inputs): the states acted in, and those that came after the last step. actions (runs,
     steps, actions). rewards (runs, count, steps / count), ends the same: whether an episode ended with the step.
-    terminated: whether by the robot's fall. cut: runs, environments, steps and inputs of the last states of episodes
-    that the time limit ended. changed (runs,): whether the environment changed meanwhile.
+    cut: runs, environments, steps and inputs of the last states of episodes that the time limit ended. changed (runs,):
+    whether the environment changed meanwhile.
     """
 
     inputs: Tensor
     actions: Tensor
     rewards: NDArray[np.float64]
     ends: NDArray[np.bool_]
-    terminated: NDArray[np.bool_]
     cut: list[tuple[int, int, int, Tensor]]
     changed: list[bool]
 
@@ -130,7 +129,7 @@ class ControlStage:
         inputs = torch.empty(steps + 1, runs, count, self.benchmark.inputs, dtype=learner.dtype)
         taken = torch.empty(steps, runs, count, actions, dtype=learner.dtype)
         rewards = np.empty((runs, count, steps))
-        terminated, ends = np.empty(rewards.shape, bool), np.empty(rewards.shape, bool)
+        ends = np.empty(rewards.shape, bool)
         cut: list[tuple[int, int, int, Tensor]] = []
         changes = [environments.change(run) for run in range(runs)]
         noise = np.empty((runs, steps * count * actions))
@@ -144,7 +143,7 @@ class ControlStage:
             into[t] = environments.observations
             np.add(learner.act(inputs[t]).numpy(), noise[:, t], out=act_with[t], casting="same_kind")
             environments.step(act_with[t])
-            rewards[:, :, t], terminated[:, :, t] = environments.rewards, environments.terminated
+            rewards[:, :, t] = environments.rewards
             np.logical_or(environments.terminated, environments.truncated, out=ends[:, :, t])
             for (run, i), observation in environments.cut.items():
                 cut.append((run, i, t, torch.from_numpy(observation).to(learner.dtype)))
@@ -154,7 +153,6 @@ class ControlStage:
             taken.transpose(0, 1).flatten(1, 2).to(learner.device),
             rewards,
             ends,
-            terminated,
             cut,
             [environments.change(run) > before for run, before in enumerate(changes)],
         )
