@@ -64,7 +64,7 @@ def run_on_slurm(points: Sequence[Point], launcher: SlurmLauncher) -> list[Any]:
     ids = ", ".join(sorted({one.job.partition("_")[0] for one in submitted}, key=int))
     sys.stderr.write(f"submitted as job {ids}; lop-status shows how they get on\n")
     if launcher.wait:
-        finish(plan, follow(plan, submitted))
+        finish(plan, follow(submitted))
     return []
 
 
@@ -157,7 +157,7 @@ def max_array_size() -> int:
     return max(1, int(found[1]) if found else 1_000)
 
 
-def follow(plan: Plan, submitted: Sequence[Submitted]) -> list[Outcome]:
+def follow(submitted: Sequence[Submitted]) -> list[Outcome]:
     """Show how the jobs get on until all of them have ended; Ctrl-C leaves them to themselves."""
     runs = [run for one in submitted for run in one.runs]
     totals = [int(run.status().get("total_steps") or 0) for run in runs]

@@ -8,11 +8,10 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-import lop_sweeps
 from lop_sweeps.errors import LopError
 from lop_sweeps.sweep import provenance
 
-PARTS = {"lop_sweeps": None, "hydra_plugins.lop_sweeps": None, "lop_sweeps.conf": None, "lop_sweeps.analysis": None}
+PARTS = ("lop_sweeps", "hydra_plugins.lop_sweeps", "lop_sweeps.conf", "lop_sweeps.analysis")
 # What Numba has compiled goes along, since it knows its source by the time of its last change.
 IGNORED = shutil.ignore_patterns("*.pyc", ".git", ".venv", "sweeps")
 FACTS = "provenance.json"
@@ -43,8 +42,3 @@ def _copy(module: str, folder: Path) -> None:
     target = folder / Path(*module.split("."))
     for place in spec.submodule_search_locations:
         shutil.copytree(place, target, ignore=IGNORED, dirs_exist_ok=True)
-
-
-def root() -> Path:
-    """The folder that this package is imported from."""
-    return Path(lop_sweeps.__file__).parents[1]

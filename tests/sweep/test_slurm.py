@@ -180,7 +180,7 @@ def test_packs_become_arrays_no_longer_than_the_cluster_allows(
     programs: Programs, plan: Plan, executors: list[Executor], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     programs.say("scontrol", "MaxJobCount = 10000\nMaxArraySize            = 3\n")
-    monkeypatch.setattr(slurm, "follow", lambda plan, submitted: [])
+    monkeypatch.setattr(slurm, "follow", lambda submitted: [])
     slurm.run_on_slurm(plan.points, SlurmLauncher(pack=1, wait=False))
     assert [len(one.jobs) for one in executors] == [3, 1]
     for executor in executors:
@@ -257,13 +257,13 @@ def test_slurm_that_does_not_answer_for_a_while_has_lost_no_job(plan: Plan, monk
     directories = tuple(RunDirectory(pack.folder / name) for pack in plan.packs for name in pack.todo)
     runs.train(plan)
     submitted = slurm.Submitted("5_0", directories, Path("/nowhere"))
-    assert [outcome.state for outcome in slurm.follow(plan, [submitted])] == ["done"] * 4
+    assert [outcome.state for outcome in slurm.follow([submitted])] == ["done"] * 4
     assert next(answers, "none left") == "none left"
 
     monkeypatch.setattr(slurm, "MISSING", 0.0)
     monkeypatch.setattr(queue, "ask", lambda jobs: {})
     directories[0].write_status(state="running")
-    ended = slurm.follow(plan, [submitted])
+    ended = slurm.follow([submitted])
     assert [outcome.state for outcome in ended] == ["failed", "done", "done", "done"]
     assert "unknown to SLURM" in ended[0].message
 
