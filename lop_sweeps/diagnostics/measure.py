@@ -76,6 +76,19 @@ def measure_units(layers: Sequence[LayerSample], runs: int) -> list[dict[str, li
     return [{name: [values[run] for values in lists] for name, lists in columns.items()} for run in range(runs)]
 
 
+def deaths_and_revivals(before: Sequence[Tensor], now: Sequence[Tensor]) -> list[dict[str, list[int]]]:
+    """Which units (runs, units) of each hidden layer are dead at one probe and at the next -> per run, for each layer,
+    how many died and how many came back (replaced units among them): dead now = dead before + died - revived.
+    """
+    died = [(after & ~prior).sum(-1).tolist() for prior, after in zip(before, now, strict=True)]
+    revived = [(prior & ~after).sum(-1).tolist() for prior, after in zip(before, now, strict=True)]
+    runs = len(now[0])
+    return [
+        {"died_units": [layer[run] for layer in died], "revived_units": [layer[run] for layer in revived]}
+        for run in range(runs)
+    ]
+
+
 def measure_weights(matrices: Sequence[Tensor]) -> Tensor:
     """Weight magnitude (matrices, runs) of weight matrices [(runs, ...)] from input to output."""
     return torch.stack([weights.weight_magnitude(weight) for weight in matrices])

@@ -33,9 +33,14 @@ def statistics(h: Tensor) -> UnitStatistics:
     )
 
 
+def is_dead(units: UnitStatistics) -> Tensor:
+    """(..., units): whether a unit's activation is exactly 0 on every sample."""
+    return units.active == 0
+
+
 def dead_fraction(units: UnitStatistics) -> Tensor:
     """Share of units whose activation is exactly 0 on every sample (Dohare et al. 2024, Extended Data Fig. 3)."""
-    return (units.active == 0).double().mean(-1)
+    return is_dead(units).double().mean(-1)
 
 
 def dormant_fraction(units: UnitStatistics, tau: float = 0.025) -> Tensor:

@@ -35,6 +35,7 @@ class Position:
 
     sums: by name; every protocol has `loss` (runs,) and `magnitude` (runs, weight matrices), summed over `samples`.
         Names that begin with best/ hold learning state.
+    dead: of each hidden layer (runs, units), which units were dead before the latest task; empty before the first.
     """
 
     task: int = 0
@@ -42,6 +43,7 @@ class Position:
     before: list[dict[str, list[float]]] = field(default_factory=list)  # diagnostics before the task, per run
     sums: dict[str, Tensor] = field(default_factory=dict)
     samples: int = 0  # of the weight magnitude
+    dead: list[Tensor] = field(default_factory=list)
 
     def finite(self) -> Tensor:
         """(runs,): whether everything that was measured in the task so far is a number."""
@@ -56,6 +58,7 @@ class Position:
             "before": json.dumps(self.before[run]) if self.step else "{}",
             "sums": {name: _kept(value[run]) for name, value in self.sums.items()} if self.step else {},
             "samples": self.samples if self.step else 0,
+            "dead": [_kept(mask[run]) for mask in self.dead],
         }
 
     @staticmethod
@@ -63,6 +66,9 @@ class Position:
         """The position that the checkpoints of a pack's active runs (None for the others) have in common."""
         first = next(payload for payload in payloads if payload is not None)
         position = Position(first["task"], first["step"], samples=first["samples"])
+        for layer, mask in enumerate(first.get("dead", ())):  # checkpoints of older versions have none
+            alive = torch.zeros_like(mask)
+            position.dead.append(torch.stack([p["dead"][layer] if p else alive for p in payloads]))
         if position.step:
             position.before = [json.loads(payload["before"]) if payload else {} for payload in payloads]
             for name, value in first["sums"].items():

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from lop_sweeps.benchmarks.benchmark import Benchmark, steps_of
-from lop_sweeps.diagnostics.measure import measure_units
+from lop_sweeps.diagnostics.measure import deaths_and_revivals, measure_units
+from lop_sweeps.diagnostics.units import is_dead
 from lop_sweeps.errors import Interrupted
 from lop_sweeps.training.control import Control, ControlStage
 from lop_sweeps.training.engine import Learner
@@ -98,6 +99,11 @@ def _begin_task(learner: Learner, stage: Stage, members: Sequence[Member], posit
     torch.set_num_threads(threads)
     for measures, magnitudes in zip(position.before, learner.magnitudes(), strict=True):
         measures["weight_magnitude"] = magnitudes.tolist()
+    dead = [is_dead(layer.statistics).cpu() for layer in layers]
+    if position.dead:
+        for measures, changes in zip(position.before, deaths_and_revivals(position.dead, dead), strict=True):
+            measures |= changes
+    position.dead = dead
     position.sums = stage.begin()
     _mask_inactive(learner, members)
 

@@ -11,7 +11,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lop_sweeps.diagnostics.measure import RANK_DIAGNOSTICS, UNIT_DIAGNOSTICS, LayerSample, join, measure_units, sample
+from lop_sweeps.diagnostics.measure import (
+    RANK_DIAGNOSTICS,
+    UNIT_DIAGNOSTICS,
+    LayerSample,
+    deaths_and_revivals,
+    join,
+    measure_units,
+    sample,
+)
 
 Matrix = NDArray[np.float64]
 
@@ -178,3 +186,12 @@ def test_inputs_are_left_alone_and_numbers_are_float64() -> None:
     assert torch.equal(h, kept)
     assert {value.dtype for value in layer.statistics} == {torch.float64}
     assert layer.pooled.shape == (2, 30, 9)
+
+
+def test_deaths_and_revivals_are_counted_for_each_run_and_layer() -> None:
+    before = [torch.tensor([[True, True, False, False], [False] * 4]), torch.tensor([[False], [True]])]
+    now = [torch.tensor([[True, False, True, True], [False, True, False, False]]), torch.tensor([[False], [False]])]
+    assert deaths_and_revivals(before, now) == [
+        {"died_units": [2, 0], "revived_units": [1, 0]},
+        {"died_units": [1, 0], "revived_units": [0, 1]},
+    ]
