@@ -76,7 +76,7 @@ def measure_units(layers: Sequence[LayerSample], runs: int) -> list[dict[str, li
     return [{name: [values[run] for values in lists] for name, lists in columns.items()} for run in range(runs)]
 
 
-def deaths_and_revivals(before: Sequence[Tensor], now: Sequence[Tensor]) -> list[dict[str, list[int]]]:
+def deaths_and_revivals(before: Sequence[Tensor], now: Sequence[Tensor]) -> list[dict[str, list[float]]]:
     """Which units (runs, units) of each hidden layer are dead at one probe and at the next -> per run, for each layer,
     how many died and how many came back (replaced units among them): dead now = dead before + died - revived.
     """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,7 @@ def test_stock_of_dead_units_changes_by_deaths_and_revivals(tmp_path: Path, engi
     assert "died_units" not in rows[0]
     died = [row["died_units"] for row in rows[1:]]
     assert any(map(sum, died))
-    for before, now in zip(rows, rows[1:], strict=False):
+    for before, now in pairwise(rows):
         for layer, count in enumerate(units):
             change = now["died_units"][layer] - now["revived_units"][layer]
             assert round(count * now["dead_fraction"][layer]) == round(count * before["dead_fraction"][layer]) + change
