@@ -9,8 +9,9 @@ from importlib.resources.abc import Traversable
 from typing import Any
 
 from lop_sweeps.console import explained, unknown_choice, unknown_key
+from lop_sweeps.dot_env import load_dot_env
 
-GROUPS = ("benchmark", "network", "optimizer", "algorithm", "agent", "experiment", "hydra/launcher")
+GROUPS = ("benchmark", "network", "optimizer", "algorithm", "agent", "tracking", "experiment", "hydra/launcher")
 
 
 def _choices(group: Traversable) -> list[str]:
@@ -84,6 +85,7 @@ def main() -> None:
         return
     if empty := [a for a in arguments if a in {f"{group}=null" for group in GROUPS[:4]}]:  # Hydra breaks on it
         sys.exit(f"lop: {empty[0]}: must be a choice of the group; lop --help lists them")
+    load_dot_env()
     import hydra
     from hydra.conf import HydraConf  # noqa: F401  (Hydra's schemas must be registered before the plugins)
 

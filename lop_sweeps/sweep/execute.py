@@ -223,6 +223,7 @@ def _train(
         if member.active:
             size, checksum = payloads[name]["metrics"] if payloads else (0, 0)
             member.log = MetricsLog(member.directory, (size, checksum))
+            member.durable = size
         members.append(member)
     control = None
     if benchmark.protocol == "control":
@@ -241,7 +242,8 @@ def _train(
 
     todo = [runs[name] for name in pack.todo]
     latest = [control.environments.latest[pack.members.index(run.name)] for run in todo] if control else []
-    report = _Report(todo, claims, benchmark, position, on_progress, latest)
+    at_work = [members[pack.members.index(name)] for name in pack.todo]
+    report = _Report(at_work, claims, benchmark, position, on_progress, latest)
     options = configs[pack.todo[0]]["checkpoint"]
     clock = session.Clock(float(options["first"]), float(options["every"]))
 
@@ -294,9 +296,10 @@ def _outcome(run: RunDirectory) -> str:
 def _end(run: RunDirectory, state: str, member: session.Member, **position: Any) -> None:
     if member.log is not None:
         member.log.sync()
+        member.durable = member.log.position[0]
         member.log.close()
         member.log = None
-    run.write_status(state=state, rate=None, **position)
+    run.write_status(state=state, rate=None, durable=member.durable, **position)
     provenance.end_session(run, state)
 
 
@@ -357,14 +360,14 @@ class _Report:
 
     def __init__(
         self,
-        runs: Sequence[RunDirectory],
+        members: Sequence[session.Member],
         claims: Sequence[Claim],
         benchmark: Benchmark,
         position: session.Position,
         on_progress: Progress,
         returns: Sequence[Collection[float]],
     ) -> None:
-        self.runs, self.claims, self.returns = runs, claims, returns
+        self.members, self.claims, self.returns = members, claims, returns
         self.num_tasks, self.on_progress = benchmark.num_tasks, on_progress
         self.benchmark = benchmark
         self.total = steps_before(benchmark, benchmark.num_tasks)
@@ -391,12 +394,14 @@ class _Report:
             "total_steps": self.total,
             "rate": (self.place["steps"] - self.first) / elapsed if elapsed > 1.0 else None,
         }
-        for i, (run, claim) in enumerate(zip(self.runs, self.claims, strict=True)):
+        for i, (member, claim) in enumerate(zip(self.members, self.claims, strict=True)):
             if not claim.held():
                 continue
+            facts["durable"] = member.durable
             if self.returns and self.returns[i]:
                 facts["return"] = fmean(self.returns[i])
             with contextlib.suppress(OSError):  # the run itself will say so when it has to write
+                run = RunDirectory(member.directory)
                 run.write_status(only_if=None if changes else "running", **facts, **changes)
 
 

@@ -23,6 +23,7 @@ import torch
 
 from lop_sweeps.errors import Interrupted
 from lop_sweeps.sweep.execute import Outcome, run_pack
+from lop_sweeps.sweep.mirroring import mirroring
 from lop_sweeps.sweep.planning import Pack, Plan
 from lop_sweeps.sweep.progress import ProgressDisplay
 from lop_sweeps.sweep.run_directory import RunDirectory
@@ -56,6 +57,11 @@ class StopFlag:
 
 def run_here(plan: Plan) -> list[Outcome]:
     """Run the plan's packs in this process, one after another, stopping cleanly on Ctrl-C or SIGTERM."""
+    with mirroring(plan):
+        return _run_here(plan)
+
+
+def _run_here(plan: Plan) -> list[Outcome]:
     _prepare(plan)
     stop = StopFlag()
     previous = signal.signal(signal.SIGINT, stop._on_signal)
@@ -83,6 +89,11 @@ def run_here(plan: Plan) -> list[Outcome]:
 
 def run_workers(plan: Plan, workers: int) -> list[Outcome]:
     """Run the plan's packs on `workers` processes; raises `Interrupted` after a clean stop."""
+    with mirroring(plan):
+        return _run_workers(plan, workers)
+
+
+def _run_workers(plan: Plan, workers: int) -> list[Outcome]:
     _prepare(plan)
     # A fork spares each worker the seconds of importing torch; this process has started no threads and no GPU.
     context: Any = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")

@@ -13,6 +13,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from lop_sweeps.dot_env import load_dot_env
 from lop_sweeps.errors import LopError
 from lop_sweeps.sweep import queue
 from lop_sweeps.sweep.claim import is_alive
@@ -127,8 +128,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--prune", action="store_true", help="delete the checkpoints of finished runs (they can no longer be extended)"
     )
+    parser.add_argument(
+        "--sync", action="store_true", help="send to Weights & Biases what has not arrived there; safe to repeat"
+    )
+    for name in ("project", "entity"):
+        where = f"with --sync: the {name} (default: what the runs say, else WANDB_{name.upper()})"
+        parser.add_argument(f"--{name}", help=where)
     parser.add_argument("--cancel", action="store_true", help="end the sweep's jobs on SLURM; what they saved stays")
     options = parser.parse_args(argv)
+    load_dot_env()
     try:
         folders = options.folder or _default_folders()
         if options.prune:
@@ -137,6 +145,15 @@ def main(argv: Sequence[str] | None = None) -> int:
                 freed = sum(run.prune() for run in runs_in(folder) if look(run).state in ("done", "diverged"))
                 print(f"{folder}: {freed / 1e6:.1f} MB of checkpoints deleted")
             return 0
+        if options.sync:
+            from lop_sweeps.tracking.sync import sync
+
+            for folder in folders:
+                summarise(folder, every_run=False)
+                print(f"{folder}: {sync(list(runs_in(folder)), options.project, options.entity)}")
+            return 0
+        if options.project or options.entity:
+            raise LopError("--project and --entity go with --sync")
         if options.cancel:
             for folder in folders:
                 summarise(folder, every_run=False)

@@ -21,6 +21,7 @@ from lop_sweeps.errors import ConfigError
 from lop_sweeps.networks.actor_critic import ActorCritic
 from lop_sweeps.networks.network import Network
 from lop_sweeps.optimizers.optimizer import Optimizer
+from lop_sweeps.tracking.wandb import Wandb
 from lop_sweeps.training import devices, engine
 from lop_sweeps.training.learner import LOSSES, TorchLearner
 
@@ -28,7 +29,7 @@ PROTOCOLS = ("online", "epochs", "control")
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 KEYS = frozenset(
     {"benchmark", "network", "optimizer", "algorithm", "agent", "scale", "seed", "precision", "variants", "variant"}
-    | {"sweep", "engine", "device", "checkpoint", "trusted", "paths"}
+    | {"sweep", "engine", "device", "checkpoint", "trusted", "paths", "tracking"}
 )
 SECTIONS = {"checkpoint": ("first", "every"), "paths": ("sweeps", "data")}
 
@@ -202,9 +203,17 @@ def check_shape(config: Mapping[str, Any]) -> None:
     sweep = Path(str(config.get("sweep")))
     if sweep.is_absolute() or ".." in sweep.parts:
         raise ConfigError("sweep", str(sweep), "must be a name: the runs go to <paths.sweeps>/<sweep>")
+    if config.get("tracking") is not None:
+        _check_tracking(config["tracking"])
     trusted = config.get("trusted") or []
     if not isinstance(trusted, list | tuple) or not all(isinstance(prefix, str) for prefix in trusted):
         raise ConfigError("trusted", trusted, "must be a list of module names, such as [my_package]")
+
+
+def _check_tracking(node: Any) -> None:
+    if not isinstance(node, Mapping) or not isinstance(build(node, "tracking"), Wandb):
+        asked = node.get("_target_") if isinstance(node, Mapping) else node
+        raise ConfigError("tracking", asked, "must be null or a choice of the group: tracking=wandb")
 
 
 def make_learner(

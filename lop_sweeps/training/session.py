@@ -20,13 +20,17 @@ from lop_sweeps.training.metrics_log import MetricsLog
 
 @dataclass
 class Member:
-    """A run's place in a pack. Inactive members keep their slot, masked, and write nothing."""
+    """A run's place in a pack. Inactive members keep their slot, masked, and write nothing.
+
+    durable: bytes of the log that the checkpoints of the whole pack cover, and that no kill takes back.
+    """
 
     directory: Path
     seed: int
     log: MetricsLog | None = None
     active: bool = True
     diverged: tuple[int, int] | None = None  # (task, step) at which its loss was no longer finite
+    durable: int = 0
 
 
 @dataclass
@@ -142,6 +146,9 @@ def save(learner: Learner, members: Sequence[Member], position: Position, world:
             if world is not None:
                 payload["world"] = world.payload(run)
             checkpoint.save(member.directory, payload)
+    for member in members:
+        if member.active and member.log is not None:
+            member.durable = member.log.position[0]
 
 
 def _kept(value: Tensor) -> Tensor:

@@ -53,6 +53,20 @@ ROWS: dict[str, tuple[list[str], list[str]]] = {
     "deleted key": (["~seed"], ["seed: must be an integer >= 0"]),
     "unknown variable": (["optimizer.step_size=${speed}"], ["optimizer.step_size", "'speed' not found"]),
     "unknown environment variable": (["seed=${oc.env:LOP_NO_SEED}"], ["seed", "LOP_NO_SEED"]),
+    # tracking
+    "unknown tracking": (["tracking=tensorboard"], ["tracking = 'tensorboard': must be one of", "wandb"]),
+    "tracking that is a number": (["+tracking=3"], ["tracking", "must be a string or a list"]),
+    "tracking of another kind": (
+        ["tracking=wandb", "tracking._target_=lop_sweeps.optimizers.sgd.SGD"],
+        ["tracking.project = 'lop-sweeps'", "is not an option of SGD"],
+    ),
+    "unknown tracking key": (["tracking=wandb", "tracking.projet=x"], ["tracking.projet", "did you mean project?"]),
+    "tracking key without tracking": (["tracking.project=x"], ["tracking"]),
+    "tracking mode": (["tracking=wandb", "tracking.mode=on"], ["tracking.mode", "online, offline, disabled"]),
+    "no project": (["tracking=wandb", "tracking.project="], ["tracking.project = ''", "must be text"]),
+    "one tag": (["tracking=wandb", "tracking.tags=mine"], ["tracking.tags = 'mine'", "list of texts"]),
+    "job type of figures": (["tracking=wandb", "tracking.job_type=figures"], ["tracking.job_type", "take another"]),
+    "patience": (["tracking=wandb", "tracking.patience=-1"], ["tracking.patience = -1", ">= 0"]),
     # optimisers
     "step size negative": (["optimizer.step_size=-1"], ["optimizer.step_size = -1", POSITIVE]),
     "step size 0": (["optimizer.step_size=0"], ["optimizer.step_size = 0", POSITIVE]),

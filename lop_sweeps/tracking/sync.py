@@ -1,0 +1,57 @@
+"""Send a sweep that is over, or that was stopped, to Weights & Biases: `lop-status --sync`."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, TextIO
+
+from lop_sweeps.errors import LopError
+from lop_sweeps.sweep.claim import is_alive
+from lop_sweeps.sweep.run_directory import RunDirectory
+from lop_sweeps.tracking.mirror import Mirror, Mirrored
+from lop_sweeps.tracking.wandb import Unavailable, Wandb
+
+PATIENCE = 60.0  # seconds without any run's arrival after which it gives up
+
+
+def sync(runs: Sequence[RunDirectory], project: str | None = None, entity: str | None = None) -> str:
+    """Send what has not arrived of the runs that nobody is training; what was done, in words.
+
+    project, entity: instead of what the runs' configurations or the environment say. Raises `LopError` if not
+    everything could be sent; the next call sends the rest.
+    """
+    terminal = sys.stderr
+    with contextlib.redirect_stderr(io.StringIO()):  # the client says things that nobody asked
+        return _sync(runs, project, entity, terminal)
+
+
+def _sync(runs: Sequence[RunDirectory], project: str | None, entity: str | None, terminal: TextIO) -> str:
+
+    def settings(config: Mapping[str, Any]) -> Wandb:
+        stored = Wandb.of(config) or Wandb.of_environment()
+        return replace(stored, mode="online", project=project or stored.project, entity=entity or stored.entity)
+
+    try:
+        Wandb().check_login()
+    except Unavailable as error:
+        raise LopError(f"Weights & Biases: {error}") from error
+    free = [Mirrored(run) for run in runs if not is_alive(run.path / "lock")]
+    mirror = Mirror(free, settings, say=lambda text: print(f"lop-status: {text}", file=terminal))
+    left, moved = len(free) + 1, time.monotonic()
+    while (now := mirror.look(over=True)) and time.monotonic() - moved < PATIENCE:
+        if now < left:
+            left, moved = now, time.monotonic()
+        time.sleep(0.2)
+    mirror.finishers.shutdown(wait=False)
+    words = [f"{len(free) - now} of {len(runs)} runs complete in Weights & Biases"]
+    words += [f"{len(runs) - len(free)} still being trained"] if len(free) < len(runs) else []
+    words += [mirror.url] if mirror.url else []
+    if now:
+        problems = "; ".join(sorted(mirror.said)) or "the server does not answer"
+        raise LopError(f"{', '.join(words)}; {now} not: {problems}. The same command sends the rest")
+    return ", ".join(words)

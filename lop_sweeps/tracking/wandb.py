@@ -1,0 +1,236 @@
+"""Weights & Biases: which project, and how one run of ours becomes one run there.
+
+Exactness rests on two facts. A W&B run has an id that we choose, so a run that goes on after a kill is the same one.
+And its rows have steps: a row's step is its number in `metrics.jsonl`, the server says how many it has, and the client
+drops a step that is not new. So nothing arrives twice, and what has not arrived is sent again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from lop_sweeps import checks
+from lop_sweeps.errors import ConfigError
+from lop_sweeps.sweep.run_directory import RunDirectory
+from lop_sweeps.tracking.rows import encode
+
+MODES = ("online", "offline", "disabled")
+LOCAL = ("paths", "checkpoint", "tracking", "trusted")  # what a configuration says about this machine, not the run
+PROVENANCE = ("lop_sweeps", "commit", "python", "packages", "machine")  # without the diff: it may hold anything
+FIGURES = "figures"  # job type of what lop-figures uploads
+INIT_SECONDS = 30.0  # that a server may take to answer
+FINISHED_SECONDS = (0.0, 1.0, 2.0, 4.0, 8.0)  # pauses before each look whether everything has arrived
+
+
+class Unavailable(Exception):
+    """Nothing can be sent now; the message says why, in words for the user."""
+
+
+@dataclass(frozen=True)
+class Wandb:
+    """Where runs are mirrored; the options of conf/tracking/wandb.yaml."""
+
+    project: str = "lop-sweeps"
+    entity: str | None = None
+    mode: str = "online"
+    group: str | None = None
+    job_type: str = "train"
+    name: str | None = None
+    tags: Sequence[str] = ()
+    notes: str | None = None
+    patience: float = 60.0
+
+    def __post_init__(self) -> None:
+        checks.text("project", self.project)
+        checks.choice("mode", self.mode, MODES)
+        checks.text("job_type", self.job_type)
+        checks.number("patience", self.patience, 0.0)
+        for key in ("entity", "group", "name", "notes"):
+            if getattr(self, key) is not None:
+                checks.text(key, getattr(self, key))
+        if self.job_type == FIGURES:
+            raise ConfigError("job_type", FIGURES, "is the job type of uploaded figures; take another")
+        if isinstance(self.tags, str) or not all(isinstance(tag, str) and 0 < len(tag) <= 64 for tag in self.tags):
+            raise ConfigError("tags", self.tags, "must be a list of texts of at most 64 characters")
+
+    @staticmethod
+    def of(config: Mapping[str, Any]) -> Wandb | None:
+        """What a stored configuration says; None if the run is not mirrored."""
+        node = config.get("tracking")
+        return Wandb(**{key: value for key, value in node.items() if key != "_target_"}) if node else None
+
+    @staticmethod
+    def of_environment() -> Wandb:
+        """For sweeps that were run without tracking: WANDB_PROJECT and WANDB_ENTITY, as in conf/tracking/wandb.yaml."""
+        return Wandb(project=os.environ.get("WANDB_PROJECT") or "lop-sweeps", entity=os.environ.get("WANDB_ENTITY"))
+
+    def place(self) -> dict[str, str | None]:
+        """What tells one place that runs are sent to from another."""
+        server = os.environ.get("WANDB_BASE_URL")
+        return {"server": server, "project": self.project, "entity": self.entity, "mode": self.mode}
+
+    def check_login(self) -> None:
+        """Raise `Unavailable` if nothing could be sent, without asking anybody and without a connection."""
+        try:
+            import wandb
+        except ImportError as error:
+            raise Unavailable("the package wandb is not installed") from error
+        if self.mode == "online" and not wandb.login(prompt=False):
+            raise Unavailable("not logged in: put WANDB_API_KEY into .env, or run `wandb login`")
+
+    def run_id(self, config: Mapping[str, Any]) -> str:
+        """Ours, and four letters for the sweep: the same run in two sweeps is in two groups, so it is there twice."""
+        return f"{config['run']}-{hashlib.sha256(str(config['sweep']).encode()).hexdigest()[:4]}"
+
+    def open(self, run: RunDirectory, config: Mapping[str, Any], earlier: Mapping[str, Any]) -> WandbRun:
+        """The W&B run of this run: a new one, or the one that is there. Raises `Unavailable`.
+
+        earlier: what mirror.json says.
+        """
+        self.check_login()
+        import wandb
+
+        first = _first_row_offline(run, earlier) if self.mode == "offline" else None
+        if self.mode == "online":
+            _remove(run, earlier, "run-")
+        try:
+            made = wandb.init(
+                entity=self.entity,
+                project=self.project,
+                id=self.run_id(config),
+                group=self.group or str(config["sweep"]),
+                job_type=self.job_type,
+                name=self.name or run.name,
+                tags=sorted({*self.tags, *_tags(config)}),
+                notes=self.notes,
+                config=public(config, run),
+                allow_val_change=True,
+                dir=str(run.path.parent),
+                mode=self.mode,  # type: ignore[arg-type]  # checked above
+                resume="allow",
+                reinit="create_new",
+                settings=quiet(),
+            )
+        except (wandb.errors.Error, OSError, TimeoutError) as error:
+            raise Unavailable(" ".join(str(error).split()) or type(error).__name__) from error
+        return WandbRun(made, config, self, first)
+
+
+class WandbRun:
+    """One open W&B run. next_row: number of the first row that it does not have."""
+
+    def __init__(self, run: Any, config: Mapping[str, Any], tracking: Wandb, first_row: int | None) -> None:
+        self._run, self._online = run, tracking.mode == "online"
+        self.next_row = int(run.starting_step) if first_row is None else first_row
+        self.url, project = str(run.url or ""), str(run.project_url or "")
+        self.group_url = f"{project}/groups/{quote(str(run.group))}" if project else ""
+        self.folder = str(Path(run.dir).parent)
+        layers = config.get("layers") or {}
+        control = config["benchmark"].get("protocol") == "control"
+        self._weights = layers.get("weights") or ()
+        self._policy_layers = len(layers.get("units") or ()) // 2 if control else 0
+        axis = "examples" if control else "task"
+        for name in ("task", "examples"):
+            run.define_metric(name, hidden=True)
+        run.define_metric("*", step_metric=axis)
+        run.define_metric("layers/*", step_metric=axis, hidden=True)
+
+    def send(self, number: int, row: Mapping[str, Any]) -> None:
+        """Hand over row `number` of the log, unless it is there; never waits for the network."""
+        if number >= self.next_row:
+            self._run.log(encode(row, self._weights, self._policy_layers), step=number, commit=True)
+            self.next_row = number + 1
+
+    def finish(self, state: str, summary: Mapping[str, Any]) -> None:
+        """Wait until everything has arrived. Raises `Unavailable` if it has not.
+
+        state: done and diverged are finished there; failed is failed; waiting (stopped; to be gone on with) preempted.
+        """
+        self._run.summary.update({"state": state, **summary})
+        if state == "waiting":
+            self._run.mark_preempting()
+        self._run.finish(exit_code=0 if state in ("done", "diverged") else 1)
+        if self._online:
+            self._check_arrival()
+            shutil.rmtree(self.folder, ignore_errors=True)  # the log is the truth, and this a copy of it
+
+    def _check_arrival(self) -> None:
+        """The client drops rows without a word where the server refuses them."""
+        import wandb
+
+        path = f"{self._run.entity}/{self._run.project}/{self._run.id}"
+        arrived = -1
+        for pause in FINISHED_SECONDS:
+            time.sleep(pause)
+            try:
+                arrived = int(wandb.Api(timeout=30).run(path).lastHistoryStep)
+            except Exception as error:  # requests', wandb's own: whatever it is, this look told nothing
+                problem = f": {error}"
+            else:
+                problem = f": it has {arrived + 1} of {self.next_row} rows"
+                if arrived + 1 >= self.next_row:
+                    return
+        raise Unavailable(f"the server has not taken everything of {self._run.id}{problem}")
+
+
+def quiet() -> Any:
+    """Settings of the client: nothing on the screen, nothing about this machine but what provenance.json says."""
+    import wandb
+
+    return wandb.Settings(
+        console="off",
+        silent=True,
+        disable_git=True,
+        disable_job_creation=True,
+        save_code=False,
+        init_timeout=INIT_SECONDS,
+        x_disable_machine_info=True,
+        x_disable_meta=True,
+        x_disable_stats=True,
+        x_save_requirements=False,
+    )
+
+
+def public(config: Mapping[str, Any], run: RunDirectory) -> dict[str, Any]:
+    """What W&B is told of a run's configuration and origin."""
+    shown = {key: value for key, value in config.items() if key not in LOCAL}
+    try:
+        origin = json.loads((run.path / "provenance.json").read_text())
+    except (OSError, ValueError):
+        origin = {}
+    return {**shown, "provenance": {key: origin.get(key) for key in PROVENANCE}}
+
+
+def _tags(config: Mapping[str, Any]) -> set[str]:
+    choices = config.get("choices") or {}
+    names = [choices.get(group) for group in ("benchmark", "network", "optimizer")]
+    names += list(choices.get("algorithm") or ["backprop"])
+    return {str(name)[:64] for name in names if name}
+
+
+def _first_row_offline(run: RunDirectory, earlier: Mapping[str, Any]) -> int:
+    """The first row that the files for `wandb sync` lack; files that are not synced are deleted, and written anew.
+
+    `wandb sync` puts the rows of one file behind those of the other, whatever their steps.
+    """
+    folder = Path(str(earlier.get("folder")))
+    if earlier.get("state") and any(folder.glob("*.synced")):
+        return int(earlier["rows"])
+    _remove(run, earlier, "offline-run-")
+    return 0
+
+
+def _remove(run: RunDirectory, earlier: Mapping[str, Any], prefix: str) -> None:
+    """Delete the client's own copy of what an earlier session sent."""
+    folder = Path(str(earlier.get("folder")))
+    if folder.parent.parent.name == run.path.parent.name and folder.name.startswith(prefix):
+        shutil.rmtree(folder, ignore_errors=True)
