@@ -7,10 +7,12 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from .bootstrap import bootstrap_mean
+from .bootstrap import bootstrap, bootstrap_mean
+from .curve_summary import summarise
 from .errors import AnalysisError
-from .frame import metric_names
+from .estimators import Estimator
 from .label import ordered
+from .metric import by_run, check_metric
 
 __all__ = ["Curve", "bin_tasks", "bootstrap_mean", "check_metric", "curves", "early_late"]
 
@@ -52,12 +54,6 @@ def bin_tasks(values: npt.ArrayLike, k: int) -> FloatArray:
     return binned
 
 
-def check_metric(frame: pd.DataFrame, metric: str) -> None:
-    """Raises AnalysisError listing what there is if the frame has no value of `metric`."""
-    if metric not in frame.columns or not frame[metric].notna().any():
-        raise AnalysisError(f"no metric {metric!r}; available: {', '.join(metric_names(frame))}")
-
-
 def curves(frame: pd.DataFrame, metric: str, by: str = "label", k: int = 1, x: str = "task") -> dict[str, Curve]:
     """Frame of tasks → value of `by` → Curve, baselines first; k tasks are averaged per point.
 
@@ -72,39 +68,31 @@ def curves(frame: pd.DataFrame, metric: str, by: str = "label", k: int = 1, x: s
     found: dict[str, Curve] = {}
     needed = list(dict.fromkeys([by, "run", "task", "examples", metric]))  # groups copy what they hold
     for name, group in frame[needed].groupby(by, observed=True):
-        table = _table(group, metric)
+        table = by_run(group, metric)
         if np.isnan(table).all():
             continue
         runs = list(map(str, group["run"].unique()))
         edges = np.arange(table.shape[1], dtype=np.float64)
         if x != "task":
-            edges = _examples_before(_table(group, "examples"), str(name))
+            edges = _examples_before(by_run(group, "examples"), str(name))
         values = bin_tasks(table, k)
         found[str(name)] = Curve(edges[: values.shape[1] * k : k], values, runs)
     return {name: found[name] for name in ordered(found)}
 
 
-def early_late(frame: pd.DataFrame, metric: str, by: str = "label", share: float = 0.1) -> pd.DataFrame:
+def early_late(frame: pd.DataFrame, metric: str, by: str = "label", estimator: Estimator = "mean") -> pd.DataFrame:
     """One row per value of `by`: n, then early, late and change = late − early, each with `_low` and `_high`.
 
     Early (late) is a run's mean over the first (last) tenth of the tasks of which it has the metric, at least
-    one task; then the mean over runs with a 95 % bootstrap interval. The change is paired: computed within
-    each run, then averaged, leaving out runs of a single task. n: runs with the metric.
+    one task; then the estimate over runs with its 95 % bootstrap interval. The change is paired: computed within
+    each run, then taken over runs, leaving out runs of a single task. n: runs with the metric.
     """
     rows = {}
     for name, curve in curves(frame, metric, by).items():
-        early, late = np.full(len(curve.runs), np.nan), np.full(len(curve.runs), np.nan)
-        single = np.zeros(len(curve.runs), dtype=bool)
-        for index, run in enumerate(curve.values):
-            seen = run[~np.isnan(run)]
-            window = max(1, int(len(seen) * share))
-            if seen.size:
-                early[index], late[index] = seen[:window].mean(), seen[-window:].mean()
-            single[index] = seen.size < 2
-        columns = {"early": early, "late": late, "change": np.where(single, np.nan, late - early)}
-        row: dict[str, float] = {"n": int(np.sum(~np.isnan(early)))}
-        for column, values in columns.items():
-            row |= _named(column, bootstrap_mean(values))
+        summaries = summarise(curve.values)
+        row: dict[str, float] = {"n": int(np.sum(~np.isnan(summaries["early"])))}
+        for column in ("early", "late", "change"):
+            row |= _named(column, bootstrap(summaries[column], estimator))
         rows[name] = row
     table = pd.DataFrame.from_dict(rows, orient="index")
     table["n"] = table["n"].astype(int)
@@ -113,15 +101,6 @@ def early_late(frame: pd.DataFrame, metric: str, by: str = "label", share: float
 
 def _named(name: str, interval: tuple[FloatArray, FloatArray, FloatArray]) -> Mapping[str, float]:
     return dict(zip((name, f"{name}_low", f"{name}_high"), map(float, interval), strict=True))
-
-
-def _table(group: pd.DataFrame, metric: str) -> FloatArray:
-    """(runs, tasks), rows in the order in which the runs appear, columns by task index."""
-    rows, runs = pd.factorize(group["run"])
-    task = group["task"].to_numpy()
-    table = np.full((len(runs), int(task.max()) + 1), np.nan)
-    table[rows, task] = group[metric].to_numpy(dtype=np.float64)
-    return table
 
 
 def _examples_before(after: FloatArray, name: str) -> FloatArray:

@@ -1,24 +1,23 @@
-"""The percentile bootstrap of a mean over runs."""
-
-import warnings
+"""The percentile bootstrap of an estimate over runs."""
 
 import numpy as np
 import numpy.typing as npt
 
-FloatArray = npt.NDArray[np.float64]
-# Resampled means held at once; 4 million numbers are 32 MB.
+from .estimators import ESTIMATORS, Estimator, FloatArray, trimmed
+
+# Resampled estimates held at once; 4 million numbers are 32 MB.
 CHUNK = 4_000_000
 
 
-def bootstrap_mean(
-    values: npt.ArrayLike, n_boot: int = 2000, seed: int = 0, level: float = 0.95
+def bootstrap(
+    values: npt.ArrayLike, estimator: Estimator = "mean", n_boot: int = 2000, seed: int = 0, level: float = 0.95
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """values (runs, points) → mean, low, high, each (points,); values (runs,) give three arrays of shape ().
+    """values (runs, points) → estimate, low, high, each (points,); values (runs,) give three arrays of shape ().
 
-    Percentile interval of the mean (Efron & Tibshirani 1993, ch. 13) over *runs*, the only independent
+    Percentile interval of the estimate (Efron & Tibshirani 1993, ch. 13) over *runs*, the only independent
     repetitions: whole runs are drawn with replacement, the same draw for all points. NaN means that a run has
     no such point; each point uses the runs that have it. With one run the interval is NaN, without any the
-    mean too. The result at a point depends on that point's values and the seed only. Below five runs the
+    estimate too. The result at a point depends on that point's values and the seed only. Below five runs the
     interval is known to be too narrow.
     """
     array = np.asarray(values, dtype=np.float64)
@@ -28,29 +27,66 @@ def bootstrap_mean(
         raise ValueError(f"level must be in (0, 1) and n_boot positive, not {level} and {n_boot}")
     table = array if array.ndim == 2 else array[:, None]
     present = ~np.isnan(table)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Mean of empty slice")
-        mean = np.nanmean(table, axis=0) if len(table) else np.full(table.shape[1], np.nan)
-    low, high = np.full_like(mean, np.nan), np.full_like(mean, np.nan)
+    estimate = ESTIMATORS[estimator](table)
+    low, high = np.full_like(estimate, np.nan), np.full_like(estimate, np.nan)
     # Runs mostly differ in their length only, so few patterns of "which runs have this point" exist.
     patterns, which = np.unique(present, axis=1, return_inverse=True)
     for index, pattern in enumerate(patterns.T):
         if pattern.sum() > 1:
             points = np.flatnonzero(which.ravel() == index)
-            interval = _interval(table[np.ix_(pattern, points)], n_boot, seed, level)
-            low[points], high[points] = mean[points] + interval
+            interval = _interval(table[np.ix_(pattern, points)], estimator, n_boot, seed, level)
+            low[points], high[points] = estimate[points] + interval
     shape = array.shape[1:]
-    return mean.reshape(shape), low.reshape(shape), high.reshape(shape)
+    return estimate.reshape(shape), low.reshape(shape), high.reshape(shape)
 
 
-def _interval(values: FloatArray, n_boot: int, seed: int, level: float) -> FloatArray:
-    """values (runs, points) without NaN → (2, points): the interval's ends minus the mean."""
-    runs, points = values.shape
-    draws = np.random.default_rng(seed).integers(runs, size=(n_boot, runs))
+def bootstrap_mean(
+    values: npt.ArrayLike, n_boot: int = 2000, seed: int = 0, level: float = 0.95
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """`bootstrap` of the mean."""
+    return bootstrap(values, "mean", n_boot, seed, level)
+
+
+def resamples(runs: int, n_boot: int, rng: np.random.Generator) -> npt.NDArray[np.int64]:
+    """(n_boot, runs): how often each run is in each resample of as many runs."""
+    draws = rng.integers(runs, size=(n_boot, runs))
     rows = np.repeat(np.arange(n_boot), runs)
-    shares = np.bincount(rows * runs + draws.ravel(), minlength=n_boot * runs).reshape(n_boot, runs) / runs
-    centred = values - values.mean(axis=0)  # equal runs then give an interval of exactly zero width
-    tails = [(1 - level) / 2, (1 + level) / 2]
+    return np.bincount(rows * runs + draws.ravel(), minlength=n_boot * runs).reshape(n_boot, runs)
+
+
+def tails(level: float) -> list[float]:
+    """The two quantiles of the resampled estimates between which a share `level` of them lies."""
+    return [(1 - level) / 2, (1 + level) / 2]
+
+
+def _interval(values: FloatArray, estimator: Estimator, n_boot: int, seed: int, level: float) -> FloatArray:
+    """values (runs, points) without NaN → (2, points): the interval's ends minus the estimate."""
+    counts = resamples(len(values), n_boot, np.random.default_rng(seed))
+    centred = values - ESTIMATORS[estimator](values)  # equal runs then give an interval of exactly zero width
     step = max(1, CHUNK // n_boot)
-    chunks = (centred[:, at : at + step] for at in range(0, points, step))
-    return np.concatenate([np.quantile(shares @ chunk, tails, axis=0) for chunk in chunks], axis=1)
+    chunks = (centred[:, at : at + step] for at in range(0, values.shape[1], step))
+    resample = _means if estimator == "mean" else _trimmed_means
+    cut = trimmed(estimator, len(values))
+    return np.concatenate([np.quantile(resample(chunk, counts, cut), tails(level), axis=0) for chunk in chunks], axis=1)
+
+
+def _means(values: FloatArray, counts: npt.NDArray[np.int64], cut: int) -> FloatArray:
+    """values (runs, points), counts (n_boot, runs) → (n_boot, points)."""
+    means: FloatArray = (counts / (len(values) - 2 * cut)) @ values
+    return means
+
+
+def _trimmed_means(values: FloatArray, counts: npt.NDArray[np.int64], cut: int) -> FloatArray:
+    """values (runs, points), counts (n_boot, runs) → (n_boot, points): without the `cut` lowest and highest.
+
+    No resample is sorted: with the runs in order, the sums of their counts say which of a resample's values are kept.
+    """
+    runs, points = values.shape
+    order = np.argsort(values, axis=0)
+    by_run = counts.T.astype(np.float64)
+    found = np.empty((points, len(counts)))
+    for point, ranked in enumerate(order.T):
+        up_to = np.clip(np.cumsum(by_run[ranked], axis=0), cut, runs - cut)
+        kept = np.diff(up_to, axis=0, prepend=cut)
+        found[point] = values[ranked, point] @ kept / (runs - 2 * cut)
+    return found.T

@@ -20,7 +20,10 @@ DIAGNOSTICS: dict[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class Quantity:
-    """axis: label with the unit. scale: drawn = logged × scale. from_zero: the axis starts at 0."""
+    """axis: label with the unit. scale: drawn = logged × scale. from_zero: the axis starts at 0.
+
+    larger_is_better: of performance and losses; of a diagnostic it says nothing.
+    """
 
     name: str
     title: str
@@ -29,6 +32,7 @@ class Quantity:
     scale: float = 1.0
     from_zero: bool = False
     part: str = "hidden layer"
+    larger_is_better: bool = True
 
 
 def _percent(name: str, title: str, from_zero: bool = True) -> Quantity:
@@ -44,8 +48,8 @@ _KNOWN = {
         _percent("selected_test_accuracy", "Test accuracy at the best validation", from_zero=False),
         _percent("validation_accuracy", "Validation accuracy", from_zero=False),
         _percent("train_accuracy", "Training accuracy in the last epoch", from_zero=False),
-        Quantity("cross_entropy", "Cross-entropy", "Cross-entropy (nats)", "nats"),
-        Quantity("squared_error", "Squared error", "Squared error"),
+        Quantity("cross_entropy", "Cross-entropy", "Cross-entropy (nats)", "nats", larger_is_better=False),
+        Quantity("squared_error", "Squared error", "Squared error", larger_is_better=False),
         _percent("dead_fraction", "Dead units"),
         _percent("rarely_active_fraction", "Rarely active units"),
         _percent("inactive_fraction", "Activations that are 0"),
@@ -123,7 +127,9 @@ def quantity(name: str) -> Quantity:
         found = _percent(base, f"Dormant units, τ = {dormant[1]}")
     else:
         text = base.replace("_", " ")
-        found = _KNOWN.get(base, Quantity(base, text[:1].upper() + text[1:], text[:1].upper() + text[1:]))
+        title = text[:1].upper() + text[1:]
+        smaller = re.search(r"(loss|error|cross_entropy)$", base) is not None
+        found = _KNOWN.get(base, Quantity(base, title, title, larger_is_better=not smaller))
     return replace(found, name=name, title=f"{found.part.capitalize()} {layer}") if layer else found
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 
 from .aggregate import early_late
+from .band import DEFAULT, NAMES, Band
 from .errors import AnalysisError
 from .label import ordered
 from .load import Sweep
@@ -15,22 +16,24 @@ from .quantity import performance_metric, quantity
 FINAL = ("done", "diverged")
 HEADINGS = ("method", "runs", "early", "late", "late − early")
 NOTE = (
-    "early, late: mean over the first and last tenth of a run's tasks, then over runs, "
+    "early, late: mean over the first and last tenth of a run's tasks, then {estimator}over runs, "
     "with 95% bootstrap intervals over runs; late − early is paired within runs"
 )
 
 
-def summary(sweep: Sweep) -> pd.DataFrame:
+def summary(sweep: Sweep, band: Band = DEFAULT) -> pd.DataFrame:
     """One row per benchmark and label, in the drawn unit (accuracy in percent).
 
     n: runs with data; diverged: how many did; partial: how many have data, but neither finished nor diverged.
+    band: only its estimator matters, as all intervals are bootstrap intervals. One that is not the mean is named in a
+    column of its own, `estimator`.
     """
     tables = []
     for name in sweep.benchmarks:
         part = sweep.of(name)
         metric = performance_metric(part.tasks)
         unit = quantity(metric)
-        values = early_late(part.tasks, metric)
+        values = early_late(part.tasks, metric, estimator=band.estimator)
         numbers = [column for column in values.columns if column != "n"]
         values[numbers] *= unit.scale
         labels = ordered(part.runs["label"])
@@ -40,6 +43,8 @@ def summary(sweep: Sweep) -> pd.DataFrame:
         chosen = {"diverged": runs["state"] == "diverged", "partial": started & ~runs["state"].isin(FINAL)}
         for column, which in chosen.items():
             table[column] = which.groupby(runs["label"]).sum().reindex(labels).astype(int)
+        if band.estimator != "mean":
+            table.insert(0, "estimator", NAMES[band.estimator])
         table.insert(0, "metric", f"{metric} ({unit.unit})" if unit.unit else metric)
         table.insert(0, "benchmark", name)
         tables.append(table.rename_axis("method").reset_index())
@@ -58,7 +63,7 @@ def text(table: pd.DataFrame) -> str:
         widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
         lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in cells]
         blocks.append("\n".join([f"{benchmark}: {metric}", *lines]))
-    return "\n\n".join([*blocks, NOTE])
+    return "\n\n".join([*blocks, note(table)])
 
 
 def markdown(table: pd.DataFrame) -> str:
@@ -68,7 +73,13 @@ def markdown(table: pd.DataFrame) -> str:
         body = [[cell.replace("|", "\\|") for cell in row] for row in _cells(rows)]
         lines += [f"| {' | '.join(row)} |" for row in [HEADINGS, ["---", *["---:"] * 4], *body]]
         blocks.append("\n".join(lines))
-    return "\n\n".join([*blocks, f"{NOTE[0].upper()}{NOTE[1:]}."]) + "\n"
+    words = note(table)
+    return "\n\n".join([*blocks, f"{words[0].upper()}{words[1:]}."]) + "\n"
+
+
+def note(table: pd.DataFrame) -> str:
+    """How its numbers were made."""
+    return NOTE.format(estimator=f"the {table['estimator'].iloc[0]} " if "estimator" in table.columns else "")
 
 
 def write(table: pd.DataFrame, folder: Path) -> list[Path]:

@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from ..aggregate import Curve
-from ..bootstrap import bootstrap_mean
+from ..band import DEFAULT, Band
 from ..frame import is_control
 from ..quantity import Quantity
 from .style import MARKED_POINTS, Look, count_axis
@@ -32,21 +32,21 @@ class Panel:
     changes: FloatArray | None = None
 
 
-def draw(panels: Sequence[Panel], quantity: Quantity, looks: Mapping[str, Look]) -> None:
-    """Mean over runs as a line, 95 % bootstrap interval over runs as a band (none where one run is left)."""
-    means: list[FloatArray] = []
+def draw(panels: Sequence[Panel], quantity: Quantity, looks: Mapping[str, Look], band: Band = DEFAULT) -> None:
+    """The estimate over runs as a line, its interval as a band (none where one run is left)."""
+    lines: list[FloatArray] = []
     for panel in panels:
         for label, curve in panel.curves.items():
-            means.append(_line(panel.ax, curve, quantity.scale, looks[label]))
+            lines.append(_line(panel.ax, curve, quantity.scale, looks[label], band))
         _horizontal(panel)
         for at in panel.changes if panel.changes is not None else ():
             panel.ax.axvline(at, color="0.6", linewidth=0.6, linestyle=":", zorder=0)
         panel.ax.set_ylabel(quantity.axis)
-    _vertical([panel.ax for panel in panels], np.concatenate(means) if means else np.zeros(0), quantity)
+    _vertical([panel.ax for panel in panels], np.concatenate(lines) if lines else np.zeros(0), quantity)
 
 
 def ends(curve: Curve) -> npt.NDArray[np.int64]:
-    """Points behind which runs drop out of the mean; none if there are too many to mark."""
+    """Points behind which runs drop out; none if there are too many to mark."""
     found = np.flatnonzero(np.diff(curve.count()) < 0)
     return found if len(found) <= MARKED_ENDS else found[:0]
 
@@ -63,14 +63,14 @@ def x_axis(tasks: pd.DataFrame) -> str:
     return "examples" if differs and tasks["examples"].notna().all() else "task"
 
 
-def _line(ax: Axes, curve: Curve, scale: float, look: Look) -> FloatArray:
-    mean, low, high = (scale * values for values in bootstrap_mean(curve.values))
+def _line(ax: Axes, curve: Curve, scale: float, look: Look, band: Band) -> FloatArray:
+    centre, low, high = (scale * values for values in band.of(curve.values))
     marker = "o" if len(curve.x) <= MARKED_POINTS else None
-    ax.plot(curve.x, mean, color=look.colour, linestyle=look.dashes, marker=marker)
+    ax.plot(curve.x, centre, color=look.colour, linestyle=look.dashes, marker=marker)
     ax.fill_between(curve.x, low, high, color=look.colour, alpha=0.2, linewidth=0)
     # A jump behind the cross is a change of runs, not of what the network can do.
-    ax.plot(curve.x[ends(curve)], mean[ends(curve)], "x", color=look.colour, markersize=5)
-    return mean
+    ax.plot(curve.x[ends(curve)], centre[ends(curve)], "x", color=look.colour, markersize=5)
+    return centre
 
 
 def _horizontal(panel: Panel) -> None:

@@ -7,6 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ..aggregate import check_metric, curves
+from ..band import DEFAULT, Band
 from ..errors import AnalysisError
 from ..frame import layers
 from ..quantity import quantity
@@ -24,6 +25,7 @@ def diagnostic(
     *,
     per_layer: bool = False,
     k: int = 1,
+    band: Band = DEFAULT,
     looks: Mapping[str, Look] | None = None,
     ax: Axes | None = None,
     style: StyleName = "paper",
@@ -42,13 +44,13 @@ def diagnostic(
     notes = [f"Points average {k} tasks"] if k > 1 else []
     with context(style):
         colours = looks_of(runs, looks)
-        legend = Legend.of(curves(tasks, metric, k=k, x=x), runs, colours, *notes)
+        legend = Legend.of(curves(tasks, metric, k=k, x=x), runs, colours, *notes, band=band)
         if ax is not None:
             fig = legend.inside(ax)
             axes = [ax]
         else:
             fig, axes = _grid(legend, len(panels), style)
-        draw([Panel(axis, found[name], x) for name, axis in zip(panels, axes, strict=True)], unit, colours)
+        draw([Panel(axis, found[name], x) for name, axis in zip(panels, axes, strict=True)], unit, colours, band)
         for name, axis in zip(panels, axes, strict=True):
             axis.label_outer(remove_inner_ticks=False)
             if per_layer:

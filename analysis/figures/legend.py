@@ -13,6 +13,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 
 from ..aggregate import Curve
+from ..band import DEFAULT, Band
 from ..label import ordered
 from .curve import ends
 from .style import SIZES, Look, StyleName, readable
@@ -25,7 +26,7 @@ CHARACTER, ENTRY = 0.56, 5.5
 
 @dataclass(frozen=True)
 class Legend:
-    """texts: one per handle, with the number of runs. caption: how mean and band were made."""
+    """texts: one per handle, with the number of runs. caption: how line and band were made."""
 
     title: str
     handles: list[Artist]
@@ -33,7 +34,14 @@ class Legend:
     caption: str
 
     @classmethod
-    def of(cls, curves: Mapping[str, Curve], runs: pd.DataFrame, looks: Mapping[str, Look], *more: str) -> "Legend":
+    def of(
+        cls,
+        curves: Mapping[str, Curve],
+        runs: pd.DataFrame,
+        looks: Mapping[str, Look],
+        *more: str,
+        band: Band = DEFAULT,
+    ) -> "Legend":
         """Diverged runs are counted, also where a label has no curve left. more: sentences."""
         diverged = runs.loc[runs["state"] == "diverged", "label"].value_counts()
         labels = ordered([*curves, *map(str, diverged.index)])
@@ -41,7 +49,7 @@ class Legend:
         handles: list[Artist] = [Line2D([], [], color=look.colour, linestyle=look.dashes) for look in shown]
         texts = [f"{n.replace('_', ' ')} ({count(curves.get(n), int(diverged.get(n, 0)))})" for n in labels]
         title = " / ".join(readable(str(name)) for name in sorted(runs["benchmark"].unique()))
-        return cls(title, handles, texts, ". ".join([*_statistics(curves), *more]) + ".")
+        return cls(title, handles, texts, ". ".join([*_statistics(curves, band), *more]) + ".")
 
     def figure(self, width: float, height: float, style: StyleName) -> Figure:
         """A figure whose panels have width × height inches; title above, legend and caption below."""
@@ -82,7 +90,7 @@ class Legend:
 
 
 def count(curve: Curve | None, diverged: int) -> str:
-    """'n=30', 'n=5→3, 2 diverged': runs in the mean where most are, and at the end of the curve."""
+    """'n=30', 'n=5→3, 2 diverged': runs where most are, and at the end of the curve."""
     present = [int(n) for n in (curve.count() if curve is not None else []) if n]
     text = f"n={max(present, default=0)}"
     if present and present[-1] < max(present):
@@ -90,13 +98,13 @@ def count(curve: Curve | None, diverged: int) -> str:
     return text + (f", {diverged} diverged" if diverged else "")
 
 
-def _statistics(curves: Mapping[str, Curve]) -> list[str]:
+def _statistics(curves: Mapping[str, Curve], band: Band) -> list[str]:
     runs = [max(curve.count().tolist(), default=0) for curve in curves.values()]
-    sentences = ["Mean over runs; band: 95% bootstrap interval over runs"]
+    sentences = [band.words()]
     if 1 in runs:
         sentences[0] += " (none where n=1)"
     if any(len(ends(curve)) for curve in curves.values()):
         sentences.append("×: fewer runs from here on")
-    if any(1 < n < FEW_RUNS for n in runs):
+    if band.interval == "bootstrap" and any(1 < n < FEW_RUNS for n in runs):
         sentences.append(f"Intervals from fewer than {FEW_RUNS} runs are too narrow")
     return sentences

@@ -6,6 +6,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from ..aggregate import curves
+from ..band import DEFAULT, Band
 from ..frame import is_control
 from ..quantity import diagnostics_of, performance_metric, quantity
 from .curve import Panel, draw, x_axis
@@ -19,6 +20,7 @@ def overview(
     runs: pd.DataFrame,
     *,
     k: int | None = None,
+    band: Band = DEFAULT,
     looks: Mapping[str, Look] | None = None,
     style: StyleName = "paper",
 ) -> Figure:
@@ -37,7 +39,7 @@ def overview(
     with context(style):
         colours = looks_of(runs, looks)
         everything = {label: curve for each in reversed(found.values()) for label, curve in each.items()}
-        legend = Legend.of(everything, runs, colours, *notes)
+        legend = Legend.of(everything, runs, colours, *notes, band=band)
         size = SIZES[style]
         columns = min(2, len(panels))
         rows = -(-len(panels) // columns)
@@ -45,7 +47,7 @@ def overview(
         fig = legend.figure(width, height, style)
         grid = fig.subplots(rows, columns, squeeze=False).ravel()
         for letter, metric, ax in zip("abcd", panels, grid, strict=False):
-            draw([Panel(ax, found[metric], x, changes(tasks))], quantity(metric), colours)
+            draw([Panel(ax, found[metric], x, changes(tasks))], quantity(metric), colours, band)
             ax.set_title(letter, loc="left", fontweight="bold")
         for unused in grid[len(panels) :]:
             unused.remove()

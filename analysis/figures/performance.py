@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ..aggregate import curves
+from ..band import DEFAULT, Band
 from ..errors import AnalysisError
 from ..frame import is_control
 from ..quantity import performance_metric, quantity
@@ -28,6 +29,7 @@ def performance(
     *,
     metric: str | None = None,
     k: int | None = None,
+    band: Band = DEFAULT,
     looks: Mapping[str, Look] | None = None,
     axes: Sequence[Axes] | None = None,
     style: StyleName = "paper",
@@ -48,7 +50,7 @@ def performance(
     notes = [f"Points{' on the right' if split else ''} average {k} tasks"] if k > 1 else []
     with context(style):
         colours = looks_of(runs, looks)
-        legend = Legend.of(course, runs, colours, *notes)
+        legend = Legend.of(course, runs, colours, *notes, band=band)
         size = SIZES[style]
         if axes is None:
             fig = legend.figure(size.width if split else size.single, size.height, style)
@@ -60,7 +62,7 @@ def performance(
         panels = [Panel(axes[-1], course, x, changes(tasks))]
         if split:
             panels.insert(0, Panel(axes[0], {n: c.first(FIRST_TASKS) for n, c in single.items()}))
-        draw(panels, quantity(metric), colours)
+        draw(panels, quantity(metric), colours, band)
         if split:
             axes[0].set_title("First ten tasks")
             axes[1].set_title("Whole course")

@@ -121,3 +121,21 @@ def test_order_of_the_rows_does_not_matter(sweep: SweepBuilder) -> None:
     shuffled = load(sweep.folder).tasks.sample(frac=1, random_state=0)
     row = early_late(shuffled, "accuracy").loc["backprop"]
     assert row[["early", "late", "change"]].tolist() == pytest.approx([1.0, 1.9, 0.9])
+
+
+def test_early_and_late_of_another_estimator(sweep: SweepBuilder) -> None:
+    for seed, value in enumerate([1, 2, 3, 4, 100]):
+        sweep.add(seed=seed, rows=task_rows([value, value, 2 * value]))
+    tasks = load(sweep.folder).tasks
+    found = early_late(tasks, "accuracy", estimator="median").loc["backprop"]
+    assert found[["early", "late", "change"]].tolist() == [3, 6, 3]
+    assert found["early_low"] < 3 < found["early_high"]
+    assert early_late(tasks, "accuracy", estimator="iqm").loc["backprop", "early"] == 3
+    assert early_late(tasks, "accuracy").loc["backprop", "early"] == 22
+
+
+def test_run_of_a_single_task_counts_for_the_levels(sweep: SweepBuilder) -> None:
+    sweep.add(seed=0, rows=task_rows([1, 2]))
+    sweep.add(seed=1, rows=task_rows([3]))
+    row = early_late(load(sweep.folder).tasks, "accuracy").loc["backprop"]
+    assert row[["n", "early", "late", "change"]].tolist() == [2, 2, 2.5, 1]

@@ -7,6 +7,7 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
+from lop_sweeps.analysis.band import Band
 from lop_sweeps.analysis.errors import AnalysisError
 from lop_sweeps.analysis.figures.diagnostic import diagnostic
 from lop_sweeps.analysis.figures.overview import overview
@@ -29,7 +30,7 @@ def legend(fig: Figure) -> list[str]:
 
 
 def note(fig: Figure) -> Text:
-    return next(text for text in fig.texts if text.get_text().startswith("Mean over runs"))
+    return next(text for text in fig.texts if "over runs; band" in text.get_text().replace("\n", " "))
 
 
 def caption(fig: Figure) -> str:
@@ -38,6 +39,12 @@ def caption(fig: Figure) -> str:
 
 def curve(fig: Figure, panel: int = -1, index: int = 0) -> np.ndarray:
     return np.asarray(fig.axes[panel].lines[index].get_xydata())
+
+
+def heights(fig: Figure, panel: int = -1) -> list[float]:
+    """Of the first curve's band, the lowest and the highest point."""
+    ends = np.asarray(fig.axes[panel].collections[0].get_paths()[0].vertices)[:, 1]
+    return [float(ends.min()), float(ends.max())]
 
 
 def test_first_ten_tasks_beside_the_whole_course(sweep: SweepBuilder) -> None:
@@ -100,9 +107,45 @@ def test_band_is_the_interval_over_runs(sweep: SweepBuilder) -> None:
     for seed in range(2):
         sweep.add(seed=seed, rows=task_rows([0.5 + 0.2 * seed] * 20))
     loaded = load(sweep.folder)
-    band = performance(loaded.tasks, loaded.runs).axes[-1].collections[0]
-    heights = np.asarray(band.get_paths()[0].vertices)[:, 1]
-    assert [heights.min(), heights.max()] == pytest.approx([50, 70])
+    assert heights(performance(loaded.tasks, loaded.runs)) == pytest.approx([50, 70])
+
+
+@pytest.mark.parametrize("name", ["performance", "diagnostic", "overview"])
+@pytest.mark.parametrize(
+    ("band", "centre", "low", "high"),
+    [
+        (Band(), 0.44, 0.12, 1.02),
+        (Band("median"), 0.2, 0.1, 1.6),
+        (Band("iqm"), 0.5 / 3, 0.1, 3.4 / 3),
+        (Band(interval="standard_error"), 0.44, 0.44 - 0.26015, 0.44 + 0.26015),
+    ],
+)
+def test_every_figure_draws_the_band_that_its_caption_names(
+    sweep: SweepBuilder, name: str, band: Band, centre: float, low: float, high: float
+) -> None:
+    """Five runs at 0.1, 0.1, 0.2, 0.2, 1.6; their standard deviation (ddof = 0) over √5 is 0.26."""
+    draw: dict[str, Callable[[Sweep], Figure]] = {
+        "performance": lambda s: performance(s.tasks, s.runs, band=band),
+        "diagnostic": lambda s: diagnostic(s.tasks, s.runs, "accuracy", band=band),
+        "overview": lambda s: overview(s.tasks, s.runs, band=band),
+    }
+    for seed, value in enumerate([0.1, 0.1, 0.2, 0.2, 1.6]):
+        sweep.add(seed=seed, rows=task_rows([value] * 12))
+    fig = draw[name](load(sweep.folder))
+    assert caption(fig).startswith(f"{band.words()}.")
+    panel = 1 if name == "performance" else 0
+    assert curve(fig, panel)[:, 1] == pytest.approx([100 * centre] * 12)
+    assert heights(fig, panel) == pytest.approx([100 * low, 100 * high], rel=1e-4)
+
+
+def test_standard_error_of_few_runs_claims_no_coverage(sweep: SweepBuilder) -> None:
+    for seed in range(3):
+        sweep.add(seed=seed)
+    sweep.add(algorithm="l2")
+    loaded = load(sweep.folder)
+    text = caption(performance(loaded.tasks, loaded.runs, band=Band(interval="standard_error")))
+    assert text == "Mean over runs; band: one standard error of the mean (none where n=1)."
+    assert "fewer than 5 runs are too narrow" in caption(performance(loaded.tasks, loaded.runs, band=Band("median")))
 
 
 def test_panel_per_layer_with_one_vertical_axis(sweep: SweepBuilder) -> None:

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from lop_sweeps.analysis import table
+from lop_sweeps.analysis.band import Band
 from lop_sweeps.analysis.load import load
 from tests.analysis.sweep_builder import SweepBuilder, task_rows
 
@@ -56,3 +57,29 @@ def test_files(summary: pd.DataFrame, tmp_path: Path) -> None:
     text = markdown.read_text()
     assert "| method | runs | early | late | late − early |" in text
     assert "bootstrap intervals" in text
+
+
+def test_other_estimator_is_named_wherever_the_table_goes(sweep: SweepBuilder, tmp_path: Path) -> None:
+    for seed, value in enumerate([0.1, 0.2, 0.3, 0.4, 1.0]):
+        sweep.add(seed=seed, rows=task_rows([value] * 10))
+    loaded = load(sweep.folder)
+    found = table.summary(loaded, band=Band("median"))
+    assert found["early"].tolist() == pytest.approx([30])
+    assert "then the median over runs, with 95% bootstrap intervals over runs" in table.text(found)
+    csv, markdown = table.write(found, tmp_path)
+    assert pd.read_csv(csv)["estimator"].tolist() == ["median"]
+    assert "then the median over runs" in markdown.read_text()
+    assert "then the interquartile mean over runs" in table.text(table.summary(loaded, band=Band("iqm")))
+
+
+def test_table_has_bootstrap_intervals_whatever_the_figures_have(sweep: SweepBuilder) -> None:
+    for seed in range(5):
+        sweep.add(seed=seed, rows=task_rows([0.1 * seed] * 10))
+    loaded = load(sweep.folder)
+    usual, found = table.summary(loaded), table.summary(loaded, band=Band(interval="standard_error"))
+    pd.testing.assert_frame_equal(found, usual)
+    assert "estimator" not in usual.columns
+    assert table.text(usual).endswith(
+        "early, late: mean over the first and last tenth of a run's tasks, then over runs, with 95% bootstrap "
+        "intervals over runs; late − early is paired within runs"
+    )

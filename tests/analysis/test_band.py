@@ -1,0 +1,62 @@
+"""What is drawn around a curve, and that its words say so."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from lop_sweeps.analysis.band import DEFAULT, Band
+from lop_sweeps.analysis.bootstrap import bootstrap, bootstrap_mean
+from lop_sweeps.analysis.errors import AnalysisError
+from lop_sweeps.analysis.estimators import ESTIMATORS, Estimator, mean, standard_error
+
+VALUES = np.random.default_rng(0).normal(size=(12, 5))
+
+
+def test_default_is_the_mean_with_its_bootstrap_interval() -> None:
+    assert Band() == DEFAULT
+    assert np.array(Band().of(VALUES)).tobytes() == np.array(bootstrap_mean(VALUES)).tobytes()
+    assert Band().words() == "Mean over runs; band: 95% bootstrap interval over runs"
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_bootstrap_band_is_of_the_estimator(estimator: Estimator) -> None:
+    found = np.array(Band(estimator).of(VALUES))
+    assert found.tobytes() == np.array(bootstrap(VALUES, estimator)).tobytes()
+    assert found[0].tolist() == ESTIMATORS[estimator](VALUES).tolist()
+
+
+def test_standard_error_band_is_one_on_each_side_of_the_mean() -> None:
+    centre, low, high = Band(interval="standard_error").of(VALUES)
+    assert centre.tolist() == mean(VALUES).tolist()
+    assert high - centre == pytest.approx(VALUES.std(axis=0, ddof=0) / np.sqrt(12))
+    assert centre - low == pytest.approx(standard_error(VALUES))
+
+
+def test_words_name_every_combination() -> None:
+    assert Band("median").words() == "Median over runs; band: 95% bootstrap interval over runs"
+    assert Band("iqm").words() == "Interquartile mean over runs; band: 95% bootstrap interval over runs"
+    assert Band(interval="standard_error").words() == "Mean over runs; band: one standard error of the mean"
+
+
+@pytest.mark.parametrize("band", [Band(), Band("iqm"), Band(interval="standard_error")])
+def test_one_run_has_a_centre_and_no_band(band: Band) -> None:
+    values = np.array([[0.3, 0.4], [np.nan, 0.6]])
+    centre, low, high = band.of(values)
+    assert centre.tolist() == pytest.approx([0.3, 0.5])
+    assert np.isnan([low, high]).tolist() == [[True, False], [True, False]]
+    assert [array.shape for array in band.of(values[:, 1])] == [(), (), ()]
+
+
+@pytest.mark.parametrize("estimator", ["median", "iqm"])
+def test_standard_error_is_of_the_mean_only(estimator: Estimator) -> None:
+    with pytest.raises(AnalysisError, match="a standard error is of the mean, not of the"):
+        Band(estimator, "standard_error")
+
+
+def test_unknown_names_list_what_there_is() -> None:
+    wrong: Any = "average"
+    with pytest.raises(AnalysisError, match=r"'average'.*mean, median, iqm"):
+        Band(wrong)
+    with pytest.raises(AnalysisError, match=r"'average'.*bootstrap, standard_error"):
+        Band(interval=wrong)
