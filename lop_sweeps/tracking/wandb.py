@@ -191,6 +191,8 @@ def quiet() -> Any:
         silent=True,
         disable_git=True,
         disable_job_creation=True,
+        host="",
+        program="",
         save_code=False,
         init_timeout=INIT_SECONDS,
         x_disable_machine_info=True,
