@@ -1,23 +1,46 @@
-"""How figures look: sizes, fonts, and one colour per label wherever the label is drawn."""
+"""How figures look: sizes, fonts, and one colour per method wherever the method is drawn."""
 
+import re
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import matplotlib as mpl
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.colors import to_hex, to_rgb
 from matplotlib.ticker import MaxNLocator
 
 from ..label import ordered
 
-StyleName = Literal["paper", "notebook"]
+StyleName = Literal["paper", "notebook", "talk"]
 
-# Okabe & Ito (2008): told apart with every kind of colour blindness. Without their yellow, invisible on white.
-# The first is the baseline's: red as in the paper's figures.
-PALETTE = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-DASHES: tuple[Any, ...] = ("-", (0, (4, 1.5)), (0, (1, 1.2)), (0, (5, 1.5, 1, 1.5)))
+# How a method is named in labels, most specific first ('continual_backprop' is not 'backprop', and a combination with
+# L2 is not L2), and its colour. Seven are those of Okabe & Ito (2008), made to be told apart with every kind of colour
+# blindness, without their yellow, invisible on white; the others lie at least as far from them and from each other
+# (test_style.py). Red is the baseline's, as in the figures of Nature 632.
+METHODS: Mapping[str, tuple[str, str]] = {
+    "continual backprop": (r"continual backprop|cbp", "#0072B2"),
+    "redo": (r"redo", "#550055"),
+    "shrink and perturb": (r"shrink and perturb|shrink & perturb", "#56B4E9"),
+    "retrained network": (r"retrained( network)?|from scratch", "#000000"),
+    "head resetting": (r"head resetting", "#CC79A7"),
+    "batch norm": (r"batch norm", "#E69F00"),
+    "layer norm": (r"layer norm", "#332288"),
+    "online norm": (r"online norm", "#6B4400"),
+    "dropout": (r"dropout", "#882255"),
+    "l2": (r"l2", "#009E73"),
+    "linear": (r"linear", "#99BB66"),
+    "adam": (r"adamw?", "#7B68EE"),
+    "backprop": (r"backprop|bp|baseline|standard|none", "#D55E00"),
+}
+# For labels that name no method: those of Okabe & Ito first, the baseline's last.
+_FIRST = ("#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+PALETTE = (*_FIRST, *(colour for _, colour in METHODS.values() if colour not in _FIRST))
+# Settings of one method that can still be told apart by shade and dashes.
+SETTINGS = 6
 # Curves with few points get markers: a curve of one point has no line.
 MARKED_POINTS = 20
 
@@ -48,10 +71,11 @@ class Size:
         return self.small * 1.6 / 72
 
 
-# Paper: 183 mm is a double column.
+# Paper: 183 mm is a double column. Talk: a slide of 13.3 x 7.5 inches, read from the last row.
 SIZES: Mapping[StyleName, Size] = {
     "paper": Size(width=7.2, single=4.6, height=2.7, font=8, line=1.2),
     "notebook": Size(width=11.0, single=7.0, height=4.2, font=12, line=1.8),
+    "talk": Size(width=13.0, single=8.6, height=5.0, font=18, line=3.0),
 }
 
 
@@ -72,12 +96,12 @@ def context(style: StyleName) -> AbstractContextManager[None]:
             "axes.grid": True,
             "axes.grid.axis": "y",
             "axes.axisbelow": True,
-            "axes.linewidth": 0.7,
+            "axes.linewidth": 0.6 * size.line,
             "axes.formatter.useoffset": False,
             "grid.color": "#E3E3E3",
-            "grid.linewidth": 0.6,
-            "xtick.major.width": 0.7,
-            "ytick.major.width": 0.7,
+            "grid.linewidth": 0.5 * size.line,
+            "xtick.major.width": 0.6 * size.line,
+            "ytick.major.width": 0.6 * size.line,
             "lines.linewidth": size.line,
             "lines.markersize": 2.2 * size.line,
             "legend.frameon": False,
@@ -89,12 +113,54 @@ def context(style: StyleName) -> AbstractContextManager[None]:
     )
 
 
+def method(label: str) -> str | None:
+    """The key of METHODS that a label names: 'backprop, optimizer=adam' is Adam, 'ReDo + L2' ReDo; None if it is none.
+
+    Values of hyper-parameters are not searched: 'dropout=0' is not dropout.
+    """
+    parts = [part for part in label.split(", ") if "=" not in part or part.startswith(("network=", "optimizer="))]
+    text = re.sub(r"[_=]+", " ", ", ".join(parts).lower())
+    return next((name for name, (words, _) in METHODS.items() if re.search(rf"\b({words})\b", text)), None)
+
+
 def looks(labels: Iterable[str]) -> dict[str, Look]:
-    """Label → look, baselines first. Make it once from all labels of a sweep, and pass it to every figure."""
-    return {
-        label: Look(PALETTE[i % len(PALETTE)], DASHES[i // len(PALETTE) % len(DASHES)])
-        for i, label in enumerate(ordered(labels))
-    }
+    """Label → look, baselines first. Make it once from all labels of a sweep, and pass it to every figure.
+
+    A method has its own colour in every sweep. Up to six settings of one are shades of it, dark to light, with dashes;
+    more, and labels that name no method, get the colours that no method of the sweep has.
+    """
+    names = ordered(labels)
+    families: dict[str, list[str]] = {}
+    for label in names:
+        if (found := method(label)) is not None:
+            families.setdefault(found, []).append(label)
+    own: dict[str, Look] = {}
+    for name, family in families.items():
+        if len(family) <= SETTINGS:
+            shades = _shades(METHODS[name][1], len(family))
+            own |= {label: Look(shade, dashes(i)) for i, (label, shade) in enumerate(zip(family, shades, strict=True))}
+    taken = {METHODS[name][1] for name, family in families.items() if len(family) <= SETTINGS}
+    free = [colour for colour in PALETTE if colour not in taken]
+    rest = [label for label in names if label not in own]
+    # A sweep of all methods leaves no colour: then dashes that no family comes to.
+    first, free = (0, free) if free else (SETTINGS, list(PALETTE))
+    own |= {label: Look(free[i % len(free)], dashes(first + i // len(free))) for i, label in enumerate(rest)}
+    return {label: own[label] for label in names}
+
+
+def dashes(index: int) -> Any:
+    """0: a solid line, 1: dashes, 2: dots, then a dash with one dot, two dots, …: each differs from all others."""
+    simple = ("-", (0, (4, 1.5)), (0, (1, 1.2)))
+    return simple[index] if index < len(simple) else (0, (5, 1.5) + (1, 1.5) * (index - len(simple) + 1))
+
+
+def _shades(colour: str, count: int) -> list[str]:
+    """Half way from black to half way to white; one alone is the colour itself, as is the middle one."""
+    mixed = []
+    for place in np.linspace(-1, 1, count) if count > 1 else (0.0,):
+        channels = [channel * (1 - 0.5 * abs(place)) + 0.5 * max(place, 0.0) for channel in to_rgb(colour)]
+        mixed.append(to_hex((channels[0], channels[1], channels[2])).upper())
+    return mixed
 
 
 def looks_of(runs: pd.DataFrame, given: Mapping[str, Look] | None) -> dict[str, Look]:

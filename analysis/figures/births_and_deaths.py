@@ -1,0 +1,153 @@
+"""Births and deaths of units over the tasks, and the stock of dead units that they leave."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+
+from ..band import DEFAULT, Band
+from ..errors import AnalysisError
+from ..estimators import mean
+from ..frame import is_control, layers
+from ..label import ordered
+from ..metric import by_run
+from ..quantity import quantity
+from .curve import X_LABELS
+from .legend import FEW_RUNS, Legend
+from .style import SIZES, Look, StyleName, context, count_axis, looks_of, readable
+
+REPLACED, REVIVED, DIED, STOCK = "replaced_units", "revived_units", "died_units", "dead_fraction"
+# Bars of one panel, at most.
+BARS = 100
+# Beside a hundred replacements a task, a death has no height.
+LINEAR_RATIO = 20.0
+DEATH = "#444444"
+
+FloatArray = npt.NDArray[np.float64]
+
+
+def births_and_deaths(
+    tasks: pd.DataFrame,
+    runs: pd.DataFrame,
+    *,
+    band: Band = DEFAULT,
+    looks: Mapping[str, Look] | None = None,
+    style: StyleName = "paper",
+) -> Figure:
+    """A row per label: left units replaced and revived (up) and died (down) per task, right the dead units.
+
+    Counts are summed over layers, and averaged over runs and over the tasks of a bar, of which there are at most a
+    hundred. All rows share their axes; the left one is logarithmic beyond 1 where bars differ much in height.
+    Frames of one benchmark. Raises AnalysisError if no run logged replacements, revivals or deaths.
+    """
+    if runs["benchmark"].nunique() > 1:
+        raise AnalysisError("several benchmarks in one figure; take one: sweep.of(name)")
+    x = "steps" if is_control(tasks) else "task"
+    k = -(-(int(tasks["task"].max()) + 1) // BARS)
+    edges = _edges(tasks, 1)
+    groups = {label: tasks[tasks["label"] == label] for label in ordered(map(str, tasks["label"].unique()))}
+    flows: dict[str, dict[str, FloatArray]] = {}
+    for label, group in groups.items():
+        found = {name: _per_task(group, name, k) for name in (REPLACED, REVIVED, DIED)}
+        if counted := {name: counts for name, counts in found.items() if counts is not None}:
+            flows[label] = counted
+    if not flows:
+        raise AnalysisError("no run logged units that were replaced, revived or died (linear networks have none)")
+    groups = {label: groups[label] for label in flows}
+    with context(style):
+        colours, size = looks_of(runs, looks), SIZES[style]
+        legend = _legend(groups, flows, runs, band, k, x == "steps")
+        fig = legend.figure(size.width, size.height * (0.15 + 0.45 * len(groups)), style)
+        grid = fig.subplots(len(groups), 2, sharex=True, sharey="col", squeeze=False, width_ratios=[1.4, 1])
+        for (left, right), (label, group) in zip(grid, groups.items(), strict=True):
+            _bars(left, flows[label], _edges(tasks, k), colours[label].colour)
+            _stock(right, group, edges, colours[label], band)
+            left.set_title(f"{label.replace('_', ' ')} (n={group['run'].nunique()})", loc="left")
+            left.set_ylabel("Units per task" if x == "task" else "Units per row")
+            right.set_ylabel(quantity(STOCK).axis)
+        for ax in grid[-1]:
+            ax.set_xlabel(X_LABELS[x])
+            count_axis(ax, float(edges[-1]))
+            ax.set_xlim(edges[0], edges[-1])
+        _vertical(grid[0, 0], flows)
+        grid[0, 1].set_ylim(0, max(1.0, grid[0, 1].get_ylim()[1]))
+    return fig
+
+
+def _per_task(group: pd.DataFrame, metric: str, k: int) -> FloatArray | None:
+    """(bars,) units per task over all layers; None where no run of the group logged them."""
+    names = layers(group, metric)
+    if not names:
+        return None
+    counts = np.sum([by_run(group, name) for name in names], axis=0)
+    padding = np.full((len(counts), -counts.shape[1] % k), np.nan)
+    blocks = np.concatenate([counts, padding], axis=1).reshape(len(counts), -1, k)
+    return mean(mean(np.moveaxis(blocks, 2, 0)))
+
+
+def _edges(tasks: pd.DataFrame, k: int) -> FloatArray:
+    """(all bars + 1,): tasks, or in control environment steps."""
+    count = int(tasks["task"].max()) + 1
+    at = np.minimum(np.arange(0, count + k, k), count)
+    if not is_control(tasks):
+        return at.astype(np.float64)
+    ends = tasks.groupby("task")["examples"].median().reindex(range(count)).to_numpy(dtype=np.float64)
+    return np.concatenate([[0.0], ends])[at]
+
+
+def _bars(ax: Axes, flow: Mapping[str, FloatArray], edges: FloatArray, colour: str) -> None:
+    for name, counts in flow.items():
+        drawn = -counts if name == DIED else counts
+        ax.stairs(drawn, edges[: len(counts) + 1], fill=True, **_paint(name, colour))
+    ax.axhline(0, color="0.2", linewidth=0.6)
+
+
+def _paint(name: str, colour: str) -> dict[str, Any]:
+    """Replacements are light: they include units that were alive, and those that were dead are revived, too."""
+    return {"color": DEATH if name == DIED else colour, "alpha": 0.3 if name == REPLACED else 0.9, "linewidth": 0}
+
+
+def _stock(ax: Axes, group: pd.DataFrame, x: FloatArray, look: Look, band: Band) -> None:
+    values = quantity(STOCK).scale * by_run(group, STOCK)
+    centre, low, high = band.of(values)
+    ax.plot(x[: len(centre)], centre, color=look.colour)
+    ax.fill_between(x[: len(centre)], low, high, color=look.colour, alpha=0.2, linewidth=0)
+
+
+def _vertical(ax: Axes, flows: Mapping[str, Mapping[str, FloatArray]]) -> None:
+    most = [float(np.nanmax(counts)) for flow in flows.values() for counts in flow.values()]
+    some = [count for count in most if count > 0]
+    if some and max(some) > LINEAR_RATIO * min(some):
+        ax.set_yscale("symlog", linthresh=1)
+    ax.yaxis.set_major_formatter(lambda value, _: f"{abs(value):g}")
+    if not some:
+        ax.set_ylim(-1, 1)
+
+
+def _legend(
+    groups: Mapping[str, pd.DataFrame],
+    flows: Mapping[str, Mapping[str, FloatArray]],
+    runs: pd.DataFrame,
+    band: Band,
+    k: int,
+    control: bool,
+) -> Legend:
+    names = {REPLACED: "replaced", REVIVED: "no longer dead", DIED: "died"}
+    shown = [name for name in names if any(name in flow for flow in flows.values())]
+    handles: list[Artist] = [Patch(**_paint(name, "#888888")) for name in shown]
+    sentences = [f"Units of all layers{' of policy and value network' if control else ''}, mean over runs"]
+    if k > 1:
+        sentences.append(f"Bars average {k} {'rows of the log' if control else 'tasks'}")
+    sentences.append(f"Right: {band.words()[0].lower()}{band.words()[1:]}")
+    if any(1 < group["run"].nunique() < FEW_RUNS for group in groups.values()):
+        sentences.append(f"Intervals from fewer than {FEW_RUNS} runs are too narrow")
+    if diverged := int((runs["state"] == "diverged").sum()):
+        sentences.append(f"Diverged runs ({diverged}) count with the tasks before")
+    title = readable(str(runs["benchmark"].iloc[0]))
+    return Legend(title, handles, [names[name] for name in shown], ". ".join(sentences) + ".")

@@ -1,0 +1,117 @@
+"""Each method minus a baseline, task by task, in pairs of runs with the same seed."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from ..aggregate import Curve, curves
+from ..band import DEFAULT, Band
+from ..errors import AnalysisError
+from ..quantity import Quantity, performance_metric, quantity
+from .curve import Panel, draw, x_axis
+from .legend import Legend
+from .performance import changes, tasks_per_point
+from .style import SIZES, Look, StyleName, context, count_axis, looks_of
+
+RETRAINED = "retrained_network"
+ZERO = "0.35"
+
+FloatArray = npt.NDArray[np.float64]
+
+
+def relative(
+    tasks: pd.DataFrame,
+    runs: pd.DataFrame,
+    *,
+    baseline: str | None = None,
+    metric: str | None = None,
+    k: int | None = None,
+    band: Band = DEFAULT,
+    looks: Mapping[str, Look] | None = None,
+    ax: Axes | None = None,
+    style: StyleName = "paper",
+) -> Figure:
+    """Curves of each run minus the baseline's run of the same seed, with a line at 0; frames of one benchmark.
+
+    One seed gives both the same tasks, so that what makes a task difficult for both cancels.
+
+    baseline: a label; default the network retrained from scratch where there is one (Nature 632, Fig. 2), else the
+    first of `label.ordered`. metric: default the benchmark's performance. k: tasks per point, default
+    `tasks_per_point`. ax: axes of the caller's (then without title and caption). In class-incremental learning the
+    horizontal axis is the number of classes. Raises AnalysisError for an unknown metric or baseline, and if no two runs
+    share a seed.
+    """
+    metric = metric or performance_metric(tasks)
+    k = k or tasks_per_point(tasks)
+    x = x_axis(tasks)
+    every = curves(tasks, metric, k=k, x=x)
+    baseline = baseline or _default(runs, every)
+    if baseline not in every:
+        raise AnalysisError(f"no label {baseline!r} with values of {metric}; there are: {'; '.join(every)}")
+    seeds = runs.set_index("run")["seed"]
+    base = every.pop(baseline)
+    found = {label: _difference(curve, base, seeds) for label, curve in every.items()}
+    found = {label: curve for label, curve in found.items() if curve.runs}
+    if not found:
+        raise AnalysisError(f"no run has a seed in common with one of {baseline!r}")
+    alone = sum(len(curve.runs) - len(found[label].runs if label in found else []) for label, curve in every.items())
+    classes = _classes(tasks) if k == 1 and x == "task" else None
+    if classes is not None:
+        found = {label: replace(curve, x=classes[curve.x.astype(int)]) for label, curve in found.items()}
+    name = baseline.replace("_", " ")
+    notes = [f"Each run minus the run of {name} with the same seed"]
+    if alone:
+        notes.append(f"Left out: runs whose seed {name} lacks ({alone})")
+    if k > 1:
+        notes.append(f"Points average {k} tasks")
+    with context(style):
+        colours = looks_of(runs, looks)
+        legend = Legend.of(found, runs[runs["label"] != baseline], colours, *notes, band=band)
+        legend.handles.append(Line2D([], [], color=ZERO, linewidth=0.6 * SIZES[style].line))
+        legend.texts.append(f"{name} (n={len(base.runs)})")
+        if ax is None:
+            fig = legend.figure(SIZES[style].single, SIZES[style].height, style)
+            ax = fig.subplots()
+        else:
+            fig = legend.inside(ax)
+        draw([Panel(ax, found, x, changes(tasks))], _of_difference(quantity(metric)), colours, band)
+        ax.axhline(0, color=ZERO, linewidth=0.6 * SIZES[style].line, zorder=1)
+        if classes is not None:
+            ax.set_xlabel("Classes seen so far")
+            count_axis(ax, float(classes.max()))
+    return fig
+
+
+def _default(runs: pd.DataFrame, every: Mapping[str, Curve]) -> str:
+    retrained = set(runs.loc[runs["algorithm"] == RETRAINED, "label"])
+    return next((label for label in every if label in retrained), next(iter(every)))
+
+
+def _difference(curve: Curve, base: Curve, seeds: "pd.Series[int]") -> Curve:
+    """Runs with a partner only, as far as both go."""
+    partner = {int(seeds[run]): row for row, run in enumerate(base.runs)}
+    rows = [row for row, run in enumerate(curve.runs) if int(seeds[run]) in partner]
+    runs = [curve.runs[row] for row in rows]
+    points = min(len(curve.x), len(base.x))
+    theirs = base.values[[partner[int(seeds[run])] for run in runs], :points]
+    return Curve(curve.x[:points], curve.values[rows, :points] - theirs, runs)
+
+
+def _classes(tasks: pd.DataFrame) -> FloatArray | None:
+    """(tasks,): classes seen so far, in class-incremental learning."""
+    if "classes" not in tasks.columns or not tasks["classes"].notna().any():
+        return None
+    by_task = tasks.groupby("task")["classes"].median()
+    return by_task.reindex(range(int(tasks["task"].max()) + 1)).to_numpy(dtype=np.float64)
+
+
+def _of_difference(unit: Quantity) -> Quantity:
+    of = unit.title[:1].lower() + unit.title[1:]
+    written = "percentage points" if unit.unit == "%" else unit.unit
+    return replace(unit, axis=f"Difference in {of}" + (f"\n({written})" if written else ""), from_zero=False)
