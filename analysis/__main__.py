@@ -1,25 +1,33 @@
-"""`lop-figures SWEEP`: figures and a table of a sweep, also of one that is still running."""
+"""`lop-figures SWEEP`: figures and tables of a sweep, also of one that is still running."""
 
 import argparse
 import os
 import re
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, get_args
 
+from lop_sweeps.dot_env import load_dot_env
 from lop_sweeps.errors import LopError
 
-from . import table
+from . import comparison_table, page, table
+from .band import Band
 from .errors import AnalysisError
-from .load import Sweep, load
-from .report import FORMATS, make, output_folder, write
+from .estimators import Estimator
+from .figures.style import StyleName
+from .load import Sweep, load, output_folder
+from .report import FORMATS, Options, Report, write
+from .selection import Selection, select
 
-__all__ = ["main", "make", "print_table"]
+__all__ = ["main"]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """0, or 2 with one line on stderr for whatever the user can put right."""
     options = _parser().parse_args(argv)
+    load_dot_env()
     try:
         return _run(options)
     except BrokenPipeError:  # the output went to `head`; everything is written before the first line is printed
@@ -29,19 +37,21 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(options: argparse.Namespace) -> int:
     try:
+        wanted = _options(options)
+        if options.report and "png" not in wanted.formats:
+            raise AnalysisError("a report needs its figures as PNG: --format png,...")
         out = output_folder(options.sweep, options.out)
-        sweep = load(options.sweep)
-        report = write(
-            sweep,
-            out,
-            metrics=options.metric,
-            per_layer=options.per_layer,
-            k=options.bin,
-            formats=[name.strip() for name in options.format.split(",") if name.strip()],
-            style=options.style,
-        )
+        tuning, selection = load(options.sweep), None
+        sweep = tuning
+        if options.tuning_seeds:
+            selection = select(tuning, options.tuning_seeds, by=options.method)
+            sweep = selection.sweep
+        report = write(sweep, out, wanted, tuning)
         if options.video:
             report.paths.extend(videos(sweep, out))
+        if options.report:
+            report.paths.append(_page(sweep, report, selection, out))
+        link = _upload(report, sweep) if options.upload else ""
     except (AnalysisError, LopError) as error:
         print(f"lop-figures: {error}", file=sys.stderr)
         return 2
@@ -49,13 +59,59 @@ def _run(options: argparse.Namespace) -> int:
     for note in sweep.notes:
         print(f"Note: {note}.")
     print()
-    print_table(sweep)
+    print(_tables(sweep, wanted))
     print()
     for reason in report.skipped:
         print(f"Not drawn: {reason}.")
     for path in report.paths:
         print(path)
+    if link:
+        print(link)
     return 0
+
+
+def _options(given: argparse.Namespace) -> Options:
+    return Options(
+        metrics=given.metric,
+        per_layer=given.per_layer,
+        k=given.bin,
+        formats=[name.strip() for name in given.format.split(",") if name.strip()],
+        style=given.style,
+        band=Band(given.statistic, given.interval),
+        baseline=given.baseline,
+    )
+
+
+def _tables(sweep: Sweep, options: Options) -> str:
+    differences = comparison_table.comparison_table(sweep, options.baseline)
+    texts = [table.text(table.summary(sweep, options.band))]
+    return "\n\n".join([*texts, *([comparison_table.text(differences)] if len(differences) else [])])
+
+
+def _page(sweep: Sweep, report: Report, selection: Selection | None, out: Path) -> Path:
+    """`report.html`, with every figure that was drawn as PNG."""
+    pictures = [
+        page.Picture(drawing.title, out / f"{name}.png", drawing.text)
+        for name, drawing in report.drawn.items()
+        if out / f"{name}.png" in report.paths
+    ]
+    names = {"table": "Early and late performance", "comparison": "Compared with the baseline"}
+    tables: dict[str, Any] = {
+        title: (out / f"{name}.md").read_text(encoding="utf-8")
+        for name, title in names.items()
+        if out / f"{name}.md" in report.paths
+    }
+    if selection is not None:
+        tables["How hyper-parameters were selected"] = selection.table
+    command = shlex.join(["lop-figures", *sys.argv[1:]])
+    return page.write(sweep, pictures, tables, report.skipped, out / "report.html", command)
+
+
+def _upload(report: Report, sweep: Sweep) -> str:
+    from lop_sweeps.sweep.run_directory import RunDirectory
+    from lop_sweeps.tracking.upload import upload
+
+    return upload(report.paths, RunDirectory(Path(sweep.runs["folder"].iloc[0])))
 
 
 def videos(sweep: Sweep, out: Path) -> list[Path]:
@@ -67,19 +123,29 @@ def videos(sweep: Sweep, out: Path) -> list[Path]:
     return [record(Path(folder), out / f"{name}.gif") for folder, name in zip(first["folder"], names, strict=True)]
 
 
-def print_table(sweep: Sweep) -> None:
-    """The summary table as aligned text on stdout."""
-    print(table.text(table.summary(sweep)))
+def seeds(text: str) -> list[int]:
+    """'0-4,7' → [0, 1, 2, 3, 4, 7]."""
+    found: list[int] = []
+    for part in text.split(","):
+        match = re.fullmatch(r"(\d+)(?:-(\d+))?", part.strip())
+        if match is None:
+            raise argparse.ArgumentTypeError(f"{text!r}: seeds are numbers and ranges, such as 0-4,7")
+        found.extend(range(int(match[1]), int(match[2] or match[1]) + 1))
+    return found
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="lop-figures",
-        description="Figures (performance, dead units, weight magnitude, effective rank, overview) and a table of "
-        "early and late performance, with 95%% bootstrap intervals over runs. Works while the sweep runs.",
+        description="Figures of a sweep (performance, diagnostics, comparisons: what makes sense for it) and tables of "
+        "early and late performance and of differences, with 95%% bootstrap intervals over runs. Works while it runs.",
     )
-    parser.add_argument("sweep", nargs="+", help="sweep folder, e.g. sweeps/permuted_mnist_small, or a pattern")
+    parser.add_argument(
+        "sweep", nargs="+", help="sweep folder, a pattern, or wandb://entity/project?group=NAME (then with --out)"
+    )
     parser.add_argument("--out", type=Path, metavar="DIR", help="where to write (default: figures in the sweep)")
+    parser.add_argument("--report", action="store_true", help="also report.html: all of it in one file to pass on")
+    parser.add_argument("--upload", action="store_true", help="also put figures into the sweep's group in W&B")
     parser.add_argument(
         "--metric", nargs="+", action="extend", default=[], metavar="NAME", help="draw these metrics instead"
     )
@@ -87,11 +153,35 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--bin", type=int, metavar="K", help="tasks averaged per point (default: what the benchmark says)"
     )
-    parser.add_argument("--format", default=",".join(FORMATS), help="comma-separated (default: %(default)s)")
+    parser.add_argument(
+        "--statistic",
+        choices=get_args(Estimator),
+        default="mean",
+        help="of the runs (default: mean; iqm: of the middle half)",
+    )
+    parser.add_argument(
+        "--interval", choices=("bootstrap", "standard_error"), default="bootstrap", help="of bands (default: bootstrap)"
+    )
+    parser.add_argument("--baseline", metavar="LABEL", help="what methods are compared with (default: backprop)")
+    parser.add_argument(
+        "--tuning-seeds",
+        type=seeds,
+        metavar="SEEDS",
+        help="select each method's hyper-parameters on these seeds (0-4), and show the chosen ones on the others",
+    )
+    parser.add_argument(
+        "--method",
+        default="algorithm",
+        metavar="COLUMN",
+        help="with --tuning-seeds: what tells methods apart (default: algorithm; or variant)",
+    )
+    parser.add_argument(
+        "--format", default=",".join(FORMATS), help="comma-separated: png, pdf, svg (default: %(default)s)"
+    )
     parser.add_argument(
         "--video", action="store_true", help="in control: also each method's policy at work, of its first seed (GIF)"
     )
-    parser.add_argument("--style", choices=("paper", "notebook"), default="paper", help="sizes (default: paper)")
+    parser.add_argument("--style", choices=get_args(StyleName), default="paper", help="sizes (default: paper)")
     return parser
 
 

@@ -49,6 +49,20 @@ def probability_of_improvement(a: npt.ArrayLike, b: npt.ArrayLike) -> Estimate:
     return float(wins.mean()), float(low), float(high)
 
 
+def default_baseline(runs: pd.DataFrame) -> str:
+    """Of the labels with finished tasks one that is plain backprop, that with the most runs, else the first.
+
+    runs: of one benchmark. Of equals the first in `label.ordered`. Raises AnalysisError without a finished task.
+    """
+    started = runs[runs["tasks"] > 0]
+    if started.empty:
+        raise AnalysisError("no finished task to compare")
+    plain = started[started["algorithm"] == "backprop"]
+    counts = (started if plain.empty else plain)["label"].value_counts()
+    labels = ordered(map(str, counts.index))
+    return labels[0] if plain.empty else max(labels, key=lambda label: counts[label])
+
+
 def compare(
     summaries: pd.DataFrame, baseline: str, summary: str = "late", larger_is_better: bool = True
 ) -> pd.DataFrame:

@@ -3,6 +3,7 @@
 import glob
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,7 +11,8 @@ import pandas as pd
 
 from .errors import AnalysisError
 from .frame import layer_sizes, runs_frame, tasks_frame
-from .rundir import Run, read
+from .remote import SCHEME, fetch
+from .rundir import Configurations, Run, read
 
 CONFIG = "config.yaml"
 
@@ -60,13 +62,20 @@ class Sweep:
 
 
 def load(paths: str | Path | Sequence[str | Path]) -> Sweep:
-    """Read a sweep folder, several of them, or a glob such as 'sweeps/permuted_*'.
+    """Read a sweep folder, several, a glob ('sweeps/permuted_*'), or W&B ('wandb://entity/project?group=NAME').
 
-    A run that lies in several sweeps (same id: same configuration and seed) counts once. Raises AnalysisError
-    if a folder does not exist or holds no run, if no run has a finished task, or if a file is damaged.
+    Runs in W&B are downloaded, whole, and kept in a cache (`remote`). A run that lies in several sweeps (same id: same
+    configuration and seed) counts once. Raises AnalysisError if a folder does not exist or holds no run, if no run has
+    a finished task, if a file is damaged, or if W&B has no such runs.
     """
-    folders = [folder for sweep in sweep_folders(paths) for folder in _run_folders(sweep)]
-    runs, notes = _unique([read(folder) for folder in folders])
+    here, there = _local(paths), _remote(paths)
+    folders = [folder for sweep in (sweep_folders(here) if here or not there else ()) for folder in _run_folders(sweep)]
+    downloaded = [fetch(url) for url in there]
+    folders += [folder for runs, _ in downloaded for folder in runs]
+    configurations = Configurations()
+    with ThreadPoolExecutor() as pool:  # threads: most of the time is Arrow's and the disk's
+        runs, notes = _unique(list(pool.map(lambda folder: read(folder, configurations), folders)))
+    notes += [note for _, of_url in downloaded for note in of_url]
     if not any(run.tasks for run in runs):
         states = ", ".join(f"{n} {s}" for s, n in sorted(Counter(run.state for run in runs).items()))
         raise AnalysisError(f"no run has finished a task ({states}); there is nothing to draw")
@@ -89,6 +98,18 @@ def load(paths: str | Path | Sequence[str | Path]) -> Sweep:
     return Sweep(frame, tasks_frame(runs, frame), notes)
 
 
+def output_folder(paths: str | Path | Sequence[str | Path], out: str | Path | None) -> Path:
+    """`out`, else `figures` in the sweep's folder; AnalysisError where the sweeps have no folder in common."""
+    if out is not None:
+        return Path(out)
+    if _remote(paths):
+        raise AnalysisError("runs in Weights & Biases have no folder here: say where the figures go (--out DIR)")
+    folders = sweep_folders(paths)
+    if len(folders) > 1:
+        raise AnalysisError("several sweeps are drawn together: say where the figures go (--out DIR)")
+    return folders[0] / "figures"
+
+
 def sweep_folders(paths: str | Path | Sequence[str | Path]) -> list[Path]:
     """Existing folders, each once, in the order given; of a pattern's matches those with runs, sorted."""
     found: list[Path] = []
@@ -105,6 +126,14 @@ def sweep_folders(paths: str | Path | Sequence[str | Path]) -> list[Path]:
     if not found:
         raise AnalysisError("no sweep folder given")
     return list(dict.fromkeys(found))
+
+
+def _remote(paths: str | Path | Sequence[str | Path]) -> list[str]:
+    return [str(path) for path in ([paths] if isinstance(paths, str | Path) else paths) if str(path).startswith(SCHEME)]
+
+
+def _local(paths: str | Path | Sequence[str | Path]) -> list[str | Path]:
+    return [path for path in ([paths] if isinstance(paths, str | Path) else paths) if not str(path).startswith(SCHEME)]
 
 
 def _run_folders(sweep: Path) -> list[Path]:

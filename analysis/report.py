@@ -1,135 +1,190 @@
 """All figures and tables of a sweep, written to a folder."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-from . import table
+from . import comparison_table, table
 from .aggregate import check_metric
+from .band import DEFAULT, Band
 from .errors import AnalysisError
+from .figures.births_and_deaths import births_and_deaths
+from .figures.comparison import comparison
+from .figures.correlation import correlation
 from .figures.diagnostic import diagnostic
+from .figures.learning_curve import learning_curve
 from .figures.overview import overview
 from .figures.performance import performance
+from .figures.relative import relative
+from .figures.sensitivity import parameters, sensitivity
 from .figures.style import Look, StyleName, looks
-from .frame import layers
-from .load import Sweep, load, sweep_folders
-from .quantity import diagnostics_of
+from .frame import is_control, layers, metric_names
+from .load import Sweep, load, output_folder
+from .quantity import diagnostics_of, performance_metric, quantity
 
 FORMATS = ("png", "pdf")
 DPI = 200
+RETRAINED = "retrained_network"
+CORRELATED_TASKS = 10  # fewer say nothing about how two quantities go together
+
+
+@dataclass(frozen=True)
+class Options:
+    """What `lop-figures` is asked for.
+
+    metrics: draw these instead of the usual set. per_layer: also a figure with one panel per layer for each diagnostic.
+    k: tasks averaged per point, default what the benchmark says for its performance. baseline: a label, for what is
+    drawn relative to one.
+    """
+
+    metrics: Sequence[str] = ()
+    per_layer: bool = False
+    k: int | None = None
+    formats: Sequence[str] = FORMATS
+    style: StyleName = "paper"
+    band: Band = DEFAULT
+    baseline: str | None = None
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A figure of the set: its file's name, its title and one sentence for the report. draw raises AnalysisError."""
+
+    name: str
+    title: str
+    text: str
+    draw: Callable[[], Figure]
 
 
 @dataclass(frozen=True)
 class Report:
-    """paths: what was written. skipped: which figures were not, with the reason."""
+    """paths: what was written. drawn: the figures among them, by file name. skipped: which were not, and why."""
 
     paths: list[Path] = field(default_factory=list)
+    drawn: dict[str, Drawing] = field(default_factory=dict)
     skipped: list[str] = field(default_factory=list)
 
 
 def make(
-    sweep_paths: str | Path | Sequence[str | Path],
-    out: str | Path | None = None,
-    *,
-    metrics: Sequence[str] = (),
-    per_layer: bool = False,
-    k: int | None = None,
-    formats: Sequence[str] = FORMATS,
-    style: StyleName = "paper",
+    sweep_paths: str | Path | Sequence[str | Path], out: str | Path | None = None, options: Options | None = None
 ) -> list[Path]:
-    """Load, draw, write; the paths. out: default `figures` in the sweep's folder. Options: `write`."""
+    """Load, draw, write; the paths. out: default `figures` in the sweep's folder."""
     folder = output_folder(sweep_paths, out)
-    sweep = load(sweep_paths)
-    report = write(sweep, folder, metrics=metrics, per_layer=per_layer, k=k, formats=formats, style=style)
-    return report.paths
+    return write(load(sweep_paths), folder, options or Options()).paths
 
 
-def output_folder(sweep_paths: str | Path | Sequence[str | Path], out: str | Path | None) -> Path:
-    """Raises AnalysisError for several sweeps without `out`: their figures belong to none of them."""
-    if out is not None:
-        return Path(out)
-    folders = sweep_folders(sweep_paths)
-    if len(folders) > 1:
-        raise AnalysisError("several sweeps are drawn together: say where the figures go (--out DIR)")
-    return folders[0] / "figures"
+def write(sweep: Sweep, out: Path, options: Options, tuning: Sweep | None = None) -> Report:
+    """One set of figures per benchmark, and the tables of them all.
 
-
-def write(
-    sweep: Sweep,
-    out: Path,
-    *,
-    metrics: Sequence[str] = (),
-    per_layer: bool = False,
-    k: int | None = None,
-    formats: Sequence[str] = FORMATS,
-    style: StyleName = "paper",
-) -> Report:
-    """One set of figures per benchmark, and the table of them all.
-
-    metrics: draw these instead of the usual set. per_layer: also a figure with one panel per layer for each
-    diagnostic. k: tasks averaged per point in every figure, default what the benchmark says for its
-    performance. Raises AnalysisError for an unknown metric or format before anything is written, and if `out`
-    cannot be.
+    tuning: runs that hyper-parameters were selected on, for the figures of sensitivity. Raises AnalysisError for an
+    unknown metric, format or baseline before anything is written, and if `out` cannot be.
     """
-    unknown = [name for name in formats if name not in Figure().canvas.get_supported_filetypes()]
-    if unknown or not formats:
-        raise AnalysisError(f"no figure format {', '.join(unknown) or 'given'}; png, pdf and svg are possible")
-    for metric in metrics:
-        check_metric(sweep.tasks, metric)
-    if k is not None and k < 1:
-        raise AnalysisError(f"a point must average at least one task, not {k}")
-    report = Report()
-    colours = looks(sweep.runs["label"])
+    _check(sweep, options)
+    report, colours = Report(), looks(sweep.runs["label"])
+    summary, differences = (
+        table.summary(sweep, options.band),
+        comparison_table.comparison_table(sweep, options.baseline),
+    )
     try:
         out.mkdir(parents=True, exist_ok=True)
         for benchmark in sweep.benchmarks:
             part = sweep.of(benchmark)
+            tuned = tuning.of(benchmark) if tuning is not None and benchmark in tuning.benchmarks else part
             prefix = f"{benchmark}_" if len(sweep.benchmarks) > 1 else ""
-            for name, draw in _figures(part, metrics, per_layer, k, colours, style).items():
+            for drawing in _drawings(part, tuned, options, colours):
                 try:
-                    report.paths.extend(_save(draw(), out, prefix + name, formats))
+                    paths = _save(drawing.draw(), out, prefix + drawing.name, options.formats)
                 except AnalysisError as error:
-                    report.skipped.append(f"{prefix}{name}: {error}")
-        report.paths.extend(table.write(table.summary(sweep), out))
+                    report.skipped.append(f"{prefix}{drawing.name}: {error}")
+                else:
+                    report.paths.extend(paths)
+                    report.drawn[prefix + drawing.name] = drawing
+        report.paths.extend(table.write(summary, out))
+        if len(differences):
+            report.paths.extend(comparison_table.write(differences, out))
     except OSError as error:
         raise AnalysisError(f"{out}: cannot be written: {error.strerror or error}") from error
     return report
 
 
-def _figures(
-    part: Sweep,
-    metrics: Sequence[str],
-    per_layer: bool,
-    k: int | None,
-    colours: Mapping[str, Look],
-    style: StyleName,
-) -> dict[str, Callable[[], Figure]]:
-    """File name → function that draws. One that cannot be drawn raises AnalysisError with the reason."""
-    tasks, runs = part.tasks, part.runs
-    drawn: dict[str, Callable[[], Figure]] = {}
-    wanted: dict[str, str | None] = dict(zip(metrics, metrics, strict=True))
-    if not metrics:
-        drawn["performance"] = partial(performance, tasks, runs, k=k, looks=colours, style=style)
-        wanted = diagnostics_of(tasks)
+def _check(sweep: Sweep, options: Options) -> None:
+    unknown = [name for name in options.formats if name not in Figure().canvas.get_supported_filetypes()]
+    if unknown or not options.formats:
+        raise AnalysisError(f"no figure format {', '.join(unknown) or 'given'}; png, pdf and svg are possible")
+    for metric in options.metrics:
+        check_metric(sweep.tasks, metric)
+    if options.k is not None and options.k < 1:
+        raise AnalysisError(f"a point must average at least one task, not {options.k}")
+
+
+def _drawings(part: Sweep, tuned: Sweep, options: Options, colours: Mapping[str, Look]) -> Iterator[Drawing]:
+    """The figures that make sense for what one benchmark's runs have logged."""
+    tasks, runs, k = part.tasks, part.runs, options.k
+    common: dict[str, Any] = {"looks": colours, "style": options.style}
+    banded = {**common, "band": options.band}
+    wanted: Mapping[str, str | None] = dict(zip(options.metrics, options.metrics, strict=True)) or diagnostics_of(tasks)
+    curve = learning_curve if is_control(tasks) else performance
+    measure = quantity(performance_metric(tasks)).title
+    if not options.metrics:
+        yield Drawing(
+            "performance", measure, "What the network still learns.", partial(curve, tasks, runs, k=k, **banded)
+        )
     for name, metric in wanted.items():
-        drawn[name] = partial(_one, part, metric, k, colours, style)
-        if per_layer and metric is not None and layers(tasks, metric):
-            drawn[f"{name}_per_layer"] = partial(
-                diagnostic, tasks, runs, metric, per_layer=True, k=k or 1, looks=colours, style=style
-            )
-    if not metrics:
-        drawn["overview"] = partial(overview, tasks, runs, k=k, looks=colours, style=style)
-    return drawn
+        title = quantity(metric or name).title
+        yield Drawing(name, title, "", partial(_one, part, metric, k, banded))
+        if options.per_layer and metric is not None and layers(tasks, metric):
+            draw = partial(diagnostic, tasks, runs, metric, per_layer=True, k=k or 1, **banded)
+            yield Drawing(f"{name}_per_layer", f"{title}, layer by layer", "", draw)
+    if not options.metrics:
+        yield Drawing(
+            "overview",
+            f"{measure} and its usual suspects",
+            "The four panels of Nature 632: performance beside what may explain it.",
+            partial(overview, tasks, runs, k=k, **banded),
+        )
+        yield from _comparisons(part, tuned, options, common, banded)
 
 
-def _one(part: Sweep, metric: str | None, k: int | None, colours: Mapping[str, Look], style: StyleName) -> Figure:
+def _comparisons(
+    part: Sweep, tuned: Sweep, options: Options, common: Mapping[str, Any], banded: Mapping[str, Any]
+) -> Iterator[Drawing]:
+    tasks, runs, baseline = part.tasks, part.runs, options.baseline
+    measured = runs[runs["tasks"] > 0]
+    several = measured["label"].nunique() > 1
+    if several:
+        text = "The last tenth of the tasks; right, the difference from the baseline, seed by seed."
+        draw: Callable[[], Figure] = partial(comparison, tasks, runs, baseline=baseline, **common)
+        yield Drawing("comparison", "Methods compared", text, draw)
+    if several and (baseline is not None or measured["algorithm"].str.contains(RETRAINED).any()):
+        text = "Each run minus the baseline's run of the same seed."
+        draw = partial(relative, tasks, runs, baseline=baseline, k=options.k, **banded)
+        yield Drawing("relative", "Relative to the baseline", text, draw)
+    for parameter in parameters(tuned.runs):
+        short = parameter.rpartition(".")[2]
+        kept = {**banded, "looks": looks(tuned.runs["label"])}
+        draw = partial(sensitivity, tuned.tasks, tuned.runs, parameter, **kept)
+        text = "Mean performance over all tasks against one hyper-parameter."
+        yield Drawing(f"sensitivity_{short}", f"Sensitivity to {parameter}", text, draw)
+    known = metric_names(tasks)
+    if {"replaced_units", "died_units"} & set(known):
+        text = "Units that died, came back or were replaced, and the dead ones that there are."
+        draw = partial(births_and_deaths, tasks, runs, **banded)
+        yield Drawing("births_and_deaths", "Births and deaths of units", text, draw)
+    if measured["tasks"].max() >= CORRELATED_TASKS:
+        text = "Which diagnostics go with performance, over the tasks of a run and from run to run."
+        draw = partial(correlation, tasks, runs, **common)
+        yield Drawing("correlation", "Diagnostics and performance", text, draw)
+
+
+def _one(part: Sweep, metric: str | None, k: int | None, banded: Mapping[str, Any]) -> Figure:
     if metric is None:
         raise AnalysisError("no run has such values (networks without hidden layers have none)")
-    return diagnostic(part.tasks, part.runs, metric, k=k or 1, looks=colours, style=style)
+    return diagnostic(part.tasks, part.runs, metric, k=k or 1, **banded)
 
 
 def _save(fig: Figure, folder: Path, name: str, formats: Sequence[str]) -> list[Path]:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 
+from . import text_table
 from .aggregate import early_late
 from .band import DEFAULT, NAMES, Band
 from .errors import AnalysisError
@@ -57,22 +58,15 @@ def summary(sweep: Sweep, band: Band = DEFAULT) -> pd.DataFrame:
 
 def text(table: pd.DataFrame) -> str:
     """For a terminal: aligned columns, one block per benchmark."""
-    blocks = []
-    for (benchmark, metric), rows in table.groupby(["benchmark", "metric"], sort=False):
-        cells = [list(HEADINGS), *_cells(rows)]
-        widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-        lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in cells]
-        blocks.append("\n".join([f"{benchmark}: {metric}", *lines]))
+    blocks = [f"{title}\n{text_table.aligned(cells)}" for title, cells in _blocks(table)]
     return "\n\n".join([*blocks, note(table)])
 
 
 def markdown(table: pd.DataFrame) -> str:
     blocks = []
-    for (benchmark, metric), rows in table.groupby(["benchmark", "metric"], sort=False):
-        lines = [f"**{benchmark}**: {metric}", ""]
-        body = [[cell.replace("|", "\\|") for cell in row] for row in _cells(rows)]
-        lines += [f"| {' | '.join(row)} |" for row in [HEADINGS, ["---", *["---:"] * 4], *body]]
-        blocks.append("\n".join(lines))
+    for title, cells in _blocks(table):
+        benchmark, _, metric = title.partition(": ")
+        blocks.append(f"**{benchmark}**: {metric}\n\n{text_table.markdown(cells)}")
     words = note(table)
     return "\n\n".join([*blocks, f"{words[0].upper()}{words[1:]}."]) + "\n"
 
@@ -90,24 +84,15 @@ def write(table: pd.DataFrame, folder: Path) -> list[Path]:
     return paths
 
 
-def _cells(rows: pd.DataFrame) -> Iterable[list[str]]:
-    for row in rows.to_dict("records"):
-        extra = [f"{row[name]} {name}" for name in ("diverged", "partial") if row[name]]
-        values = [_interval(row, name) for name in ("early", "late", "change")]
-        yield [str(row["method"]), ", ".join([str(row["n"]), *extra]), *values]
+def _blocks(table: pd.DataFrame) -> Iterable[tuple[str, text_table.Cells]]:
+    for (benchmark, metric), rows in table.groupby(["benchmark", "metric"], sort=False):
+        yield f"{benchmark}: {metric}", [list(HEADINGS), *(_cells(row) for row in rows.to_dict("records"))]
 
 
-def _interval(row: Mapping[Hashable, Any], name: str) -> str:
-    mean, low, high = row[name], row[f"{name}_low"], row[f"{name}_high"]
-    if pd.isna(mean):
-        return "–"
-    number = (
-        "{:.2f}"
-        if "%" in str(row["metric"])
-        else "{:.3f}"
-        if abs(mean) < 100
-        else "{:.4g}"
-        if abs(mean) < 1e6
-        else "{:.3g}"
-    )
-    return number.format(mean) + ("" if pd.isna(low) else f" [{number.format(low)}, {number.format(high)}]")
+def _cells(row: Mapping[Hashable, Any]) -> list[str]:
+    def interval(name: str) -> str:
+        estimate, low, high = (float(row[name + end]) for end in ("", "_low", "_high"))
+        return text_table.interval(estimate, low, high, str(row["metric"]))
+
+    extra = [f"{row[name]} {name}" for name in ("diverged", "partial") if row[name]]
+    return [str(row["method"]), ", ".join([str(row["n"]), *extra]), *map(interval, ("early", "late", "change"))]

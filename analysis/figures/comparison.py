@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ..band import DEFAULT
-from ..comparison import compare
+from ..comparison import compare, default_baseline
 from ..curve_summary import SUMMARIES, per_run
 from ..errors import AnalysisError
 from ..label import ordered
@@ -39,10 +39,9 @@ def comparison(
 
     Differences are paired by seed. Frames of one benchmark.
 
-    summary: of a run, see `curve_summary.SUMMARIES`. baseline: a label, default the first of `label.ordered` that has
-    finished tasks. metric: default the benchmark's performance. axes: two of the caller's (then without title and
-    caption). Raises AnalysisError for an unknown summary, metric or baseline, for a
-    single label, and for a wrong number of axes.
+    summary: of a run, see `curve_summary.SUMMARIES`. baseline: a label, default `comparison.default_baseline`. metric:
+    default the benchmark's performance. axes: two of the caller's (then without title and caption). Raises
+    AnalysisError for an unknown summary, metric or baseline, for a single label, and for a wrong number of axes.
     """
     metric = metric or performance_metric(tasks)
     if summary not in SUMMARIES:
@@ -52,7 +51,7 @@ def comparison(
     summaries = summaries[summaries[summary].notna()]
     if summaries["label"].nunique() < 2:
         raise AnalysisError("a comparison needs two methods with finished tasks")
-    baseline = baseline or ordered(summaries["label"])[0]
+    baseline = baseline or default_baseline(runs)
     differences = compare(summaries, baseline, summary, unit.larger_is_better).set_index("label")
     values = {str(label): group.to_numpy() for label, group in summaries.groupby("label")[summary]}
     labels = sorted(ordered(values), key=lambda label: values[label].mean(), reverse=unit.larger_is_better)

@@ -12,6 +12,7 @@ from matplotlib.lines import Line2D
 
 from ..aggregate import Curve, curves
 from ..band import DEFAULT, Band
+from ..comparison import default_baseline
 from ..errors import AnalysisError
 from ..quantity import Quantity, performance_metric, quantity
 from .curve import Panel, draw, x_axis
@@ -90,7 +91,7 @@ def relative(
 
 def _default(runs: pd.DataFrame, every: Mapping[str, Curve]) -> str:
     retrained = set(runs.loc[runs["algorithm"] == RETRAINED, "label"])
-    return next((label for label in every if label in retrained), next(iter(every)))
+    return next((label for label in every if label in retrained), default_baseline(runs[runs["label"].isin(every)]))
 
 
 def _difference(curve: Curve, base: Curve, seeds: "pd.Series[int]") -> Curve:

@@ -6,7 +6,12 @@ import pytest
 from scipy import stats
 
 from lop_sweeps.analysis.bootstrap import bootstrap
-from lop_sweeps.analysis.comparison import compare, paired_difference, probability_of_improvement
+from lop_sweeps.analysis.comparison import (
+    compare,
+    default_baseline,
+    paired_difference,
+    probability_of_improvement,
+)
 from lop_sweeps.analysis.curve_summary import per_run
 from lop_sweeps.analysis.errors import AnalysisError
 from lop_sweeps.analysis.load import load
@@ -173,3 +178,20 @@ def test_what_cannot_be_compared() -> None:
     both = pd.concat([summaries, summaries.assign(benchmark="mnist")])
     with pytest.raises(AnalysisError, match=r"several benchmarks \(digits, mnist\)"):
         compare(both, "backprop")
+
+
+def test_default_baseline_is_the_plain_backprop_with_the_most_runs() -> None:
+    rows = [
+        ("continual_backprop", "continual_backprop", 5),
+        ("backprop, optimizer=adam", "backprop", 5),
+        ("backprop, optimizer=sgd", "backprop", 5),
+        ("backprop, optimizer=sgd", "backprop", 5),
+        ("a", "l2", 5),
+        ("tuned", "backprop", 0),
+    ]
+    runs = pd.DataFrame(rows, columns=["label", "algorithm", "tasks"])
+    assert default_baseline(runs) == "backprop, optimizer=sgd"
+    assert default_baseline(runs.drop_duplicates()) == "backprop, optimizer=adam"
+    assert default_baseline(runs[runs["algorithm"] != "backprop"]) == "a"
+    with pytest.raises(AnalysisError, match="no finished task"):
+        default_baseline(runs[runs["tasks"] == 0])

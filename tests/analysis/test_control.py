@@ -10,7 +10,7 @@ from lop_sweeps.analysis.figures.overview import overview
 from lop_sweeps.analysis.figures.performance import changes, performance, tasks_per_point
 from lop_sweeps.analysis.load import Sweep, load
 from lop_sweeps.analysis.quantity import diagnostics_of
-from lop_sweeps.analysis.report import make
+from lop_sweeps.analysis.report import Options, make
 from tests.analysis.sweep_builder import Rows, SweepBuilder
 
 EVERY = 1_000
@@ -106,7 +106,7 @@ def test_agents_options_and_lengths(sweep: SweepBuilder) -> None:
 
 
 def test_report_writes_its_figures(loaded: Sweep, sweep: SweepBuilder) -> None:
-    names = [path.name for path in make(sweep.folder, formats=["png"])]
+    names = [path.name for path in make(sweep.folder, options=Options(formats=["png"]))]
     assert names[:5] == [
         f"{name}.png" for name in ("performance", "weight_magnitude", "dormant_units", "stable_rank", "overview")
     ]

@@ -7,12 +7,20 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 
+from lop_sweeps.analysis import rundir
 from lop_sweeps.analysis.errors import AnalysisError
 from lop_sweeps.analysis.frame import layers, metric_names
 from lop_sweeps.analysis.load import load
-from lop_sweeps.analysis.rundir import read_rows
+from lop_sweeps.analysis.rundir import Configurations
 from tests.analysis.sweep_builder import SweepBuilder, task_rows
+
+
+def config(folder: Path, text: str) -> Path:
+    path = folder / "config.yaml"
+    path.write_text(text)
+    return path
 
 
 def test_one_row_per_run_and_task_with_hyper_parameters_as_columns(sweep: SweepBuilder) -> None:
@@ -96,13 +104,6 @@ def test_damaged_middle_line_is_an_error_with_file_and_line(sweep: SweepBuilder)
     with pytest.raises(AnalysisError, match=r"metrics\.jsonl, line 2: damaged") as error:
         load(sweep.folder)
     assert str(folder) in str(error.value)
-
-
-def test_two_damaged_lines_that_make_up_one_row_are_noticed(tmp_path: Path) -> None:
-    path = tmp_path / "metrics.jsonl"
-    path.write_text('{"task": 0, "a": [1\n2]}\n{"task": 1}\n')
-    with pytest.raises(AnalysisError, match="line 1: damaged"):
-        read_rows(path)
 
 
 def test_task_that_is_there_twice_is_an_error(sweep: SweepBuilder) -> None:
@@ -232,6 +233,54 @@ def test_unusable_configuration(sweep: SweepBuilder, content: str, message: str)
     (sweep.add() / "config.yaml").write_text(content)
     with pytest.raises(AnalysisError, match=message):
         load(sweep.folder)
+
+
+REST = "benchmark: {name: x}\n"
+
+
+def test_seeds_share_what_is_parsed_of_their_configuration(tmp_path: Path) -> None:
+    configurations = Configurations()
+    read = [configurations.read(config(tmp_path, f"seed: {seed}\nrun: a+b-seed{seed}\n{REST}")) for seed in (1, 2)]
+    assert [(found["seed"], found["run"]) for found in read] == [(1, "a+b-seed1"), (2, "a+b-seed2")]
+    assert read[0]["benchmark"] is read[1]["benchmark"] == {"name": "x"}
+    other = configurations.read(config(tmp_path, "seed: 1\nrun: a\nbenchmark: {name: y}\n"))
+    assert other["benchmark"] == {"name": "y"}
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("run: a\nseed: 1\n", "run: 1e5\nseed: 010\n"),  # a float, and 8: as YAML has it
+        ("run: a\n  b\nseed: 1\n", "run: c\n  b\nseed: 1\n"),
+        ('note: "x\nrun: a\ny"\nseed: 1\n', 'note: "x\nrun: b\ny"\nseed: 1\n'),
+        ('note: "x\nrun: a\ny"\nrun: a\nseed: 1\n', 'note: "x\nrun: b\ny"\nrun: a\nseed: 1\n'),
+        ("run: a\nseed: 1\n", "run: a\nseed: 1\nseed: 2\n"),
+        ("seed: 1\n", "run: a\nseed: 1\n"),
+    ],
+)
+def test_configuration_does_not_depend_on_those_read_before(tmp_path: Path, one: str, other: str) -> None:
+    configurations = Configurations()
+    configurations.read(config(tmp_path, one + REST))
+    path = config(tmp_path, other + REST)
+    expected = yaml.load(path.read_text(), rundir._Loader)
+    assert repr(configurations.read(path)) == repr(expected)  # 1 is not 1.0
+
+
+def test_broken_seed_after_a_good_one_is_noticed(tmp_path: Path) -> None:
+    configurations = Configurations()
+    configurations.read(config(tmp_path, f"run: a\nseed: 1\n{REST}"))
+    with pytest.raises(AnalysisError, match="lacks seed"):
+        configurations.read(config(tmp_path, f"run: a\nseed: null\n{REST}"))
+
+
+def test_first_unusable_run_is_the_one_reported(sweep: SweepBuilder) -> None:
+    """Runs are read side by side."""
+    for seed in range(20):
+        sweep.add(seed=seed, text='{"task": 0\n{"task": 1}\n' if seed in (7, 8) else None)
+    (sweep.folder / "run-0012" / "config.yaml").write_text("a: [1")
+    for _ in range(5):
+        with pytest.raises(AnalysisError, match=r"run-0007.*line 1: damaged"):
+            load(sweep.folder)
 
 
 def test_runs_of_different_lengths_are_pointed_out(sweep: SweepBuilder) -> None:

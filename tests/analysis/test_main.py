@@ -3,11 +3,14 @@
 import os
 import subprocess
 import sys
+from argparse import ArgumentTypeError
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from lop_sweeps.analysis.__main__ import main, make
+from lop_sweeps.analysis.__main__ import main, seeds
+from lop_sweeps.analysis.report import Options, make
 from tests.analysis.sweep_builder import SweepBuilder, task_rows
 
 NAMES = ["performance", "weight_magnitude", "dead_units", "effective_rank", "overview"]
@@ -46,10 +49,69 @@ def test_linear_network_is_drawn_without_its_layers(sweep: SweepBuilder, capsys:
     assert "Not drawn: dead_units: no run has such values (networks without hidden" in capsys.readouterr().out
 
 
+def add_grid(sweep: SweepBuilder) -> None:
+    """Two methods, one of them with three step sizes, six seeds, units that die and are replaced."""
+    rng = np.random.default_rng(0)
+    settings: list[tuple[str, float]] = [("backprop", 0.01), *(("continual_backprop", s) for s in (0.1, 0.01, 0.001))]
+    for algorithm, step_size in settings:
+        for seed in range(6):
+            rows = task_rows(0.8 - 0.01 * np.arange(20) + 0.02 * rng.standard_normal(20) - step_size)
+            for row in rows[1:]:
+                row |= {"died_units": [1, 2], "revived_units": [0, 1], "replaced_units": [0, 0]}
+            sweep.add(seed=seed, algorithm=algorithm, optimizer={"step_size": step_size}, rows=rows)
+
+
+def test_the_set_is_what_makes_sense_for_the_sweep(sweep: SweepBuilder) -> None:
+    add_grid(sweep)
+    names = {path.name for path in make(sweep.folder, options=Options(formats=["svg"]))}
+    figures = {*NAMES, "comparison", "sensitivity_step_size", "births_and_deaths", "correlation"}
+    tables = {"table.csv", "table.md", "comparison.csv", "comparison.md"}
+    assert names == {f"{name}.svg" for name in figures} | tables
+    relative = {path.stem for path in make(sweep.folder, options=Options(formats=["svg"], baseline="backprop"))}
+    assert relative == {*figures, "relative", "table"}
+
+
+def test_hyper_parameters_are_selected_on_other_seeds(sweep: SweepBuilder, capsys: pytest.CaptureFixture[str]) -> None:
+    add_grid(sweep)
+    assert main([str(sweep.folder), "--tuning-seeds", "0-2", "--format", "png", "--report"]) == 0
+    printed = capsys.readouterr().out
+    assert printed.startswith("6 runs: 6 finished")
+    assert "continual_backprop, step_size=0.001  3 " in printed
+    assert "seeds 0–2" in printed
+    assert (sweep.folder / "figures" / "sensitivity_step_size.png").exists()  # drawn of what was selected from
+    assert "How hyper-parameters were selected" in (sweep.folder / "figures" / "report.html").read_text()
+
+
+def test_statistic_is_named_in_table(sweep: SweepBuilder, capsys: pytest.CaptureFixture[str]) -> None:
+    sweep.add()
+    assert main([str(sweep.folder), "--statistic", "iqm", "--format", "png", "--style", "talk"]) == 0
+    assert "then the interquartile mean over runs" in capsys.readouterr().out
+
+
+def test_report_holds_figures_and_tables(sweep: SweepBuilder) -> None:
+    add_grid(sweep)
+    assert main([str(sweep.folder), "--report", "--format", "png,svg"]) == 0
+    page = (sweep.folder / "figures" / "report.html").read_text()
+    assert page.count("data:image/png;base64,") >= 9
+    for words in ("Early and late performance", "Compared with the baseline", "Births and deaths of units"):
+        assert words in page
+
+
+@pytest.mark.parametrize(("text", "found"), [("0-4,7", [0, 1, 2, 3, 4, 7]), ("3", [3]), ("1, 2", [1, 2])])
+def test_seeds_are_numbers_and_ranges(text: str, found: list[int]) -> None:
+    assert seeds(text) == found
+
+
+@pytest.mark.parametrize("text", ["", "a", "1-", "-1", "1..3"])
+def test_wrong_seeds(text: str) -> None:
+    with pytest.raises(ArgumentTypeError, match="seeds are numbers and ranges"):
+        seeds(text)
+
+
 def test_one_set_per_benchmark(sweep: SweepBuilder) -> None:
     sweep.add()
     sweep.add(benchmark={"name": "permuted_mnist"})
-    names = [path.name for path in make(sweep.folder, formats=["png"])]
+    names = [path.name for path in make(sweep.folder, options=Options(formats=["png"]))]
     expected = [f"{benchmark}_{name}.png" for benchmark in ("permuted_digits", "permuted_mnist") for name in NAMES]
     assert names == [*expected, "table.csv", "table.md"]
 
@@ -64,14 +126,14 @@ def test_chosen_metrics_and_layers(sweep: SweepBuilder, tmp_path: Path) -> None:
 
 def test_per_layer_adds_to_the_usual_set(sweep: SweepBuilder) -> None:
     sweep.add()
-    names = {path.stem for path in make(sweep.folder, per_layer=True, formats=["png"])}
+    names = {path.stem for path in make(sweep.folder, options=Options(per_layer=True, formats=["png"]))}
     assert names == {*NAMES, "table", *(f"{name}_per_layer" for name in NAMES[1:4])}
 
 
 def test_same_data_give_the_same_bytes(sweep: SweepBuilder, tmp_path: Path) -> None:
     sweep.add()
     for name in ("a", "b"):
-        make(sweep.folder, tmp_path / name, metrics=["accuracy"], formats=["png", "pdf", "svg"])
+        make(sweep.folder, tmp_path / name, Options(metrics=["accuracy"], formats=["png", "pdf", "svg"]))
     for path in (tmp_path / "a").iterdir():
         assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes()
 
@@ -83,6 +145,10 @@ def test_same_data_give_the_same_bytes(sweep: SweepBuilder, tmp_path: Path) -> N
         (["--format", "gif2"], "no figure format gif2"),
         (["--format", ","], "no figure format given"),
         (["--bin", "0"], "at least one task"),
+        (["--statistic", "median", "--interval", "standard_error"], "standard error"),
+        (["--baseline", "cbp"], "no label 'cbp' to compare with; there are: backprop"),
+        (["--tuning-seeds", "0"], "backprop"),
+        (["--report", "--format", "pdf"], "a report needs its figures as PNG"),
     ],
 )
 def test_errors_are_one_line_and_nothing_is_written(

@@ -1,0 +1,5 @@
+"""`report.html`: see `document`."""
+
+from .document import Picture, write
+
+__all__ = ["Picture", "write"]
