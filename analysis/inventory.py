@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from .label import COMPONENTS, LENGTHS, _short, ordered
+from .label import COMPONENTS, LENGTHS, ordered, short
 
 CHOICES = ("algorithm", "network", "optimizer", "precision", "scale")
 FINAL = ("done", "diverged", "failed")
@@ -114,7 +114,7 @@ def _settings(part: pd.DataFrame) -> dict[str, dict[str, str]]:
     differing = [c for c in options if first[c].nunique(dropna=False) > 1]
     told = first["label"].str.split(",").str[0].eq(first["algorithm"]).all()  # the label begins with the algorithm
     choices = [c for c in CHOICES if first[c].nunique(dropna=False) > 1 and not (c == "algorithm" and told)]
-    names = {**{choice: choice for choice in choices}, **{option: _short(option, differing) for option in differing}}
+    names = {**{choice: choice for choice in choices}, **{option: short(option, differing) for option in differing}}
     rows = first.set_index("label")[list(names)].to_dict("index")
     return {
         str(label): {names[str(key)]: _text(value) for key, value in row.items() if not pd.isna(value)}

@@ -105,7 +105,7 @@ def _extend(
     )
     values = {path: {json.dumps(_canonical(f.get(path)), default=str) for f in flats.values()} for path in paths}
     differing = [path for path in paths if len(values[path]) > 1]
-    shorts = {path: _short(path, differing) for path in differing}
+    shorts = {path: short(path, differing) for path in differing}
     texts: dict[Key, str] = {}
     for number in ("%g", "%.17g"):  # six digits unless two values need more
         for key, flat in flats.items():
@@ -124,7 +124,7 @@ def _groups(bases: Mapping[Key, str]) -> list[list[Key]]:
     return list(groups.values())
 
 
-def _short(path: str, others: Sequence[str]) -> str:
+def short(path: str, others: Sequence[str]) -> str:
     """The shortest end of `path` that no other differing path shares."""
     parts = path.split(".")
     for length in range(1, len(parts)):

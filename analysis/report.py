@@ -132,7 +132,7 @@ def _drawings(part: Sweep, tuned: Sweep, options: Options, colours: Mapping[str,
     measure = quantity(performance_metric(tasks)).title
     if not options.metrics:
         yield Drawing(
-            "performance", measure, "What the network still learns.", partial(curve, tasks, runs, k=k, **banded)
+            "performance", measure, "How well each task is learned.", partial(curve, tasks, runs, k=k, **banded)
         )
     for name, metric in wanted.items():
         title = quantity(metric or name).title

@@ -61,7 +61,9 @@ table {
   font-variant-numeric: tabular-nums; overflow-wrap: normal;
 }
 /* Whole pixels: rows at fractions of one hide the lines between their fixed first cells. */
-th, td { padding: .375rem .875rem .375rem 0; text-align: left; vertical-align: top; border-bottom: 1px solid var(--line); }
+th, td {
+  padding: .375rem .875rem .375rem 0; text-align: left; vertical-align: top; border-bottom: 1px solid var(--line);
+}
 th:last-child, td:last-child { padding-right: .25rem; }
 thead th { border-bottom: 2px solid var(--line); vertical-align: bottom; color: var(--faint); font-weight: 600; }
 tbody th { font-weight: 600; min-width: 9rem; }
