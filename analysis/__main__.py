@@ -72,6 +72,7 @@ def _run(options: argparse.Namespace) -> int:
 
 def _options(given: argparse.Namespace) -> Options:
     return Options(
+        figures=given.figure,
         metrics=given.metric,
         per_layer=given.per_layer,
         k=given.bin,
@@ -146,6 +147,14 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--out", type=Path, metavar="DIR", help="where to write (default: figures in the sweep)")
     parser.add_argument("--report", action="store_true", help="also report.html: all of it in one file to pass on")
     parser.add_argument("--upload", action="store_true", help="also put figures into the sweep's group in W&B")
+    parser.add_argument(
+        "--figure",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="NAME",
+        help="draw only these: performance, overview, comparison, sensitivity, ... (a wrong name lists them)",
+    )
     parser.add_argument(
         "--metric", nargs="+", action="extend", default=[], metavar="NAME", help="draw these metrics instead"
     )

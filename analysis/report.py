@@ -37,11 +37,13 @@ CORRELATED_TASKS = 10  # fewer say nothing about how two quantities go together
 class Options:
     """What `lop-figures` is asked for.
 
-    metrics: draw these instead of the usual set. per_layer: also a figure with one panel per layer for each diagnostic.
+    figures: only these of the usual set, by name ('sensitivity' is those of all hyper-parameters). metrics: draw these
+    instead of it. per_layer: also a figure with one panel per layer for each diagnostic.
     k: tasks averaged per point, default what the benchmark says for its performance. baseline: a label, for what is
     drawn relative to one.
     """
 
+    figures: Sequence[str] = ()
     metrics: Sequence[str] = ()
     per_layer: bool = False
     k: int | None = None
@@ -90,20 +92,23 @@ def write(sweep: Sweep, out: Path, options: Options, tuning: Sweep | None = None
         table.summary(sweep, options.band),
         comparison_table.comparison_table(sweep, options.baseline),
     )
+    drawings: dict[str, Drawing] = {}
+    for benchmark in sweep.benchmarks:
+        part = sweep.of(benchmark)
+        tuned = tuning.of(benchmark) if tuning is not None and benchmark in tuning.benchmarks else part
+        prefix = f"{benchmark}_" if len(sweep.benchmarks) > 1 else ""
+        drawings |= {prefix + drawing.name: drawing for drawing in _drawings(part, tuned, options, colours)}
+    drawings = _chosen(drawings, options.figures)
     try:
         out.mkdir(parents=True, exist_ok=True)
-        for benchmark in sweep.benchmarks:
-            part = sweep.of(benchmark)
-            tuned = tuning.of(benchmark) if tuning is not None and benchmark in tuning.benchmarks else part
-            prefix = f"{benchmark}_" if len(sweep.benchmarks) > 1 else ""
-            for drawing in _drawings(part, tuned, options, colours):
-                try:
-                    paths = _save(drawing.draw(), out, prefix + drawing.name, options.formats)
-                except AnalysisError as error:
-                    report.skipped.append(f"{prefix}{drawing.name}: {error}")
-                else:
-                    report.paths.extend(paths)
-                    report.drawn[prefix + drawing.name] = drawing
+        for name, drawing in drawings.items():
+            try:
+                paths = _save(drawing.draw(), out, name, options.formats)
+            except AnalysisError as error:
+                report.skipped.append(f"{name}: {error}")
+            else:
+                report.paths.extend(paths)
+                report.drawn[name] = drawing
         report.paths.extend(table.write(summary, out))
         if len(differences):
             report.paths.extend(comparison_table.write(differences, out))
@@ -120,6 +125,17 @@ def _check(sweep: Sweep, options: Options) -> None:
         check_metric(sweep.tasks, metric)
     if options.k is not None and options.k < 1:
         raise AnalysisError(f"a point must average at least one task, not {options.k}")
+
+
+def _chosen(drawings: dict[str, Drawing], figures: Sequence[str]) -> dict[str, Drawing]:
+    """Those named, with or without what stands behind their kind; AnalysisError if one is not in the set."""
+    chosen: dict[str, Drawing] = {}
+    for wanted in figures:
+        fits = {n: d for n, d in drawings.items() if wanted in (n, d.name) or d.name.startswith(f"{wanted}_")}
+        if not fits:
+            raise AnalysisError(f"no figure {wanted!r}; for this sweep there are: {', '.join(drawings)}")
+        chosen |= fits
+    return {name: drawings[name] for name in drawings if name in chosen} if figures else drawings
 
 
 def _drawings(part: Sweep, tuned: Sweep, options: Options, colours: Mapping[str, Look]) -> Iterator[Drawing]:

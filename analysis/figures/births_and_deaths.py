@@ -1,6 +1,6 @@
 """Births and deaths of units over the tasks, and the stock of dead units that they leave."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -38,13 +38,15 @@ def births_and_deaths(
     *,
     band: Band = DEFAULT,
     looks: Mapping[str, Look] | None = None,
+    axes: Sequence[Axes] | None = None,
     style: StyleName = "paper",
 ) -> Figure:
     """A row per label: left units replaced and revived (up) and died (down) per task, right the dead units.
 
     Counts are summed over layers, and averaged over runs and over the tasks of a bar, of which there are at most a
     hundred. All rows share their axes; the left one is logarithmic beyond 1 where bars differ much in height.
-    Frames of one benchmark. Raises AnalysisError if no run logged replacements, revivals or deaths.
+    Frames of one benchmark. axes: of the caller's, left and right of each row (then without title and caption). Raises
+    AnalysisError if no run logged replacements, revivals or deaths, and for a wrong number of axes.
     """
     if runs["benchmark"].nunique() > 1:
         raise AnalysisError("several benchmarks in one figure; take one: sweep.of(name)")
@@ -63,20 +65,31 @@ def births_and_deaths(
     with context(style):
         colours, size = looks_of(runs, looks), SIZES[style]
         legend = _legend(groups, flows, runs, band, k, x == "steps")
-        fig = legend.figure(size.width, size.height * (0.15 + 0.45 * len(groups)), style)
-        grid = fig.subplots(len(groups), 2, sharex=True, sharey="col", squeeze=False, width_ratios=[1.4, 1])
+        if axes is None:
+            fig = legend.figure(size.width, size.height * (0.15 + 0.45 * len(groups)), style)
+            grid = fig.subplots(len(groups), 2, sharex=True, sharey="col", squeeze=False, width_ratios=[1.4, 1])
+        elif len(axes) != 2 * len(groups):
+            raise AnalysisError(f"{2 * len(groups)} axes are needed, two for each label, not {len(axes)}")
+        else:
+            fig, grid = legend.inside(axes[0]), np.reshape(np.array(axes, dtype=object), (-1, 2))
         for (left, right), (label, group) in zip(grid, groups.items(), strict=True):
             _bars(left, flows[label], _edges(tasks, k), colours[label].colour)
             _stock(right, group, edges, colours[label], band)
             left.set_title(f"{label.replace('_', ' ')} (n={group['run'].nunique()})", loc="left")
             left.set_ylabel("Units per task" if x == "task" else "Units per row")
             right.set_ylabel(quantity(STOCK).axis)
-        for ax in grid[-1]:
-            ax.set_xlabel(X_LABELS[x])
+        for ax in grid.ravel():
             count_axis(ax, float(edges[-1]))
             ax.set_xlim(edges[0], edges[-1])
-        _vertical(grid[0, 0], flows)
-        grid[0, 1].set_ylim(0, max(1.0, grid[0, 1].get_ylim()[1]))
+        for ax in grid[-1]:
+            ax.set_xlabel(X_LABELS[x])
+        limits = [left.get_ylim() for left in grid[:, 0]]
+        top = max(1.0, *(right.get_ylim()[1] for right in grid[:, 1]))
+        for left, right in grid:  # the caller's axes share nothing by themselves
+            if axes is not None:
+                left.set_ylim(min(low for low, _ in limits), max(high for _, high in limits))
+            _vertical(left, flows)
+            right.set_ylim(0, top)
     return fig
 
 

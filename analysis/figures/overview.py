@@ -1,12 +1,14 @@
 """Performance beside what may explain it: weight magnitude, dead units, effective rank."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ..aggregate import curves
 from ..band import DEFAULT, Band
+from ..errors import AnalysisError
 from ..frame import is_control
 from ..quantity import diagnostics_of, performance_metric, quantity
 from .curve import Panel, draw, x_axis
@@ -22,11 +24,13 @@ def overview(
     k: int | None = None,
     band: Band = DEFAULT,
     looks: Mapping[str, Look] | None = None,
+    axes: Sequence[Axes] | None = None,
     style: StyleName = "paper",
 ) -> Figure:
     """Up to four panels, as in Nature 632; one without any value (dead units of a linear network) is left out.
 
-    k: tasks per point of performance, default what the benchmark says; diagnostics are drawn task by task.
+    k: tasks per point of performance, default what the benchmark says; diagnostics are drawn task by task. axes: of the
+    caller's, one for each panel (then without title and caption); AnalysisError if their number is wrong.
     """
     k = k or tasks_per_point(tasks)
     x = x_axis(tasks)
@@ -40,15 +44,25 @@ def overview(
         colours = looks_of(runs, looks)
         everything = {label: curve for each in reversed(found.values()) for label, curve in each.items()}
         legend = Legend.of(everything, runs, colours, *notes, band=band)
-        size = SIZES[style]
-        columns = min(2, len(panels))
-        rows = -(-len(panels) // columns)
-        width, height = size.width if columns == 2 else size.single, 0.85 * size.height * rows
-        fig = legend.figure(width, height, style)
-        grid = fig.subplots(rows, columns, squeeze=False).ravel()
-        for letter, metric, ax in zip("abcd", panels, grid, strict=False):
+        if axes is None:
+            fig, axes = _grid(legend, len(panels), style)
+        elif len(axes) != len(panels):
+            raise AnalysisError(f"{len(panels)} axes are needed, not {len(axes)}")
+        else:
+            fig = legend.inside(axes[0])
+        for letter, metric, ax in zip("abcd", panels, axes, strict=False):
             draw([Panel(ax, found[metric], x, changes(tasks))], quantity(metric), colours, band)
             ax.set_title(letter, loc="left", fontweight="bold")
-        for unused in grid[len(panels) :]:
-            unused.remove()
     return fig
+
+
+def _grid(legend: Legend, panels: int, style: StyleName) -> tuple[Figure, list[Axes]]:
+    size = SIZES[style]
+    columns = min(2, panels)
+    rows = -(-panels // columns)
+    width, height = size.width if columns == 2 else size.single, 0.85 * size.height * rows
+    fig = legend.figure(width, height, style)
+    grid = fig.subplots(rows, columns, squeeze=False).ravel().tolist()
+    for unused in grid[panels:]:
+        unused.remove()
+    return fig, grid[:panels]

@@ -81,6 +81,19 @@ def test_methods_share_axes_in_the_usual_order(sweep: SweepBuilder) -> None:
     assert right[1].get_ylim()[1] > 40
 
 
+def test_axes_of_the_callers_are_two_for_each_method(sweep: SweepBuilder) -> None:
+    sweep.add(rows=rows(FLOWS, dead=0.2))
+    sweep.add(algorithm="continual_backprop", rows=rows(REPLACING))
+    axes = Figure().subplots(2, 2).ravel().tolist()
+    fig = draw(sweep, axes=axes)
+    assert fig is axes[0].figure
+    assert [len(bars(ax)) for ax in axes] == [2, 0, 3, 0]
+    assert axes[0].get_ylim() == axes[2].get_ylim()  # comparable, although nobody shares them
+    assert axes[1].get_ylim() == axes[3].get_ylim()
+    with pytest.raises(AnalysisError, match="4 axes are needed, two for each label, not 2"):
+        draw(sweep, axes=axes[:2])
+
+
 def test_many_tasks_are_averaged_in_at_most_a_hundred_bars(sweep: SweepBuilder) -> None:
     found = rows(REPLACING, tasks=250)
     for row in found:

@@ -174,6 +174,16 @@ def test_overview_leaves_out_what_a_linear_network_lacks(sweep: SweepBuilder) ->
     assert labels == ["Online accuracy (%)", "Weight magnitude, mean |w|"]
 
 
+def test_overview_on_axes_of_the_callers(sweep: SweepBuilder) -> None:
+    sweep.add()
+    loaded = load(sweep.folder)
+    axes = Figure().subplots(1, 4).tolist()
+    assert overview(loaded.tasks, loaded.runs, axes=axes) is axes[0].figure
+    assert [len(ax.lines) > 0 for ax in axes] == [True] * 4
+    with pytest.raises(AnalysisError, match="4 axes are needed, not 2"):
+        overview(loaded.tasks, loaded.runs, axes=axes[:2])
+
+
 def test_overview_has_four_panels_in_the_papers_units(sweep: SweepBuilder) -> None:
     sweep.add()
     loaded = load(sweep.folder)

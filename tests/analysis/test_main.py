@@ -71,6 +71,13 @@ def test_the_set_is_what_makes_sense_for_the_sweep(sweep: SweepBuilder) -> None:
     assert relative == {*figures, "relative", "table"}
 
 
+def test_chosen_figures(sweep: SweepBuilder) -> None:
+    add_grid(sweep)
+    options = Options(figures=["sensitivity", "comparison"], formats=["svg"])
+    names = [path.name for path in make(sweep.folder, options=options) if path.suffix == ".svg"]
+    assert names == ["comparison.svg", "sensitivity_step_size.svg"]
+
+
 def test_hyper_parameters_are_selected_on_other_seeds(sweep: SweepBuilder, capsys: pytest.CaptureFixture[str]) -> None:
     add_grid(sweep)
     assert main([str(sweep.folder), "--tuning-seeds", "0-2", "--format", "png", "--report"]) == 0
@@ -146,6 +153,7 @@ def test_same_data_give_the_same_bytes(sweep: SweepBuilder, tmp_path: Path) -> N
         (["--format", ","], "no figure format given"),
         (["--bin", "0"], "at least one task"),
         (["--statistic", "median", "--interval", "standard_error"], "standard error"),
+        (["--figure", "acuracy"], "no figure 'acuracy'; for this sweep there are: performance, weight_magnitude, "),
         (["--baseline", "cbp"], "no label 'cbp' to compare with; there are: backprop"),
         (["--tuning-seeds", "0"], "backprop"),
         (["--report", "--format", "pdf"], "a report needs its figures as PNG"),
