@@ -270,6 +270,9 @@ def _train(
         for member in members:
             if member.active:
                 _end(RunDirectory(member.directory), "waiting", member, **report.place)
+    except Exception:
+        report.write()  # how far it is saved, which the last heartbeat may not have known
+        raise
     else:
         for member in members:
             if member.active:

@@ -203,7 +203,7 @@ def check_shape(config: Mapping[str, Any]) -> None:
     sweep = Path(str(config.get("sweep")))
     if sweep.is_absolute() or ".." in sweep.parts:
         raise ConfigError("sweep", str(sweep), "must be a name: the runs go to <paths.sweeps>/<sweep>")
-    if config.get("tracking") is not None:
+    if config.get("tracking"):
         _check_tracking(config["tracking"])
     trusted = config.get("trusted") or []
     if not isinstance(trusted, list | tuple) or not all(isinstance(prefix, str) for prefix in trusted):
@@ -213,7 +213,7 @@ def check_shape(config: Mapping[str, Any]) -> None:
 def _check_tracking(node: Any) -> None:
     if not isinstance(node, Mapping) or not isinstance(build(node, "tracking"), Wandb):
         asked = node.get("_target_") if isinstance(node, Mapping) else node
-        raise ConfigError("tracking", asked, "must be null or a choice of the group: tracking=wandb")
+        raise ConfigError("tracking", asked, "must be a choice of the group: tracking=none or tracking=wandb")
 
 
 def make_learner(
