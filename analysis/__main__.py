@@ -26,7 +26,7 @@ __all__ = ["main"]
 
 def main(argv: Sequence[str] | None = None) -> int:
     """0, or 2 with one line on stderr for whatever the user can put right."""
-    options = _parser().parse_args(argv)
+    options = parser().parse_args(argv)
     load_dot_env()
     try:
         return _run(options)
@@ -135,19 +135,19 @@ def seeds(text: str) -> list[int]:
     return found
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def parser() -> argparse.ArgumentParser:
+    made = argparse.ArgumentParser(
         prog="lop-figures",
         description="Figures of a sweep (performance, diagnostics, comparisons: what makes sense for it) and tables of "
         "early and late performance and of differences, with 95%% bootstrap intervals over runs. Works while it runs.",
     )
-    parser.add_argument(
+    made.add_argument(
         "sweep", nargs="+", help="sweep folder, a pattern, or wandb://entity/project?group=NAME (then with --out)"
     )
-    parser.add_argument("--out", type=Path, metavar="DIR", help="where to write (default: figures in the sweep)")
-    parser.add_argument("--report", action="store_true", help="also report.html: all of it in one file to pass on")
-    parser.add_argument("--upload", action="store_true", help="also put figures into the sweep's group in W&B")
-    parser.add_argument(
+    made.add_argument("--out", type=Path, metavar="DIR", help="where to write (default: figures in the sweep)")
+    made.add_argument("--report", action="store_true", help="also report.html: all of it in one file to pass on")
+    made.add_argument("--upload", action="store_true", help="also put figures into the sweep's group in W&B")
+    made.add_argument(
         "--figure",
         nargs="+",
         action="extend",
@@ -155,43 +155,43 @@ def _parser() -> argparse.ArgumentParser:
         metavar="NAME",
         help="draw only these: performance, overview, comparison, sensitivity, ... (a wrong name lists them)",
     )
-    parser.add_argument(
+    made.add_argument(
         "--metric", nargs="+", action="extend", default=[], metavar="NAME", help="draw these metrics instead"
     )
-    parser.add_argument("--per-layer", action="store_true", help="also draw each diagnostic with a panel per layer")
-    parser.add_argument(
+    made.add_argument("--per-layer", action="store_true", help="also draw each diagnostic with a panel per layer")
+    made.add_argument(
         "--bin", type=int, metavar="K", help="tasks averaged per point (default: what the benchmark says)"
     )
-    parser.add_argument(
+    made.add_argument(
         "--statistic",
         choices=get_args(Estimator),
         default="mean",
         help="of the runs (default: mean; iqm: of the middle half)",
     )
-    parser.add_argument(
+    made.add_argument(
         "--interval", choices=("bootstrap", "standard_error"), default="bootstrap", help="of bands (default: bootstrap)"
     )
-    parser.add_argument("--baseline", metavar="LABEL", help="what methods are compared with (default: backprop)")
-    parser.add_argument(
+    made.add_argument("--baseline", metavar="LABEL", help="what methods are compared with (default: backprop)")
+    made.add_argument(
         "--tuning-seeds",
         type=seeds,
         metavar="SEEDS",
         help="select each method's hyper-parameters on these seeds (0-4), and show the chosen ones on the others",
     )
-    parser.add_argument(
+    made.add_argument(
         "--method",
         default="algorithm",
         metavar="COLUMN",
         help="with --tuning-seeds: what tells methods apart (default: algorithm; or variant)",
     )
-    parser.add_argument(
+    made.add_argument(
         "--format", default=",".join(FORMATS), help="comma-separated: png, pdf, svg (default: %(default)s)"
     )
-    parser.add_argument(
+    made.add_argument(
         "--video", action="store_true", help="in control: also each method's policy at work, of its first seed (GIF)"
     )
-    parser.add_argument("--style", choices=get_args(StyleName), default="paper", help="sizes (default: paper)")
-    return parser
+    made.add_argument("--style", choices=get_args(StyleName), default="paper", help="sizes (default: paper)")
+    return made
 
 
 if __name__ == "__main__":

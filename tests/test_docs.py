@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from lop_sweeps.analysis.__main__ import parser as figures_parser
 from lop_sweeps.diagnostics.measure import RANK_DIAGNOSTICS, UNIT_DIAGNOSTICS
 from lop_sweeps.errors import DataError
 from lop_sweeps.sweep.sweeper import expand
@@ -49,12 +50,17 @@ def test_benchmarks_page_has_the_lengths_of_the_configuration() -> None:
         assert f"| {name} | {' | '.join(cells)} |" in page
 
 
-def _lop_lines() -> list[str]:
+def _lines_of(command: str) -> list[str]:
     pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
-    return [line for page in pages for line in re.findall(r"^lop (.*)$", page.read_text(), flags=re.MULTILINE)]
+    return [line for page in pages for line in re.findall(rf"^{command} (.*)$", page.read_text(), flags=re.MULTILINE)]
 
 
-@pytest.mark.parametrize("line", _lop_lines())
+@pytest.mark.parametrize("line", _lines_of("lop-figures"))
+def test_every_line_of_figures_in_the_documentation_has_known_options(line: str) -> None:
+    assert figures_parser().parse_args(shlex.split(line, comments=True)).sweep
+
+
+@pytest.mark.parametrize("line", _lines_of("lop"))
 def test_every_command_in_the_documentation_is_a_checked_sweep(line: str, tmp_path: Path) -> None:
     words = shlex.split(line, comments=True)
     overrides = [word for word in words if not word.startswith(("-", "hydra")) and "=" in word]
