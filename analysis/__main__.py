@@ -41,11 +41,10 @@ def _run(options: argparse.Namespace) -> int:
         if options.report and "png" not in wanted.formats:
             raise AnalysisError("a report needs its figures as PNG: --format png,...")
         out = output_folder(options.sweep, options.out)
-        tuning, selection = load(options.sweep), None
-        sweep = tuning
+        sweep, tuning, selection = load(options.sweep), None, None
         if options.tuning_seeds:
-            selection = select(tuning, options.tuning_seeds, by=options.method)
-            sweep = selection.sweep
+            selection = select(sweep, options.tuning_seeds, by=options.method)
+            sweep, tuning = selection.sweep, sweep.of_seeds(options.tuning_seeds)
         report = write(sweep, out, wanted, tuning)
         if options.video:
             report.paths.extend(videos(sweep, out))
@@ -59,7 +58,7 @@ def _run(options: argparse.Namespace) -> int:
     for note in sweep.notes:
         print(f"Note: {note}.")
     print()
-    print(_tables(sweep, wanted))
+    print(_tables(report))
     print()
     for reason in report.skipped:
         print(f"Not drawn: {reason}.")
@@ -83,10 +82,9 @@ def _options(given: argparse.Namespace) -> Options:
     )
 
 
-def _tables(sweep: Sweep, options: Options) -> str:
-    differences = comparison_table.comparison_table(sweep, options.baseline)
-    texts = [table.text(table.summary(sweep, options.band))]
-    return "\n\n".join([*texts, *([comparison_table.text(differences)] if len(differences) else [])])
+def _tables(report: Report) -> str:
+    differences = [comparison_table.text(report.differences)] if len(report.differences) else []
+    return "\n\n".join([table.text(report.summary), *differences])
 
 
 def _page(sweep: Sweep, report: Report, selection: Selection | None, out: Path) -> Path:
@@ -131,7 +129,10 @@ def seeds(text: str) -> list[int]:
         match = re.fullmatch(r"(\d+)(?:-(\d+))?", part.strip())
         if match is None:
             raise argparse.ArgumentTypeError(f"{text!r}: seeds are numbers and ranges, such as 0-4,7")
-        found.extend(range(int(match[1]), int(match[2] or match[1]) + 1))
+        first, last = int(match[1]), int(match[2] or match[1])
+        if last < first:
+            raise argparse.ArgumentTypeError(f"{text!r}: {first}-{last} holds no seed")
+        found.extend(range(first, last + 1))
     return found
 
 

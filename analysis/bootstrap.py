@@ -6,6 +6,9 @@ import numpy.typing as npt
 from .estimators import ESTIMATORS, Estimator, FloatArray, trimmed
 
 # Resampled estimates held at once; 4 million numbers are 32 MB.
+# Below this the percentile interval covers clearly less than its level.
+FEW_RUNS = 5
+TOO_NARROW = f"Intervals from fewer than {FEW_RUNS} runs are too narrow"
 CHUNK = 4_000_000
 
 

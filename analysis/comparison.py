@@ -40,7 +40,7 @@ def probability_of_improvement(a: npt.ArrayLike, b: npt.ArrayLike) -> Estimate:
     first, second = (array[~np.isnan(array)] for array in (np.asarray(a, np.float64), np.asarray(b, np.float64)))
     if not first.size or not second.size:
         return np.nan, np.nan, np.nan
-    wins = (np.sign(first[:, None] - second) + 1) / 2
+    wins = (first[:, None] > second) + 0.5 * (first[:, None] == second)  # no difference: -inf is worse than all numbers
     if min(wins.shape) == 1:
         return float(wins.mean()), np.nan, np.nan
     rng = np.random.default_rng(0)
@@ -49,18 +49,40 @@ def probability_of_improvement(a: npt.ArrayLike, b: npt.ArrayLike) -> Estimate:
     return float(wins.mean()), float(low), float(high)
 
 
-def default_baseline(runs: pd.DataFrame) -> str:
-    """Of the labels with finished tasks one that is plain backprop, that with the most runs, else the first.
+def comparable(tasks: pd.DataFrame, metric: str) -> tuple[pd.DataFrame, list[str]]:
+    """The frame of tasks as far as every label has a run, without runs that are not there yet; sentences about it.
 
-    runs: of one benchmark. Of equals the first in `label.ordered`. Raises AnalysisError without a finished task.
+    A method of which five tasks are done is compared with the first five of the others. Runs that diverged stay.
+    Frames of one benchmark.
     """
-    started = runs[runs["tasks"] > 0]
-    if started.empty:
+    known = tasks[tasks[metric].notna()]
+    runs = known.groupby("run", observed=True).agg(
+        label=("label", "first"), state=("state", "first"), last=("task", "max")
+    )
+    going = runs[runs["state"] != "diverged"]
+    if going.empty:
+        return tasks, []
+    reached = going.groupby("label", observed=True)["last"].max()
+    short = going.index[going["last"] < reached.min()]
+    notes = [f"The first {reached.min() + 1} tasks, as far as every method has come"] if reached.nunique() > 1 else []
+    notes += [f"Left out: {len(short)} run{'s' * (len(short) > 1)} with fewer tasks"] if len(short) else []
+    return tasks[(tasks["task"] <= reached.min()) & ~tasks["run"].isin(short)] if notes else tasks, notes
+
+
+def default_baseline(summaries: pd.DataFrame, runs: pd.DataFrame, larger_is_better: bool = True) -> str:
+    """Of the labels that are plain backprop the one with the best late performance; without any, the first label.
+
+    The strongest baseline is the one to beat. summaries: of `per_run`; runs: the frame of runs, both of one benchmark.
+    Raises AnalysisError without a finished task.
+    """
+    labels = ordered(map(str, summaries["label"].unique()))
+    if not labels:
         raise AnalysisError("no finished task to compare")
-    plain = started[started["algorithm"] == "backprop"]
-    counts = (started if plain.empty else plain)["label"].value_counts()
-    labels = ordered(map(str, counts.index))
-    return labels[0] if plain.empty else max(labels, key=lambda label: counts[label])
+    plain = set(map(str, runs.loc[runs["algorithm"] == "backprop", "label"]))
+    late = summaries[summaries["label"].isin(plain)].groupby("label", observed=True)["late"].mean().dropna()
+    if late.empty:
+        return next((label for label in labels if label in plain), labels[0])
+    return str(late.idxmax() if larger_is_better else late.idxmin())
 
 
 def compare(
@@ -68,13 +90,13 @@ def compare(
 ) -> pd.DataFrame:
     """One row per label other than `baseline`, baselines first; summaries: of `per_run`, of one benchmark.
 
-    n, n_baseline: runs with the summary. diverged, diverged_baseline: how many of them diverged; they count with
-    the tasks before. pairs: seeds that both have.
+    n, n_baseline: runs with the summary. diverged, diverged_baseline: runs that diverged, which have none but `early`.
+    pairs: seeds of which both have it.
     difference (with _low, _high): label − baseline, paired by seed: one seed gives both the same tasks, and the same
     initial weights where their networks are the same. In the unit of the summary, whatever is better; NaN without
     common seeds.
     improvement (with _low, _high): probability that a run of the label is better than one of the baseline, 0.5 without
-    a difference; it takes all runs, paired or not.
+    a difference; it takes all runs, paired or not, and one that diverged is worse than any that did not.
     No p-value: among several labels, chosen after looking at them, it would not mean what it says.
 
     Raises AnalysisError for several benchmarks, an unknown summary or an unknown baseline.
@@ -87,21 +109,24 @@ def compare(
     labels = ordered(map(str, summaries["label"].unique()))
     if baseline not in labels:
         raise AnalysisError(f"no label {baseline!r} to compare with; there are: {'; '.join(labels)}")
-    known = summaries[summaries[summary].notna()]
-    base = known[known["label"] == baseline]
+    base = summaries[summaries["label"] == baseline]
     rows = []
     for label in labels:
         if label == baseline:
             continue
-        runs = known[known["label"] == label]
+        runs = summaries[summaries["label"] == label]
         pairs = runs.merge(base, on="seed", suffixes=("", "_baseline"))
+        difference = paired_difference(pairs[summary].to_numpy(), pairs[f"{summary}_baseline"].to_numpy())
+        improvement = probability_of_improvement(*(_worth(of, summary, larger_is_better) for of in (runs, base)))
+        counts = [int(of[summary].notna().sum()) for of in (runs, base)]
         diverged = [int((of["state"] == "diverged").sum()) for of in (runs, base)]
-        ours, theirs = runs[summary].to_numpy(), base[summary].to_numpy()
-        better = (ours, theirs) if larger_is_better else (-ours, -theirs)
-        estimates = (
-            paired_difference(pairs[summary].to_numpy(), pairs[f"{summary}_baseline"].to_numpy()),
-            probability_of_improvement(*better),
-        )
-        rows.append([label, len(runs), len(base), *diverged, len(pairs), *estimates[0], *estimates[1]])
+        paired = int(pairs[[summary, f"{summary}_baseline"]].notna().all(axis=1).sum())
+        rows.append([label, *counts, *diverged, paired, *difference, *improvement])
     named = [name + part for name in ESTIMATES for part in ("", "_low", "_high")]
     return pd.DataFrame(rows, columns=[*COLUMNS, *named])
+
+
+def _worth(runs: pd.DataFrame, summary: str, larger_is_better: bool) -> npt.NDArray[np.float64]:
+    """(runs,): the larger the better; what diverged is the worst."""
+    values = runs[summary].to_numpy(dtype=np.float64) * (1 if larger_is_better else -1)
+    return np.where(np.isnan(values) & (runs["state"] == "diverged").to_numpy(), -np.inf, values)

@@ -7,7 +7,8 @@ from typing import Any
 import pandas as pd
 
 from . import text_table
-from .comparison import compare, default_baseline
+from .bootstrap import FEW_RUNS, TOO_NARROW
+from .comparison import comparable, compare, default_baseline
 from .curve_summary import SUMMARIES, per_run
 from .errors import AnalysisError
 from .label import ordered
@@ -17,36 +18,39 @@ from .quantity import performance_metric, quantity
 HEADINGS = ("method", "runs", "pairs", "difference", "probability of being better")
 NOTE = (
     "difference: {summary}, method − {baseline}, mean over seeds that both have; probability that a run of the method "
-    "is better than one of {baseline} (0.5: no difference); 95% bootstrap intervals over runs"
+    "is better than one of {baseline} (0.5: no difference; a run that diverged is worse than any); 95% bootstrap "
+    "intervals over runs"
 )
 
 
 def comparison_table(sweep: Sweep, baseline: str | None = None, summary: str = "late") -> pd.DataFrame:
     """`comparison.compare` for each benchmark with several labels, in the drawn unit; empty if there is none.
 
-    baseline: a label; default `comparison.default_baseline`. Raises AnalysisError if no benchmark
-    has it.
+    Methods are compared over the tasks that all have (`comparison.comparable`). baseline: a label; default
+    `comparison.default_baseline`. Raises AnalysisError if no benchmark has it.
     """
     tables = []
     for name in sweep.benchmarks:
         part = sweep.of(name)
         metric = performance_metric(part.tasks)
         unit = quantity(metric)
-        summaries = per_run(part.tasks, metric)
-        labels = ordered(map(str, summaries["label"].unique()))
+        tasks, notes = comparable(part.tasks, metric)
+        summaries = per_run(tasks, metric)
+        labels = set(map(str, summaries["label"].unique()))
         if len(labels) < 2 or (baseline is not None and baseline not in labels):
             continue
-        base = baseline or default_baseline(part.runs)
+        base = baseline or default_baseline(summaries, part.runs, unit.larger_is_better)
         table = compare(summaries, base, summary, unit.larger_is_better)
         table[["difference", "difference_low", "difference_high"]] *= unit.scale
+        table.insert(0, "notes", ". ".join(notes))
         table.insert(0, "summary", summary)
         table.insert(0, "baseline", base)
         table.insert(0, "metric", f"{metric} ({unit.unit})" if unit.unit else metric)
         table.insert(0, "benchmark", name)
         tables.append(table)
-    if baseline is not None and not tables:
-        labels = ordered(map(str, sweep.runs["label"].unique()))
-        raise AnalysisError(f"no label {baseline!r} to compare with; there are: {'; '.join(labels)}")
+    every = ordered(map(str, sweep.runs["label"].unique()))
+    if baseline is not None and baseline not in every:
+        raise AnalysisError(f"no label {baseline!r} to compare with; there are: {'; '.join(every)}")
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
 
 
@@ -72,9 +76,11 @@ def write(table: pd.DataFrame, folder: Path) -> list[Path]:
 
 def _blocks(table: pd.DataFrame) -> Iterable[tuple[str, text_table.Cells, str]]:
     for (benchmark, metric, baseline), rows in table.groupby(["benchmark", "metric", "baseline"], sort=False):
-        words = NOTE.format(summary=SUMMARIES[str(rows["summary"].iloc[0])], baseline=baseline)
+        words = [NOTE.format(summary=SUMMARIES[str(rows["summary"].iloc[0])], baseline=baseline)]
+        words += [str(rows["notes"].iloc[0])] if rows["notes"].iloc[0] else []
+        words += [TOO_NARROW] if rows["pairs"].between(2, FEW_RUNS - 1).any() else []
         title = f"{benchmark}: {metric}, against {baseline}"
-        yield title, [list(HEADINGS), *(_cells(row) for row in rows.to_dict("records"))], words
+        yield title, [list(HEADINGS), *(_cells(row) for row in rows.to_dict("records"))], ". ".join(words)
 
 
 def _cells(row: Mapping[Hashable, Any]) -> list[str]:

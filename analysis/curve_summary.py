@@ -20,6 +20,8 @@ SUMMARIES: Mapping[str, str] = {
     "slope": "change per task, by least squares",
     "final": "value on the last task",
 }
+# Not of a run that diverged: its last tasks are its first ones, and it would win for having stopped there.
+OF_WHOLE_RUNS = ("late", "change", "area", "slope", "final")
 IDENTITY = ("run", "benchmark", "label", "seed", "state")
 
 
@@ -31,7 +33,7 @@ def summarise(values: npt.ArrayLike) -> dict[str, FloatArray]:
     (task index, value), per task; change and slope are NaN for a run of one task. final: of its last task. A run
     without a task is NaN in all.
 
-    A run that diverged or goes on is summarised over the tasks that it has: compare runs of one length.
+    A run that goes on is summarised over the tasks that it has: compare runs of one length (`comparison.comparable`).
     """
     table = np.asarray(values, dtype=np.float64)
     found = {name: np.full(len(table), np.nan) for name in SUMMARIES}
@@ -50,16 +52,22 @@ def summarise(values: npt.ArrayLike) -> dict[str, FloatArray]:
     return found
 
 
+def without_diverged(found: dict[str, FloatArray], diverged: npt.NDArray[np.bool_]) -> dict[str, FloatArray]:
+    """Summaries (runs,) with NaN for what a run that diverged (runs,) does not have: all but `early`."""
+    return {name: np.where(diverged, np.nan, of) if name in OF_WHOLE_RUNS else of for name, of in found.items()}
+
+
 def per_run(tasks: pd.DataFrame, metric: str) -> pd.DataFrame:
     """One row per run of the frame of tasks: what identifies it, its hyper-parameters, and one column per summary.
 
     Columns: run, benchmark, label, seed, state, the hyper-parameters (`optimizer.step_size`), n_tasks (tasks of which
-    the run has the metric), and those of `summarise`, in the unit that was logged. Raises AnalysisError for an unknown
-    metric.
+    the run has the metric), and those of `summarise`, in the unit that was logged; of a run that diverged only `early`.
+    Raises AnalysisError for an unknown metric.
     """
     check_metric(tasks, metric)
     first = tasks.drop_duplicates("run")
     parameters = [name for name in tasks.columns if str(name).startswith(tuple(f"{part}." for part in COMPONENTS))]
     columns = {name: np.asarray(first[name]) for name in (*IDENTITY, *parameters)}  # without the categories
     values = by_run(tasks, metric)
-    return pd.DataFrame({**columns, "n_tasks": np.sum(~np.isnan(values), axis=1), **summarise(values)})
+    found = without_diverged(summarise(values), np.asarray(columns["state"] == "diverged"))
+    return pd.DataFrame({**columns, "n_tasks": np.sum(~np.isnan(values), axis=1), **found})

@@ -2,7 +2,7 @@
 
 import glob
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,10 +11,12 @@ import pandas as pd
 
 from .errors import AnalysisError
 from .frame import layer_sizes, runs_frame, tasks_frame
+from .label import configuration
 from .remote import SCHEME, fetch
 from .rundir import Configurations, Run, read
 
 CONFIG = "config.yaml"
+FINAL = ("done", "diverged")
 
 
 @dataclass(frozen=True)
@@ -42,10 +44,18 @@ class Sweep:
         runs, tasks = (f[f["benchmark"] == benchmark] for f in (self.runs, self.tasks))
         return Sweep(runs.reset_index(drop=True), tasks.reset_index(drop=True), self.notes)
 
+    def of_seeds(self, seeds: Collection[int]) -> "Sweep":
+        """The part of these seeds; raises AnalysisError if there is none."""
+        runs = self.runs[self.runs["seed"].isin(list(seeds))].reset_index(drop=True)
+        tasks = self.tasks[self.tasks["run"].isin(runs["run"])].reset_index(drop=True)
+        if tasks.empty:
+            raise AnalysisError("no run with one of these seeds has finished a task")
+        return Sweep(runs, tasks, self.notes)
+
     def progress(self) -> str:
         """E.g. '30 runs: 24 finished, 1 diverged, 5 partial (3 running, 2 failed)'."""
         runs = self.runs
-        final = runs["state"].isin(["done", "diverged"])
+        final = runs["state"].isin(FINAL)
         groups = {
             "finished": runs[runs["state"] == "done"],
             "diverged": runs[runs["state"] == "diverged"],
@@ -148,13 +158,13 @@ def _run_folders(sweep: Path) -> list[Path]:
 
 
 def _unique(runs: Sequence[Run]) -> tuple[list[Run], list[str]]:
-    """Of several copies of a run the one that got furthest: counting it twice would narrow the error bars."""
-    copies: dict[str, list[Run]] = defaultdict(list)
+    """Of several copies of a run a final one, or the one that got furthest: twice, it would narrow the error bars."""
+    copies: dict[tuple[str, str, int], list[Run]] = defaultdict(list)
     for run in runs:
-        copies[run.id].append(run)
+        copies[run.id, configuration(run.config), int(run.config["seed"])].append(run)
     double = sum(len(group) > 1 for group in copies.values())
     notes = [f"runs that lie in several of the folders count once ({double})"] if double else []
-    return [max(group, key=lambda run: run.tasks) for group in copies.values()], notes
+    return [max(group, key=lambda run: (run.state in FINAL, run.tasks)) for group in copies.values()], notes
 
 
 def _check_seeds(runs: pd.DataFrame) -> None:

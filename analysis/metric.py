@@ -5,15 +5,16 @@ import numpy.typing as npt
 import pandas as pd
 
 from .errors import AnalysisError
-from .frame import metric_names
+from .frame import layers, metric_names
 
 FloatArray = npt.NDArray[np.float64]
 
 
 def check_metric(frame: pd.DataFrame, metric: str) -> None:
     """Raises AnalysisError listing what there is if the frame has no value of `metric`."""
-    if metric not in frame.columns or not frame[metric].notna().any():
-        raise AnalysisError(f"no metric {metric!r}; available: {', '.join(metric_names(frame))}")
+    known = metric_names(frame)
+    if metric not in known and metric not in [layer for name in known for layer in layers(frame, name)]:
+        raise AnalysisError(f"no metric {metric!r}; available: {', '.join(known)}")
 
 
 def by_run(frame: pd.DataFrame, metric: str) -> FloatArray:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
+import pandas as pd
 from matplotlib.figure import Figure
 
 from . import comparison_table, table
@@ -20,7 +21,7 @@ from .figures.diagnostic import diagnostic
 from .figures.learning_curve import learning_curve
 from .figures.overview import overview
 from .figures.performance import performance
-from .figures.relative import relative
+from .figures.relative import relative, retrained
 from .figures.sensitivity import parameters, sensitivity
 from .figures.style import Look, StyleName, looks
 from .frame import is_control, layers, metric_names
@@ -28,8 +29,8 @@ from .load import Sweep, load, output_folder
 from .quantity import diagnostics_of, performance_metric, quantity
 
 FORMATS = ("png", "pdf")
+POSSIBLE = ("png", "pdf", "svg")
 DPI = 200
-RETRAINED = "retrained_network"
 CORRELATED_TASKS = 10  # fewer say nothing about how two quantities go together
 
 
@@ -65,8 +66,13 @@ class Drawing:
 
 @dataclass(frozen=True)
 class Report:
-    """paths: what was written. drawn: the figures among them, by file name. skipped: which were not, and why."""
+    """paths: what was written. drawn: the figures among them, by file name. skipped: which were not, and why.
 
+    summary, differences: the tables (`table.summary`, `comparison_table.comparison_table`).
+    """
+
+    summary: pd.DataFrame
+    differences: pd.DataFrame
     paths: list[Path] = field(default_factory=list)
     drawn: dict[str, Drawing] = field(default_factory=dict)
     skipped: list[str] = field(default_factory=list)
@@ -87,11 +93,8 @@ def write(sweep: Sweep, out: Path, options: Options, tuning: Sweep | None = None
     unknown metric, format or baseline before anything is written, and if `out` cannot be.
     """
     _check(sweep, options)
-    report, colours = Report(), looks(sweep.runs["label"])
-    summary, differences = (
-        table.summary(sweep, options.band),
-        comparison_table.comparison_table(sweep, options.baseline),
-    )
+    differences = comparison_table.comparison_table(sweep, options.baseline)
+    report, colours = Report(table.summary(sweep, options.band), differences), looks(sweep.runs["label"])
     drawings: dict[str, Drawing] = {}
     for benchmark in sweep.benchmarks:
         part = sweep.of(benchmark)
@@ -109,7 +112,7 @@ def write(sweep: Sweep, out: Path, options: Options, tuning: Sweep | None = None
             else:
                 report.paths.extend(paths)
                 report.drawn[name] = drawing
-        report.paths.extend(table.write(summary, out))
+        report.paths.extend(table.write(report.summary, out))
         if len(differences):
             report.paths.extend(comparison_table.write(differences, out))
     except OSError as error:
@@ -118,9 +121,9 @@ def write(sweep: Sweep, out: Path, options: Options, tuning: Sweep | None = None
 
 
 def _check(sweep: Sweep, options: Options) -> None:
-    unknown = [name for name in options.formats if name not in Figure().canvas.get_supported_filetypes()]
+    unknown = [name for name in options.formats if name not in POSSIBLE]
     if unknown or not options.formats:
-        raise AnalysisError(f"no figure format {', '.join(unknown) or 'given'}; png, pdf and svg are possible")
+        raise AnalysisError(f"no figure format {', '.join(unknown) or 'given'}; possible: {', '.join(POSSIBLE)}")
     for metric in options.metrics:
         check_metric(sweep.tasks, metric)
     if options.k is not None and options.k < 1:
@@ -176,16 +179,19 @@ def _comparisons(
         text = "The last tenth of the tasks; right, the difference from the baseline, seed by seed."
         draw: Callable[[], Figure] = partial(comparison, tasks, runs, baseline=baseline, **common)
         yield Drawing("comparison", "Methods compared", text, draw)
-    if several and (baseline is not None or measured["algorithm"].str.contains(RETRAINED).any()):
+    if several and (baseline is not None or retrained(runs)):
         text = "Each run minus the baseline's run of the same seed."
         draw = partial(relative, tasks, runs, baseline=baseline, k=options.k, **banded)
         yield Drawing("relative", "Relative to the baseline", text, draw)
-    for parameter in parameters(tuned.runs):
-        short = parameter.rpartition(".")[2]
+    swept = parameters(tuned.runs)
+    shorts = [parameter.rpartition(".")[2] for parameter in swept]
+    for parameter, short in zip(swept, shorts, strict=True):
         kept = {**banded, "looks": looks(tuned.runs["label"])}
         draw = partial(sensitivity, tuned.tasks, tuned.runs, parameter, **kept)
         text = "Mean performance over all tasks against one hyper-parameter."
-        yield Drawing(f"sensitivity_{short}", f"Sensitivity to {parameter}", text, draw)
+        yield Drawing(
+            f"sensitivity_{short if shorts.count(short) == 1 else parameter}", f"Sensitivity to {parameter}", text, draw
+        )
     known = metric_names(tasks)
     if {"replaced_units", "died_units"} & set(known):
         text = "Units that died, came back or were replaced, and the dead ones that there are."
@@ -205,7 +211,7 @@ def _one(part: Sweep, metric: str | None, k: int | None, banded: Mapping[str, An
 
 def _save(fig: Figure, folder: Path, name: str, formats: Sequence[str]) -> list[Path]:
     """The same data give the same bytes: no date in the file."""
-    paths = [folder / f"{name}.{extension}" for extension in formats]
+    paths = [folder / f"{name.replace('/', '_')}.{extension}" for extension in formats]
     with mpl.rc_context({"pdf.fonttype": 42, "svg.hashsalt": name}):  # 42: text stays text in the PDF
         for path in paths:
             dated = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}

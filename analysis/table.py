@@ -9,6 +9,7 @@ import pandas as pd
 from . import text_table
 from .aggregate import early_late
 from .band import DEFAULT, NAMES, Band
+from .bootstrap import FEW_RUNS, TOO_NARROW
 from .errors import AnalysisError
 from .label import ordered
 from .load import Sweep
@@ -72,8 +73,12 @@ def markdown(table: pd.DataFrame) -> str:
 
 
 def note(table: pd.DataFrame) -> str:
-    """How its numbers were made."""
-    return NOTE.format(estimator=f"the {table['estimator'].iloc[0]} " if "estimator" in table.columns else "")
+    """How its numbers were made, and what they do not show."""
+    sentences = [NOTE.format(estimator=f"the {table['estimator'].iloc[0]} " if "estimator" in table.columns else "")]
+    sentences += ["Diverged runs count early only"] if table["diverged"].any() else []
+    sentences += ["Runs that are not finished count with the tasks that they have"] if table["partial"].any() else []
+    sentences += [TOO_NARROW] if table["n"].between(2, FEW_RUNS - 1).any() else []
+    return ". ".join(sentences)
 
 
 def write(table: pd.DataFrame, folder: Path) -> list[Path]:

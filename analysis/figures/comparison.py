@@ -10,10 +10,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ..band import DEFAULT
-from ..comparison import compare, default_baseline
+from ..comparison import comparable, compare, default_baseline
 from ..curve_summary import SUMMARIES, per_run
 from ..errors import AnalysisError
 from ..label import ordered
+from ..metric import check_metric
 from ..quantity import performance_metric, quantity
 from .legend import FEW_RUNS, Legend
 from .style import SIZES, Look, StyleName, context, looks_of, readable
@@ -46,14 +47,17 @@ def comparison(
     metric = metric or performance_metric(tasks)
     if summary not in SUMMARIES:
         raise AnalysisError(f"no summary {summary!r}; possible: {', '.join(SUMMARIES)}")
-    unit, summaries = quantity(metric), per_run(tasks, metric)
+    check_metric(tasks, metric)
+    unit = quantity(metric)
+    tasks, notes = comparable(tasks, metric)
+    summaries = per_run(tasks, metric)
+    baseline = baseline or default_baseline(summaries, runs, unit.larger_is_better)
     summaries[summary] *= unit.scale
-    summaries = summaries[summaries[summary].notna()]
-    if summaries["label"].nunique() < 2:
+    if summaries.loc[summaries[summary].notna(), "label"].nunique() < 2:
         raise AnalysisError("a comparison needs two methods with finished tasks")
-    baseline = baseline or default_baseline(runs)
     differences = compare(summaries, baseline, summary, unit.larger_is_better).set_index("label")
-    values = {str(label): group.to_numpy() for label, group in summaries.groupby("label")[summary]}
+    known = summaries[summaries[summary].notna()]
+    values = {str(label): group.to_numpy() for label, group in known.groupby("label")[summary]}
     labels = sorted(ordered(values), key=lambda label: values[label].mean(), reverse=unit.larger_is_better)
     diverged = runs.loc[runs["state"] == "diverged", "label"].value_counts()
     labels += ordered(set(map(str, diverged.index)) - set(labels))
@@ -61,7 +65,7 @@ def comparison(
     with context(style):
         colours, size = looks_of(runs, looks), SIZES[style]
         if axes is None:
-            caption = _caption(values, differences, bool(len(diverged)))
+            caption = ". ".join([_caption(values, differences, bool(len(diverged))), *notes]).rstrip(".") + "."
             legend = Legend(readable(str(runs["benchmark"].iloc[0])), [], [], caption)
             row = max(ROW, 1 + max(text.count("\n") + 1 for text in texts))
             fig = legend.figure(size.width, (row * len(labels) + AXIS) * size.row, style)
@@ -116,7 +120,7 @@ def _caption(values: Mapping[str, npt.NDArray[np.float64]], differences: pd.Data
     if (pairs == 0).any():
         sentences.append("No difference is drawn where no seed is shared")
     if diverged:
-        sentences.append("Diverged runs count with the tasks before")
+        sentences.append("Diverged runs are counted, not averaged")
     if any(1 < len(runs) < FEW_RUNS for runs in values.values()):
         sentences.append(f"Intervals from fewer than {FEW_RUNS} runs are too narrow")
     return ". ".join(sentences) + "."

@@ -13,7 +13,9 @@ from matplotlib.lines import Line2D
 from ..aggregate import Curve, curves
 from ..band import DEFAULT, Band
 from ..comparison import default_baseline
+from ..curve_summary import per_run
 from ..errors import AnalysisError
+from ..label import ordered
 from ..quantity import Quantity, performance_metric, quantity
 from .curve import Panel, draw, x_axis
 from .legend import Legend
@@ -52,7 +54,9 @@ def relative(
     k = k or tasks_per_point(tasks)
     x = x_axis(tasks)
     every = curves(tasks, metric, k=k, x=x)
-    baseline = baseline or _default(runs, every)
+    if baseline is None:
+        larger = quantity(metric).larger_is_better
+        baseline = next(iter(retrained(runs)), None) or default_baseline(per_run(tasks, metric), runs, larger)
     if baseline not in every:
         raise AnalysisError(f"no label {baseline!r} with values of {metric}; there are: {'; '.join(every)}")
     seeds = runs.set_index("run")["seed"]
@@ -89,9 +93,9 @@ def relative(
     return fig
 
 
-def _default(runs: pd.DataFrame, every: Mapping[str, Curve]) -> str:
-    retrained = set(runs.loc[runs["algorithm"] == RETRAINED, "label"])
-    return next((label for label in every if label in retrained), default_baseline(runs[runs["label"].isin(every)]))
+def retrained(runs: pd.DataFrame) -> list[str]:
+    """Labels of the network that is trained from scratch for every task: the baseline of class-incremental learning."""
+    return ordered(map(str, runs.loc[(runs["algorithm"] == RETRAINED) & (runs["tasks"] > 0), "label"].unique()))
 
 
 def _difference(curve: Curve, base: Curve, seeds: "pd.Series[int]") -> Curve:

@@ -7,6 +7,7 @@ from scipy import stats
 
 from lop_sweeps.analysis.bootstrap import bootstrap
 from lop_sweeps.analysis.comparison import (
+    comparable,
     compare,
     default_baseline,
     paired_difference,
@@ -150,7 +151,7 @@ def test_runs_of_a_sweep_are_paired_by_their_seed(sweep: SweepBuilder) -> None:
         sweep.add(seed=3 - seed, algorithm="l2", rows=task_rows([3 - seed + 1] * 10))
     sweep.add(seed=4, algorithm="l2", rows=task_rows([9, 9]), state="diverged")
     found = compare(per_run(load(sweep.folder).tasks, "accuracy"), "backprop", "area").iloc[0]
-    assert found[["label", "n", "n_baseline", "pairs"]].tolist() == ["l2", 5, 4, 4]
+    assert found[["label", "n", "n_baseline", "pairs"]].tolist() == ["l2", 4, 4, 4]
     assert found[["diverged", "diverged_baseline"]].tolist() == [1, 0]
     assert found[["difference", "difference_low", "difference_high"]].tolist() == [1, 1, 1]
 
@@ -180,18 +181,55 @@ def test_what_cannot_be_compared() -> None:
         compare(both, "backprop")
 
 
-def test_default_baseline_is_the_plain_backprop_with_the_most_runs() -> None:
-    rows = [
-        ("continual_backprop", "continual_backprop", 5),
-        ("backprop, optimizer=adam", "backprop", 5),
-        ("backprop, optimizer=sgd", "backprop", 5),
-        ("backprop, optimizer=sgd", "backprop", 5),
-        ("a", "l2", 5),
-        ("tuned", "backprop", 0),
-    ]
-    runs = pd.DataFrame(rows, columns=["label", "algorithm", "tasks"])
-    assert default_baseline(runs) == "backprop, optimizer=sgd"
-    assert default_baseline(runs.drop_duplicates()) == "backprop, optimizer=adam"
-    assert default_baseline(runs[runs["algorithm"] != "backprop"]) == "a"
+def test_default_baseline_is_the_best_plain_backprop() -> None:
+    summaries = frame({"continual_backprop": {0: 0.99}, "backprop, a": {0: 0.5, 1: 0.7}, "tuned": {0: 0.9}})
+    runs = pd.DataFrame(
+        [("continual_backprop", "continual_backprop"), ("backprop, a", "backprop"), ("tuned", "backprop")],
+        columns=["label", "algorithm"],
+    )
+    assert default_baseline(summaries, runs) == "tuned"
+    assert default_baseline(summaries, runs, larger_is_better=False) == "backprop, a"
+    assert default_baseline(summaries, runs[:1]) == "backprop, a"  # nothing is known to be plain: the first label
+    assert default_baseline(summaries.assign(late=np.nan), runs) == "backprop, a"
     with pytest.raises(AnalysisError, match="no finished task"):
-        default_baseline(runs[runs["tasks"] == 0])
+        default_baseline(summaries[:0], runs)
+
+
+def test_runs_that_diverged_lose(sweep: SweepBuilder) -> None:
+    """They are best in the tasks before, which are the first ones."""
+    for seed in range(5):
+        sweep.add(seed=seed, rows=task_rows(0.9 - 0.02 * np.arange(20)))
+        sweep.add(seed=seed, algorithm="redo", rows=task_rows([0.9] * 3), state="diverged")
+    summaries = per_run(load(sweep.folder).tasks, "accuracy")
+    found = compare(summaries, "backprop").iloc[0]
+    assert found[["n", "diverged", "pairs"]].tolist() == [0, 5, 0]
+    assert np.isnan(found["difference"])
+    assert found["improvement"] == 0
+    assert compare(summaries, "redo").iloc[0]["improvement"] == 1
+    assert compare(summaries, "backprop", larger_is_better=False).iloc[0]["improvement"] == 0
+
+
+def test_methods_are_compared_over_the_tasks_that_all_have(sweep: SweepBuilder) -> None:
+    """Five tasks of a method that has just begun are not better than forty of one that declines."""
+    course = 0.9 - 0.02 * np.arange(40)
+    for seed in range(4):
+        sweep.add(seed=seed, rows=task_rows(course if seed else course[:30]))
+        sweep.add(seed=seed, algorithm="l2", rows=task_rows(course[: 5 if seed else 3]), state="running")
+    sweep.add(seed=0, algorithm="redo", rows=task_rows(course[:1]), state="diverged")
+    tasks, notes = comparable(load(sweep.folder).tasks, "accuracy")
+    assert notes == ["The first 5 tasks, as far as every method has come", "Left out: 1 run with fewer tasks"]
+    assert tasks["task"].max() == 4
+    assert set(tasks["label"]) == {"backprop", "l2", "redo"}
+    found = compare(per_run(tasks, "accuracy"), "backprop").set_index("label").loc["l2"]
+    assert found[["n", "n_baseline", "pairs"]].tolist() == [3, 4, 3]
+    assert found["difference"] == pytest.approx(0)
+
+
+def test_runs_of_one_length_are_compared_as_they_are(sweep: SweepBuilder) -> None:
+    sweep.add()
+    sweep.add(algorithm="l2")
+    sweep.add(algorithm="redo", rows=task_rows([0.5] * 3), state="diverged")
+    loaded = load(sweep.folder).tasks
+    tasks, notes = comparable(loaded, "accuracy")
+    assert tasks is loaded
+    assert notes == []

@@ -288,3 +288,27 @@ def test_runs_of_different_lengths_are_pointed_out(sweep: SweepBuilder) -> None:
     for seed, tasks in ((0, 8), (1, 3)):
         sweep.add(seed=seed, rows=task_rows([0.5] * tasks))
     assert any("3 to 8 finished tasks" in note for note in load(sweep.folder).notes)
+
+
+def test_of_two_copies_of_a_run_the_final_one_counts(sweep: SweepBuilder) -> None:
+    other = SweepBuilder(sweep.folder.parent / "other")
+    sweep.add(run="x", rows=task_rows([0.9] * 3), state="diverged")
+    other.add(run="x", rows=task_rows([0.9] * 5), state="running")  # copied before it diverged
+    assert load([sweep.folder, other.folder]).runs["state"].tolist() == ["diverged"]
+
+
+def test_folders_of_one_name_are_not_one_run(sweep: SweepBuilder) -> None:
+    other = SweepBuilder(sweep.folder.parent / "other")
+    sweep.add(run="x")
+    other.add(run="x", algorithm="l2", seed=1)
+    assert len(load([sweep.folder, other.folder]).runs) == 2
+
+
+def test_part_of_some_seeds(sweep: SweepBuilder) -> None:
+    for seed in range(3):
+        sweep.add(seed=seed)
+    part = load(sweep.folder).of_seeds([0, 2, 7])
+    assert part.runs["seed"].tolist() == [0, 2]
+    assert part.tasks["seed"].unique().tolist() == [0, 2]
+    with pytest.raises(AnalysisError, match="no run with one of these seeds"):
+        part.of_seeds([1])

@@ -115,6 +115,25 @@ def test_wrong_seeds(text: str) -> None:
         seeds(text)
 
 
+def test_empty_range_of_seeds() -> None:
+    with pytest.raises(ArgumentTypeError, match="4-0 holds no seed"):
+        seeds("1,4-0")
+
+
+def test_metric_of_one_layer(sweep: SweepBuilder) -> None:
+    sweep.add()
+    names = {path.name for path in make(sweep.folder, options=Options(metrics=["dead_fraction/2"], formats=["png"]))}
+    assert "dead_fraction_2.png" in names
+
+
+def test_two_hyper_parameters_of_one_name_have_two_figures(sweep: SweepBuilder) -> None:
+    for value in (0.1, 0.2, 0.3):
+        sweep.add(optimizer={"decay": value})
+        sweep.add(network={"decay": value})
+    names = {path.name for path in make(sweep.folder, options=Options(figures=["sensitivity"], formats=["svg"]))}
+    assert {"sensitivity_network.decay.svg", "sensitivity_optimizer.decay.svg"} <= names
+
+
 def test_one_set_per_benchmark(sweep: SweepBuilder) -> None:
     sweep.add()
     sweep.add(benchmark={"name": "permuted_mnist"})
@@ -150,6 +169,9 @@ def test_same_data_give_the_same_bytes(sweep: SweepBuilder, tmp_path: Path) -> N
     [
         (["--metric", "acuracy"], "no metric 'acuracy'; available: accuracy, "),
         (["--format", "gif2"], "no figure format gif2"),
+        (["--format", "pgf"], "no figure format pgf; possible: png, pdf, svg"),
+        (["--metric", "label"], "no metric 'label'"),
+        (["--metric", "seed"], "no metric 'seed'"),
         (["--format", ","], "no figure format given"),
         (["--bin", "0"], "at least one task"),
         (["--statistic", "median", "--interval", "standard_error"], "standard error"),

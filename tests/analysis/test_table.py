@@ -32,7 +32,7 @@ def test_one_row_per_benchmark_and_method(summary: pd.DataFrame) -> None:
     assert backprop["diverged"] == 1
     assert backprop["partial"] == 1
     assert backprop["early"] == pytest.approx(90)
-    assert backprop["late"] == pytest.approx((3 * 70 + 2 * 90) / 5)
+    assert backprop["late"] == pytest.approx((3 * 70 + 90) / 4)  # not the diverged one
     assert backprop["change_low"] <= backprop["change"] <= backprop["change_high"]
     gone = rows.loc[("permuted_digits", "l2")]  # diverged in its first task: there, without numbers
     assert gone["n"] == 0
@@ -46,6 +46,7 @@ def test_terminal_text(summary: pd.DataFrame) -> None:
     assert lines[0] == "permuted_digits: accuracy (%)"
     assert lines[1].split() == ["method", "runs", "early", "late", "late", "−", "early"]
     assert lines[2].startswith("backprop  5, 1 diverged, 1 partial  90.00 [90.00, 90.00]")
+    assert "Diverged runs count early only. Runs that are not finished count with the tasks that they have" in lines[-1]
     assert lines[3].split() == ["l2", "0,", "1", "diverged", "–", "–", "–"]
     assert "slowly_changing_regression: squared_error" in lines
     assert "backprop  1     0.500  0.250  -0.250" in lines
