@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -18,6 +18,7 @@ from lop_sweeps.sweep.run_directory import RunDirectory, runs_in
 from lop_sweeps.sweep.status import summarise
 from tests import runs
 from tests.contracts.table import IMAGENET
+from tests.tracking.wandb_server import WandbServer
 
 pytestmark = [pytest.mark.slurm, pytest.mark.usefixtures("cluster")]
 
@@ -34,9 +35,13 @@ LONG = [
 SLURM = ["hydra/launcher=slurm", "hydra.launcher.time=10", "hydra.launcher.signal_delay=20"]
 
 
-def lop(folder: Path, *line: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+def lop(
+    folder: Path, *line: str, check: bool = True, more: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """more: for the environment."""
     command = [sys.executable, "-m", "lop_sweeps", "-m", *line, f"paths.sweeps={folder}", "sweep=s"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=500, check=False)
+    environment = {**os.environ, **(more or {})}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=500, check=False, env=environment)
     assert not check or done.returncode == 0, done.stderr
     return done
 
@@ -235,3 +240,14 @@ def test_hydras_own_launcher_for_slurm(tmp_path: Path) -> None:
     lop(tmp_path / "slurm", *line, "hydra/launcher=submitit_slurm", "hydra.launcher.timeout_min=5")
     lop(tmp_path / "local", *line)
     assert logs(tmp_path / "slurm") == logs(tmp_path / "local")
+
+
+def test_jobs_mirror_their_runs(tmp_path: Path) -> None:
+    with WandbServer() as server:
+        lop(tmp_path, *SHORT, "seed=0,1", "tracking=wandb", *SLURM, "hydra.launcher.pack=2", more=server.environment())
+        assert server.problems == []
+        sent = {stored.name: stored for stored in server.runs.values()}
+    assert {name: stored.state for name, stored in sent.items()} == dict.fromkeys(logs(tmp_path), "finished")
+    for name, log in logs(tmp_path).items():
+        rows = [json.loads(line) for line in log.splitlines()]
+        assert [row["performance/accuracy"] for row in sent[name].history] == [row["accuracy"] for row in rows]
