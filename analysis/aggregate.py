@@ -1,20 +1,21 @@
 """From the frame of tasks to curves with intervals, and to early and late performance."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
 from .bootstrap import bootstrap, bootstrap_mean
-from .curve_summary import summarise
+from .curve_summary import summarise, without_diverged
 from .errors import AnalysisError
 from .estimators import Estimator
+from .frame import measured_before
 from .label import ordered
 from .metric import by_run, check_metric
 
-__all__ = ["Curve", "bin_tasks", "bootstrap_mean", "check_metric", "curves", "early_late"]
+__all__ = ["Curve", "bin_tasks", "bootstrap_mean", "check_metric", "curves", "early_late", "edges"]
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -23,14 +24,17 @@ FloatArray = npt.NDArray[np.float64]
 class Curve:
     """One metric of the runs with one label.
 
-    x: (points,) task index or examples seen, at the left edge of what a point averages, as in the paper.
+    x: (points,) task index, examples or environment steps; see `curves`.
     values: (runs, points), NaN where a run has no such point (it is shorter, or diverged before).
-    runs: (runs,) their ids.
+    runs: (runs,) their ids. started: how many of them have a value, if none has all that a point averages.
+    infinite: values that were infinite, and are left out.
     """
 
     x: FloatArray
     values: FloatArray
     runs: list[str]
+    started: int = 0
+    infinite: int = 0
 
     def count(self) -> npt.NDArray[np.int64]:
         """(points,): runs that have the point."""
@@ -38,7 +42,7 @@ class Curve:
 
     def first(self, points: int) -> "Curve":
         """The first `points` points of every run; no run is left out."""
-        return Curve(self.x[:points], self.values[:, :points], self.runs)
+        return replace(self, x=self.x[:points], values=self.values[:, :points])
 
 
 def bin_tasks(values: npt.ArrayLike, k: int) -> FloatArray:
@@ -57,26 +61,38 @@ def bin_tasks(values: npt.ArrayLike, k: int) -> FloatArray:
 def curves(frame: pd.DataFrame, metric: str, by: str = "label", k: int = 1, x: str = "task") -> dict[str, Curve]:
     """Frame of tasks → value of `by` → Curve, baselines first; k tasks are averaged per point.
 
-    x: 'task' (index of a point's first task), 'examples' (examples seen before it) or 'steps' (the same, in control).
-    Values without a number of the metric (say, dead units of a linear network) give no curve. Raises AnalysisError
-    for an unknown metric, and if runs drawn together saw different numbers of examples per task but x is not 'task'.
+    x: 'task' (index of a point's first task) or 'examples' (seen before it), the left edge of what a point averages, as
+    in the paper; or in control 'steps', environment steps: returns and whatever else happened during a point's rows of
+    the log stand at their right edge, again as in the paper, and diagnostics, which are measured before, at their left
+    one. Where no run has a row, the examples at its end are interpolated.
+
+    Values without a number of the metric (say, dead units of a linear network) give no curve. Infinite values are
+    missing; the curve counts them. Raises AnalysisError for an unknown metric, if no run has k tasks, and if runs drawn
+    together saw different numbers of examples per task but x is not 'task'.
     """
     check_metric(frame, metric)
     if by == "label" and frame["benchmark"].nunique() > 1:  # a label is a configuration within one benchmark only
         names = ", ".join(sorted(map(str, frame["benchmark"].unique())))
         raise AnalysisError(f"several benchmarks ({names}) in one figure; take one: sweep.of(name)")
     found: dict[str, Curve] = {}
+    longest, after = 0, x == "steps" and not measured_before(frame, metric)
     needed = list(dict.fromkeys([by, "run", "task", "examples", metric]))  # groups copy what they hold
     for name, group in frame[needed].groupby(by, observed=True):
         table = by_run(group, metric)
-        if np.isnan(table).all():
+        infinite = np.isinf(table)
+        table[infinite] = np.nan
+        if np.isnan(table).all() and not infinite.any():
             continue
         runs = list(map(str, group["run"].unique()))
-        edges = np.arange(table.shape[1], dtype=np.float64)
-        if x != "task":
-            edges = _examples_before(by_run(group, "examples"), str(name))
+        tasks = np.arange(table.shape[1] + 1, dtype=np.float64)
+        at = tasks if x == "task" else _examples(by_run(group, "examples"), str(name))
         values = bin_tasks(table, k)
-        found[str(name)] = Curve(edges[: values.shape[1] * k : k], values, runs)
+        points = k * np.arange(values.shape[1]) + (k if after else 0)
+        started = int(np.sum(~np.isnan(table).all(axis=1)))
+        found[str(name)] = Curve(at[points], values, runs, started, int(infinite.sum()))
+        longest = max(longest, table.shape[1])
+    if found and longest < k:
+        raise AnalysisError(f"a point averages {k} tasks, and the longest run has {longest}")
     return {name: found[name] for name in ordered(found)}
 
 
@@ -85,11 +101,13 @@ def early_late(frame: pd.DataFrame, metric: str, by: str = "label", estimator: E
 
     Early (late) is a run's mean over the first (last) tenth of the tasks of which it has the metric, at least
     one task; then the estimate over runs with its 95 % bootstrap interval. The change is paired: computed within
-    each run, then taken over runs, leaving out runs of a single task. n: runs with the metric.
+    each run, then taken over runs, leaving out runs of a single task. A run that diverged has no late performance.
+    n: runs with the metric.
     """
     rows = {}
+    diverged = frame.loc[frame["state"] == "diverged", "run"].astype(str).unique()
     for name, curve in curves(frame, metric, by).items():
-        summaries = summarise(curve.values)
+        summaries = without_diverged(summarise(curve.values), np.isin(curve.runs, diverged))
         row: dict[str, float] = {"n": int(np.sum(~np.isnan(summaries["early"])))}
         for column in ("early", "late", "change"):
             row |= _named(column, bootstrap(summaries[column], estimator))
@@ -103,9 +121,23 @@ def _named(name: str, interval: tuple[FloatArray, FloatArray, FloatArray]) -> Ma
     return dict(zip((name, f"{name}_low", f"{name}_high"), map(float, interval), strict=True))
 
 
-def _examples_before(after: FloatArray, name: str) -> FloatArray:
-    """after (runs, tasks), cumulative at the end of each task → (tasks,) before each task."""
-    seen = np.nanmax(after, axis=0)
-    if np.any(np.nanmin(after, axis=0) != seen):
+def edges(ends: FloatArray) -> FloatArray:
+    """ends (tasks,): examples at the end of each task, NaN where nobody knows → (tasks + 1,), from 0, gaps filled.
+
+    Raises AnalysisError if none is known.
+    """
+    known = np.flatnonzero(~np.isnan(ends))
+    if not known.size:
+        raise AnalysisError("no row of the log has its number of examples")
+    filled: FloatArray = np.interp(
+        np.arange(len(ends) + 1), np.concatenate([[0], known + 1]), np.concatenate([[0.0], ends[known]])
+    )
+    return filled
+
+
+def _examples(after: FloatArray, name: str) -> FloatArray:
+    """after (runs, tasks), cumulative at the end of each task → (tasks + 1,)."""
+    most, least = (f.reduce(after, axis=0) for f in (np.fmax, np.fmin))  # of those that are not NaN
+    if np.any(most > least):
         raise AnalysisError(f"{name!r}: its runs have different numbers of examples per task; draw them over tasks")
-    return np.concatenate([[0.0], seen[:-1]])
+    return edges(most)

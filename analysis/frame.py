@@ -1,6 +1,7 @@
 """The two tidy frames: one row per run, one row per run and task."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
@@ -14,9 +15,14 @@ from .rundir import Run
 
 # What a metric may not be called, because the frame of tasks has such a column from the frame of runs.
 JOINED = ("run", "sweep", "benchmark", "variant", "label", "seed", "state")
-# Metrics with one value per weight matrix; all other lists have one value per hidden layer.
+# Of each weight matrix, averaged over weights.
 WEIGHT_METRICS = ("weight_magnitude", "weight_magnitude_task")
-POLICY = "policy_"  # before a metric: its mean over the policy's hidden layers, in control
+# Shares of a hidden layer's units or activations, averaged over units: then they are shares of all units.
+SHARES = re.compile(r"(dead|rarely_active|inactive|saturated)_fraction|dormant_fraction_tau.+")
+# Lists of what happens while a task is learned; all other lists are measured before.
+DURING = ("weight_change", "weight_magnitude_task", "replaced_units")
+# Before a metric, in control: its mean over the policy's hidden layers; its value in the last of them.
+POLICY, POLICY_LAST = "policy_", "policy_last_"
 RANK, RANK_FRACTION = "effective_rank", "effective_rank_fraction"
 
 FloatArray = npt.NDArray[np.float64]
@@ -52,10 +58,11 @@ def tasks_frame(runs: Sequence[Run], frame: pd.DataFrame) -> pd.DataFrame:
     """One row per run and finished task: what identifies the run, task, examples, metrics, hyper-parameters.
 
     A list per layer becomes `name/1`, `name/2`, … and `name`, the mean over that run's layers (NaN without
-    layers). `weight_magnitude` averages over weights where the layer sizes are known (the authors'
-    definition), else over matrices. `effective_rank_fraction` is the effective rank divided by the layer's
-    width, where that is known. In control, where lists hold the policy's layers and then those of the value network,
-    `policy_name` is the mean over the policy's hidden layers.
+    layers). Where the layer sizes are known, `weight_magnitude` averages over weights and shares of units (`SHARES`)
+    over units, as the authors do; else, and for ranks always, all layers count alike. `effective_rank_fraction` is the
+    effective rank divided by the layer's width, where that is known. In control lists hold the policy's layers and then
+    as many of the value network: `policy_name` is the same mean over the policy's hidden layers, and `policy_last_name`
+    the value of the last of them, or of the weight matrix into it.
     """
     lengths = np.array([run.tasks for run in runs])
     ends = np.cumsum(lengths)
@@ -88,6 +95,12 @@ def is_control(tasks: pd.DataFrame) -> bool:
     return "benchmark.protocol" in tasks.columns and bool((tasks["benchmark.protocol"] == "control").all())
 
 
+def measured_before(tasks: pd.DataFrame, metric: str) -> bool:
+    """Whether a value describes the network before its task (in control: row), and not what happened in it."""
+    base = metric.partition("/")[0].removeprefix(POLICY_LAST).removeprefix(POLICY)
+    return base not in DURING and bool(layers(tasks, base))
+
+
 def layers(tasks: pd.DataFrame, metric: str) -> list[str]:
     """Its per-layer columns `metric/1`, … that have values, in order."""
     names = [n for n in tasks.columns if n.startswith(f"{metric}/") and n[len(metric) + 1 :].isdigit()]
@@ -113,6 +126,7 @@ def layer_sizes(config: Mapping[str, Any]) -> tuple[list[int], list[int]]:
 def _scalars(run: Run) -> dict[str, FloatArray]:
     """Metric → (tasks,), lists taken apart and averaged over layers."""
     hidden, weights = layer_sizes(run.config)
+    policy = _policy_layers(run.config, hidden)
     columns = {n: c for n, c in run.columns.items() if n not in ("task", "examples")}
     rank = columns.get(RANK)
     if rank is not None and rank.ndim == 2 and hidden and rank.shape[1] == len(hidden):
@@ -124,19 +138,24 @@ def _scalars(run: Run) -> dict[str, FloatArray]:
         if values.ndim == 1:
             out[name] = values
             continue
-        known = name in WEIGHT_METRICS and len(weights) == values.shape[1]
-        if _of_policy(run.config, values) and name not in WEIGHT_METRICS:
-            out[f"{POLICY}{name}"] = values[:, : values.shape[1] // 2].mean(axis=1)
-        if values.shape[1]:
-            out[name] = np.average(values, axis=1, weights=weights if known else None)
-            out |= {f"{name}/{layer}": values[:, layer - 1] for layer in range(1, values.shape[1] + 1)}
+        count = values.shape[1]
+        sizes = weights if name in WEIGHT_METRICS else hidden if SHARES.fullmatch(name) else []
+        known = sizes if len(sizes) == count else [1] * count
+        if policy and count == 2 * policy:
+            out[f"{POLICY}{name}"] = np.average(values[:, :policy], axis=1, weights=known[:policy])
+        if policy and count in (2 * policy, 2 * (policy + 1)):  # of hidden layers; of weight matrices
+            out[f"{POLICY_LAST}{name}"] = values[:, policy - 1]
+        if count:
+            out[name] = np.average(values, axis=1, weights=known)
+            out |= {f"{name}/{layer}": values[:, layer - 1] for layer in range(1, count + 1)}
     return out
 
 
-def _of_policy(config: Mapping[str, Any], values: FloatArray) -> bool:
-    """Whether a list begins with the policy's layers and goes on with as many of the value network."""
-    hidden = (config.get("network") or {}).get("hidden")
-    return bool(config["benchmark"].get("protocol") == "control" and values.shape[1] == 2 * len(hidden or ()))
+def _policy_layers(config: Mapping[str, Any], hidden: Sequence[int]) -> int:
+    """The policy's hidden layers, in control: the value network has as many. 0 where that is not known."""
+    if config["benchmark"].get("protocol") != "control":
+        return 0
+    return len(hidden) // 2 if isinstance(config.get("layers"), dict) else len(hidden)
 
 
 def _repeat(values: pd.Series, lengths: npt.NDArray[np.int64]) -> Any:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import pandas as pd
 
 from .errors import AnalysisError
-from .frame import POLICY, is_control, layers
+from .frame import POLICY, POLICY_LAST, is_control
 from .rundir import PERFORMANCE
 
 # File name → metrics, of which the first with values is drawn: without known widths no rank in percent.
@@ -85,7 +85,16 @@ _KNOWN = {
         Quantity(
             "weight_change_max", "Largest weight change", "Largest weight change of the policy, Σ |Δw|", from_zero=True
         ),
+        Quantity("policy_loss", "Policy loss", "Policy loss", larger_is_better=False),
         Quantity("replaced_units", "Replaced units", "Replaced units per layer and task", "units", from_zero=True),
+        Quantity("died_units", "Units that died", "Units that died, per layer and task", "units", from_zero=True),
+        Quantity(
+            "revived_units",
+            "Units no longer dead",
+            "Units no longer dead, per layer and task",
+            "units",
+            from_zero=True,
+        ),
     )
 }
 
@@ -93,15 +102,14 @@ _KNOWN = {
 def diagnostics_of(tasks: pd.DataFrame) -> dict[str, str | None]:
     """File name → metric, None where no run has values, of the diagnostics that are shown beside performance.
 
-    In control, those of the paper's figure: the policy's dormant units, the weights of its last hidden layer and the
+    In control, those of the paper's figure: the policy's dormant units, the weights into its last hidden layer and the
     rank of what that layer represents.
     """
     if is_control(tasks):
-        depth = len(layers(tasks, "srank99")) // 2
         wanted: dict[str, tuple[str, ...]] = {
-            "weight_magnitude": (f"weight_magnitude/{depth}",),
-            "dormant_units": ("policy_rarely_active_fraction",),
-            "stable_rank": (f"srank99/{depth}",),
+            "weight_magnitude": (f"{POLICY_LAST}weight_magnitude",),
+            "dormant_units": (f"{POLICY}rarely_active_fraction",),
+            "stable_rank": (f"{POLICY_LAST}srank99",),
         }
     else:
         wanted = DIAGNOSTICS
@@ -117,11 +125,13 @@ def diagnostics_of(tasks: pd.DataFrame) -> dict[str, str | None]:
 def quantity(name: str) -> Quantity:
     """Of a metric or of one layer of it (`dead_fraction/2`); an unknown one is drawn under its own name.
 
-    policy_name: of the policy network, in control.
+    policy_name: of the policy network, in control; policy_last_name: of its last hidden layer.
     """
-    if name.startswith(POLICY) and name not in _KNOWN:
-        of_all = quantity(name.removeprefix(POLICY))
-        return replace(of_all, name=name, title=f"{of_all.title}, policy", axis=f"{of_all.axis}, policy")
+    for prefix, where in ((POLICY_LAST, ", policy's last layer"), (POLICY, ", policy")):
+        if name.startswith(prefix) and name not in _KNOWN:
+            of_all = quantity(name.removeprefix(prefix))
+            axis = of_all.axis + where.replace(", policy's", ",\npolicy's")  # too long for one line
+            return replace(of_all, name=name, title=of_all.title + where, axis=axis)
     base, _, layer = name.partition("/")
     if dormant := re.fullmatch(r"dormant_fraction_tau([\d.e-]+)", base):
         found = _percent(base, f"Dormant units, τ = {dormant[1]}")

@@ -44,9 +44,11 @@ class Address:
         names = [unquote(name) for name in (parts.netloc, *parts.path.split("/")) if name]
         if not 1 <= len(names) <= 2:
             raise AnalysisError(f"{url}: must be {SCHEME}entity/project, perhaps with ?group=NAME")
-        given = parse_qs(parts.query, strict_parsing=True) if parts.query else {}
+        given = parse_qs(parts.query, keep_blank_values=True)
         if unknown := [name for name in given if name not in FILTERS]:
             raise AnalysisError(f"{url}: no filter {unknown[0]!r}; there are {', '.join(FILTERS)}")
+        if empty := [name for name, values in given.items() if not all(values)]:
+            raise AnalysisError(f"{url}: {empty[0]} needs a value: {empty[0]}=NAME")
         filters: dict[str, Any] = {FILTERS[name]: {"$in": values} for name, values in given.items()}
         filters.setdefault("jobType", {"$ne": FIGURES})
         return cls("/".join(names), filters)
@@ -80,9 +82,9 @@ def fetch(url: str, cache: Path | None = None) -> tuple[list[Path], list[str]]:
     except Exception as error:  # requests', wandb's own: of many kinds
         raise AnalysisError(f"{url}: {' '.join(str(error).split()) or type(error).__name__}") from error
     notes = [note for _, note in results if note]
-    if len(ours) < len(found):
-        notes.append(f"{len(found) - len(ours)} runs at {url} are not of this project, and left out")
-    return [path for path, _ in results], notes
+    if strange := len(found) - len(ours):
+        notes.append(f"{strange} run{'s' * (strange > 1)} at {url} not of this project, left out")
+    return sorted(path for path, _ in results), notes  # as a folder lists them
 
 
 def _cache() -> Path:

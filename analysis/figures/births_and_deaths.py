@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
+from ..aggregate import edges as filled
 from ..band import DEFAULT, Band
 from ..errors import AnalysisError
 from ..estimators import mean
@@ -44,7 +45,8 @@ def births_and_deaths(
     """A row per label: left units replaced and revived (up) and died (down) per task, right the dead units.
 
     Counts are summed over layers, and averaged over runs and over the tasks of a bar, of which there are at most a
-    hundred. All rows share their axes; the left one is logarithmic beyond 1 where bars differ much in height.
+    hundred. All rows share their axes; the left one is logarithmic beyond 1 where bars differ much in height. A right
+    panel without dead units in the log says so. n: runs that have what is drawn.
     Frames of one benchmark. axes: of the caller's, left and right of each row (then without title and caption). Raises
     AnalysisError if no run logged replacements, revivals or deaths, and for a wrong number of axes.
     """
@@ -73,9 +75,17 @@ def births_and_deaths(
         else:
             fig, grid = legend.inside(axes[0]), np.reshape(np.array(axes, dtype=object), (-1, 2))
         for (left, right), (label, group) in zip(grid, groups.items(), strict=True):
-            _bars(left, flows[label], _edges(tasks, k), colours[label].colour)
-            _stock(right, group, edges, colours[label], band)
-            left.set_title(f"{label.replace('_', ' ')} (n={group['run'].nunique()})", loc="left")
+            _bars(left, flows[label], _edges(tasks, k), colours[label].colour, 0.5 * size.line)
+            counts = [_runs(group, name) for name in flows[label]]
+            stock = _runs(group, STOCK)
+            if stock:
+                _stock(right, group, edges, colours[label], band)
+            else:
+                right.text(0.5, 0.5, f"no {STOCK} in the log", ha="center", va="center", transform=right.transAxes)
+            name = f"{label.replace('_', ' ')} (n={'–'.join(map(str, sorted({min(counts), max(counts)})))})"
+            left.set_title(name, loc="left", parse_math=False)  # the caller's axes may parse it
+            if stock and set(counts) != {stock}:
+                right.set_title(f"(n={stock})", loc="left")
             left.set_ylabel("Units per task" if x == "task" else "Units per row")
             right.set_ylabel(quantity(STOCK).axis)
         for ax in grid.ravel():
@@ -111,14 +121,19 @@ def _edges(tasks: pd.DataFrame, k: int) -> FloatArray:
     if not is_control(tasks):
         return at.astype(np.float64)
     ends = tasks.groupby("task")["examples"].median().reindex(range(count)).to_numpy(dtype=np.float64)
-    return np.concatenate([[0.0], ends])[at]
+    return filled(ends)[at]
 
 
-def _bars(ax: Axes, flow: Mapping[str, FloatArray], edges: FloatArray, colour: str) -> None:
+def _runs(group: pd.DataFrame, metric: str) -> int:
+    """How many have a value of it."""
+    return int(group.loc[group[metric].notna(), "run"].nunique()) if metric in group.columns else 0
+
+
+def _bars(ax: Axes, flow: Mapping[str, FloatArray], edges: FloatArray, colour: str, line: float) -> None:
     for name, counts in flow.items():
         drawn = -counts if name == DIED else counts
         ax.stairs(drawn, edges[: len(counts) + 1], fill=True, **_paint(name, colour))
-    ax.axhline(0, color="0.2", linewidth=0.6)
+    ax.axhline(0, color="0.2", linewidth=line)
 
 
 def _paint(name: str, colour: str) -> dict[str, Any]:
@@ -158,7 +173,7 @@ def _legend(
     if k > 1:
         sentences.append(f"Bars average {k} {'rows of the log' if control else 'tasks'}")
     sentences.append(f"Right: {band.words()[0].lower()}{band.words()[1:]}")
-    if any(1 < group["run"].nunique() < FEW_RUNS for group in groups.values()):
+    if any(1 < _runs(group, STOCK) < FEW_RUNS for group in groups.values()):
         sentences.append(f"Intervals from fewer than {FEW_RUNS} runs are too narrow")
     if diverged := int((runs["state"] == "diverged").sum()):
         sentences.append(f"Diverged runs ({diverged}) count with the tasks before")

@@ -46,9 +46,9 @@ def correlation(
     """Spearman's rank correlation of each diagnostic with performance; frames of one benchmark.
 
     Left within runs: over the tasks of each run, mean over runs (black) and of each label (small). Right across runs:
-    one point per run (at least five), its means over the last tenth of the tasks, all labels together. Rows are sorted
-    by the left. Labels have dots of their own if there are two to twelve. A series that does not vary has no
-    correlation, and is left out.
+    one point per run (at least five), its means over the last tenth of the tasks, all labels together; it has an
+    interval only if they are of one label: runs of one among several are not independent. Rows are sorted by the left.
+    Labels have dots of their own if there are two to twelve. A series that does not vary is left out.
 
     metric: default the benchmark's performance. axes: two of the caller's (then without title and caption). Raises
     AnalysisError for an unknown metric, a wrong number of axes, and if no diagnostic varies together with performance.
@@ -59,13 +59,17 @@ def correlation(
     check_metric(tasks, metric)
     within, late = _within(tasks, metric), _late(tasks, metric)
     found = list(map(str, within.columns))
-    across = {name: _across(late[name].to_numpy(), late[metric].to_numpy()) for name in found}
+    labels = tasks.drop_duplicates("run").set_index("run")["label"].astype(str)
+    both = {name: late[np.isfinite(late[name]) & np.isfinite(late[metric])] for name in found}
+    methods = {name: int(labels.reindex(frame.index).nunique()) for name, frame in both.items()}
+    across = {
+        name: _across(frame[name].to_numpy(), frame[metric].to_numpy(), methods[name]) for name, frame in both.items()
+    }
     means = dict(zip(found, within.mean().to_numpy(), strict=True))
     names = [name for name in found if not (np.isnan(means[name]) and np.isnan(across[name][0]))]
     names.sort(key=lambda name: (np.isnan(means[name]), -means[name]))
     if not names:
         raise AnalysisError(f"no diagnostic varies together with {metric}")
-    labels = tasks.drop_duplicates("run").set_index("run")["label"].astype(str)
     of_label = within.groupby(labels.reindex(within.index).to_numpy()).mean()
     shown = [label for label in ordered(map(str, of_label.index)) if of_label.loc[label].notna().any()]
     if len(shown) not in range(2, COLOURED + 1):
@@ -77,7 +81,12 @@ def correlation(
             handles += [Line2D([], [], color=colours[label].colour, marker="o", linestyle="") for label in shown]
             counts = labels.reindex(within.index).value_counts()
             texts = ["all runs", *(f"{label.replace('_', ' ')} (n={counts[label]})" for label in shown)]
-            legend = Legend(readable(str(runs["benchmark"].iloc[0])), handles, texts, _caption(within, bool(shown)))
+            legend = Legend(
+                readable(str(runs["benchmark"].iloc[0])),
+                handles,
+                texts,
+                _caption(within, bool(shown), max(map(methods.__getitem__, names))),
+            )
             fig = legend.figure(size.width, (ROW * len(names) + AXIS) * size.row, style)
             axes = fig.subplots(1, 2, sharey=True)
         elif len(axes) != 2:
@@ -94,7 +103,7 @@ def correlation(
             _estimate(right, row, across[name], size.line)
         _axes(left, right, [_text(name, late[[name, metric]].notna().all(axis=1)) for name in names], size.line)
         left.set_title(f"Within runs (n={int(within.notna().sum().max())})")
-        count = int(late[names].notna().sum().max())
+        count = max(len(both[name]) for name in names)
         right.set_title(f"Across runs (n={count}{', too few' if count < FEW_RUNS else ''})")
         of = quantity(metric).title
         for ax in axes:
@@ -124,15 +133,16 @@ def _within(tasks: pd.DataFrame, metric: str) -> pd.DataFrame:
 def _late(tasks: pd.DataFrame, metric: str) -> pd.DataFrame:
     """One row per run, a column per diagnostic and one for performance: means over the last tenth of its tasks."""
     names = [metric, *(name for name in diagnostics(tasks) if name != metric)]
-    return pd.DataFrame({name: per_run(tasks, name).set_index("run")["late"] for name in names})
+    with np.errstate(invalid="ignore"):  # an infinite value has no slope, of which nobody asks here
+        return pd.DataFrame({name: per_run(tasks, name).set_index("run")["late"] for name in names})
 
 
-def _across(diagnostic: FloatArray, performance: FloatArray) -> list[float]:
-    """Both (runs,) → correlation and its 95 % bootstrap interval over runs."""
-    both = np.isfinite(diagnostic) & np.isfinite(performance)
-    a, b = diagnostic[both], performance[both]
+def _across(a: FloatArray, b: FloatArray, methods: int) -> list[float]:
+    """a, b (runs,), finite → correlation, and for one method its 95 % bootstrap interval over runs, else NaN."""
     if len(a) < FEW_RUNS:
         return [np.nan] * 3
+    if methods > 1:
+        return [float(spearman(a, b)), np.nan, np.nan]
     draws = np.random.default_rng(0).integers(len(a), size=(N_BOOT, len(a)))
     resampled = spearman(a[draws], b[draws])
     resampled = resampled[np.isfinite(resampled)]  # a resample of one run, again and again, has no correlation
@@ -177,11 +187,12 @@ def _text(name: str, present: "pd.Series[bool]") -> str:
     return quantity(name).title + ("" if present.all() else f" (n={int(present.sum())})")
 
 
-def _caption(within: pd.DataFrame, labels: bool) -> str:
+def _caption(within: pd.DataFrame, labels: bool, methods: int) -> str:
+    pooled = f"; {methods} methods are pooled: no interval, as runs of one method are not independent"
     sentences = [
         f"{DEFAULT.words().replace('band', 'bar')}{'; small: mean of each method' if labels else ''}",
         "Within: Spearman's correlation over the tasks of a run; diagnostics are measured before the task",
-        "Across: one point per run, its last tenth of tasks, methods pooled",
+        f"Across: one point per run, its last tenth of tasks{pooled if methods > 1 else ''}",
         "Two quantities that both drift over the tasks correlate even if neither acts on the other",
     ]
     if 1 < len(within) < FEW_RUNS:

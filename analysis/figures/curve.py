@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import matplotlib as mpl
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
@@ -12,7 +13,7 @@ from ..aggregate import Curve
 from ..band import DEFAULT, Band
 from ..frame import is_control
 from ..quantity import Quantity
-from .style import MARKED_POINTS, Look, count_axis
+from .style import MARKED_POINTS, Look, count_axis, logarithmic
 
 FloatArray = npt.NDArray[np.float64]
 # A squared error of 1e12 shortly before a run diverges would flatten all other curves.
@@ -40,14 +41,17 @@ def draw(panels: Sequence[Panel], quantity: Quantity, looks: Mapping[str, Look],
             lines.append(_line(panel.ax, curve, quantity.scale, looks[label], band))
         _horizontal(panel)
         for at in panel.changes if panel.changes is not None else ():
-            panel.ax.axvline(at, color="0.6", linewidth=0.6, linestyle=":", zorder=0)
+            width = 0.5 * mpl.rcParams["lines.linewidth"]
+            panel.ax.axvline(at, color="0.6", linewidth=width, linestyle=":", zorder=0)
         panel.ax.set_ylabel(quantity.axis)
     _vertical([panel.ax for panel in panels], np.concatenate(lines) if lines else np.zeros(0), quantity)
 
 
 def ends(curve: Curve) -> npt.NDArray[np.int64]:
-    """Points behind which runs drop out; none if there are too many to mark."""
-    found = np.flatnonzero(np.diff(curve.count()) < 0)
+    """Points behind which runs drop out for good; none if there are too many to mark."""
+    count = curve.count()
+    most_later = np.maximum.accumulate(count[::-1])[::-1][1:]
+    found = np.flatnonzero(count[:-1] > most_later)
     return found if len(found) <= MARKED_ENDS else found[:0]
 
 
@@ -69,7 +73,8 @@ def _line(ax: Axes, curve: Curve, scale: float, look: Look, band: Band) -> Float
     ax.plot(curve.x, centre, color=look.colour, linestyle=look.dashes, marker=marker)
     ax.fill_between(curve.x, low, high, color=look.colour, alpha=0.2, linewidth=0)
     # A jump behind the cross is a change of runs, not of what the network can do.
-    ax.plot(curve.x[ends(curve)], centre[ends(curve)], "x", color=look.colour, markersize=5)
+    size = 1.9 * mpl.rcParams["lines.markersize"]
+    ax.plot(curve.x[ends(curve)], centre[ends(curve)], "x", color=look.colour, markersize=size)
     return centre
 
 
@@ -84,7 +89,7 @@ def _vertical(axes: Sequence[Axes], means: FloatArray, quantity: Quantity) -> No
     means = means[np.isfinite(means)]
     if means.size and means.min() > 0 and means.max() / np.median(means) > LOG_RATIO:
         for ax in axes:
-            ax.set_yscale("log")
+            logarithmic(ax)
     elif quantity.from_zero:
         # All-zero dead units are a line at the bottom of 0–1 %, not in the middle of ±0.05 %.
         highest = means.max() if means.size else 0.0

@@ -15,7 +15,7 @@ from ..quantity import performance_metric, quantity
 from .curve import Panel, draw
 from .legend import Legend
 from .performance import changes, tasks_per_point
-from .style import SIZES, Look, StyleName, context, looks_of
+from .style import SIZES, Look, StyleName, context, logarithmic, looks_of
 
 # With more, single runs hide what they are there to show.
 SINGLE_RUNS = 10
@@ -36,7 +36,8 @@ def learning_curve(
 ) -> Figure:
     """Over all runs as a line with its band, single runs (of up to ten) thin behind it; frames of one benchmark.
 
-    Dotted lines: the environment changes. Where the log has its friction, a second panel shows it, run by run.
+    A point stands where the steps that it averages end, as in the paper. Dotted lines: the environment changes. Where
+    the log has its friction, a second panel shows it, run by run.
 
     metric: default the benchmark's performance, the return. k: rows of the log per point, default `tasks_per_point`.
     friction: False leaves the second panel out. axes: one or two of the caller's (then without title and caption).
@@ -96,5 +97,5 @@ def _friction(ax: Axes, tasks: pd.DataFrame, line: float) -> None:
         ax.step(x, y, where="post", color="0.25", linewidth=0.6 * line, alpha=1 if len(drawn) == 1 else 0.5)
     values = np.concatenate([y for _, y in drawn])
     if values.min() > 0 and values.max() > 10 * values.min():
-        ax.set_yscale("log")
+        logarithmic(ax)
     ax.set_ylabel(quantity(FRICTION).axis)

@@ -2,7 +2,7 @@
 
 import math
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -40,16 +40,20 @@ class Legend:
         runs: pd.DataFrame,
         looks: Mapping[str, Look],
         *more: str,
+        others: Sequence[Mapping[str, Curve]] = (),
         band: Band = DEFAULT,
     ) -> "Legend":
-        """Diverged runs are counted, also where a label has no curve left. more: sentences."""
+        """Diverged runs are counted, also where a label has no curve left.
+
+        more: sentences. others: the curves of further panels, of which the caption speaks, too.
+        """
         diverged = runs.loc[runs["state"] == "diverged", "label"].value_counts()
         labels = ordered([*curves, *map(str, diverged.index)])
         shown = [looks[name] for name in labels]
         handles: list[Artist] = [Line2D([], [], color=look.colour, linestyle=look.dashes) for look in shown]
         texts = [f"{n.replace('_', ' ')} ({count(curves.get(n), int(diverged.get(n, 0)))})" for n in labels]
         title = " / ".join(readable(str(name)) for name in sorted(runs["benchmark"].unique()))
-        return cls(title, handles, texts, ". ".join([*_statistics(curves, band), *more]) + ".")
+        return cls(title, handles, texts, ". ".join([*_statistics([curves, *others], band), *more]) + ".")
 
     def figure(self, width: float, height: float, style: StyleName) -> Figure:
         """A figure whose panels have width × height inches; title above, legend and caption below."""
@@ -92,19 +96,29 @@ class Legend:
 def count(curve: Curve | None, diverged: int) -> str:
     """'n=30', 'n=5→3, 2 diverged': runs where most are, and at the end of the curve."""
     present = [int(n) for n in (curve.count() if curve is not None else []) if n]
-    text = f"n={max(present, default=0)}"
+    text = f"n={most(curve)}"
     if present and present[-1] < max(present):
         text += f"→{present[-1]}"
+    if curve is not None and curve.started and not present:
+        text += ", too few tasks for a point"
     return text + (f", {diverged} diverged" if diverged else "")
 
 
-def _statistics(curves: Mapping[str, Curve], band: Band) -> list[str]:
-    runs = [max(curve.count().tolist(), default=0) for curve in curves.values()]
+def most(curve: Curve | None) -> int:
+    """Runs at the point that has most of them; without any point, those that have a value."""
+    return (max(curve.count().tolist(), default=0) or curve.started) if curve is not None else 0
+
+
+def _statistics(panels: Sequence[Mapping[str, Curve]], band: Band) -> list[str]:
+    curves = [curve for panel in panels for curve in panel.values()]
+    runs = [max(curve.count().tolist(), default=0) for curve in curves]
     sentences = [band.words()]
     if 1 in runs:
         sentences[0] += " (none where n=1)"
-    if any(len(ends(curve)) for curve in curves.values()):
+    if any(len(ends(curve)) for curve in curves):
         sentences.append("×: fewer runs from here on")
     if band.interval == "bootstrap" and any(1 < n < FEW_RUNS for n in runs):
         sentences.append(f"Intervals from fewer than {FEW_RUNS} runs are too narrow")
+    if infinite := sum(curve.infinite for curve in curves):
+        sentences.append(f"Infinite values are left out ({infinite})")
     return sentences

@@ -21,7 +21,7 @@ from ..label import COMPONENTS, LENGTHS, ordered
 from ..quantity import performance_metric, quantity
 from .curve import LOG_RATIO
 from .legend import FEW_RUNS, Legend
-from .style import SIZES, Look, StyleName, context, readable
+from .style import SIZES, Look, StyleName, context, logarithmic, readable
 from .style import looks as make_looks
 
 # Fewer values make no curve.
@@ -52,7 +52,7 @@ def sensitivity(
     Runs that agree in everything else are one method, named by their label without the hyper-parameter. One that does
     not have it is a horizontal line, one with a single value of it a point; more than six of either are left out. The
     axis is logarithmic where the values are positive and span more than a decade; otherwise they are categories.
-    Diverged runs are no part of a mean: a cross counts them.
+    Diverged runs are no part of a mean: a cross counts them. Runs whose value is infinite are left out.
 
     metric: default the benchmark's performance. summary: see `curve_summary.SUMMARIES`. looks: taken if they have all
     methods. ax: axes of the caller's (then without title and caption). Raises AnalysisError for an unknown parameter,
@@ -84,7 +84,7 @@ def sensitivity(
         centres = np.concatenate([_draw(ax, group, colours[name], band) for name, group in methods.items()])
         centres = centres[np.isfinite(centres)]
         if centres.size and centres.min() > 0 and centres.max() > LOG_RATIO * np.median(centres):
-            ax.set_yscale("log")
+            logarithmic(ax)
         _horizontal(ax, values, log)
         _mark_diverged(ax, methods, colours, at_top=not unit.larger_is_better)
         ax.set_xlabel(_name(parameter))
@@ -108,13 +108,15 @@ def _points(
     """One row per run: method, value (missing: it has no such hyper-parameter), y (missing: diverged); sentences."""
     if runs["benchmark"].nunique() > 1:
         raise AnalysisError("several benchmarks in one figure; take one: sweep.of(name)")
-    found = per_run(tasks, metric).set_index("run")[summary]
+    with np.errstate(invalid="ignore"):  # of infinite values
+        found = per_run(tasks, metric).set_index("run")[summary]
     diverged, absent = runs["state"] == "diverged", runs[parameter].isna()
     value: pd.Series[Any] = runs[parameter].map(_number)
     if value.nunique() < min(VALUES, runs[parameter].nunique()):
         value = runs[parameter].map(str).where(~absent)
     started = diverged | runs["run"].map(found).notna()
-    shown = started & (value.notna() | absent)
+    infinite = runs["run"].map(found).isin([np.inf, -np.inf]) & ~diverged
+    shown = started & ~infinite & (value.notna() | absent)
     frame = pd.DataFrame({"method": _methods(runs, parameter), "value": value, "y": runs["run"].map(found)})
     frame["y"] = frame["y"].where(~diverged)
     frame["diverged"] = diverged
@@ -126,7 +128,9 @@ def _points(
         raise AnalysisError(f"runs of one seed differ in more than {parameter}, and no hyper-parameter says in what")
     frame["method"] = frame["method"].map(_names(frame, runs.loc[frame.index], parameter))
     notes = []
-    if left := int((started & ~shown).sum()):
+    if infinite.any():
+        notes.append(f"Not shown: runs whose {quantity(metric).title.lower()} is infinite ({int(infinite.sum())})")
+    if left := int((started & ~infinite & ~shown).sum()):
         notes.append(f"Not shown: runs whose {_name(parameter).lower()} is no number ({left})")
     if partial := int((shown & ~runs["state"].isin(["done", "diverged"])).sum()):
         notes.append(f"Runs that are not finished ({partial}) count with the tasks they have")

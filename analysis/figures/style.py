@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex, to_rgb
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogFormatter, MaxNLocator
 
 from ..label import ordered
 
@@ -85,6 +85,7 @@ def context(style: StyleName) -> AbstractContextManager[None]:
         {
             "font.family": "DejaVu Sans",  # comes with matplotlib: the same figure on every machine
             "font.size": size.font,
+            "text.parse_math": False,  # names of variants are free: $\foo$ is no formula
             "axes.titlesize": size.font,
             "axes.labelsize": size.font,
             "figure.titlesize": size.font + 2,
@@ -104,6 +105,7 @@ def context(style: StyleName) -> AbstractContextManager[None]:
             "ytick.major.width": 0.6 * size.line,
             "lines.linewidth": size.line,
             "lines.markersize": 2.2 * size.line,
+            "lines.markeredgewidth": 0.85 * size.line,
             "legend.frameon": False,
             "legend.handlelength": 2.2,
             "legend.columnspacing": 1.6,
@@ -173,6 +175,26 @@ def readable(name: str) -> str:
     proper = {"mnist": "MNIST", "cifar": "CIFAR", "imagenet": "ImageNet", "cifar100": "CIFAR-100"}
     words = [proper.get(word.lower(), word) for word in name.split("_")]
     return " ".join([words[0][:1].upper() + words[0][1:], *words[1:]])
+
+
+class Powers(LogFormatter):
+    """Labels of a logarithmic axis where matplotlib puts them, as letters instead of formulas: 0.001, 10¹²."""
+
+    def __call__(self, x: float, pos: int | None = None) -> str:
+        if not super().__call__(x, pos):
+            return ""
+        if 1e-3 <= x < 1e4:
+            return f"{x:g}"
+        digits, _, power = f"{x:e}".partition("e")
+        raised = "10" + str(int(power)).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+        return raised if float(digits) == 1 else f"{float(digits):g}·{raised}"
+
+
+def logarithmic(ax: Axes) -> None:
+    """Make the vertical axis logarithmic."""
+    ax.set_yscale("log")
+    ax.yaxis.set_major_formatter(Powers())
+    ax.yaxis.set_minor_formatter(Powers())
 
 
 def count_axis(ax: Axes, largest: float) -> None:

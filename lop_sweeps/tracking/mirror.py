@@ -15,17 +15,19 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
 from filelock import FileLock, Timeout
 
 from lop_sweeps.errors import LopError
 from lop_sweeps.sweep.run_directory import RunDirectory, write_atomically
-from lop_sweeps.tracking.wandb import Unavailable, Wandb
+from lop_sweeps.tracking.wandb import Away, Unavailable, Wandb
 
 FACTS, LOCK = "mirror.json", "mirror.lock"
 FINAL = ("done", "diverged")
@@ -89,9 +91,10 @@ class Mirror:
     runs: Sequence[Mirrored]
     settings: Callable[[Mapping[str, Any]], Wandb | None] = Wandb.of
     say: Callable[[str], None] = lambda text: None
-    finishers: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(FINISHERS))
     said: set[str] = field(default_factory=set)
     url: str = ""
+    away_until: float = 0.0  # nothing can be sent; no run is opened before
+    wait: float = RETRY[0]
 
     def look(self, *, over: bool = False) -> int:
         """Send whatever is new. Returns of how many runs something is still to come or to arrive.
@@ -103,11 +106,16 @@ class Mirror:
     def _look(self, mirrored: Mirrored, over: bool) -> bool:
         try:
             return self._advance(mirrored, over)
+        except Away as error:
+            problem = str(error)
+            self.away_until, self.wait = _later(self.wait)
         except Unavailable as error:
             problem = str(error)
         except (OSError, LopError, ValueError) as error:  # its folder is gone, say, or its log is another
             problem = f"{mirrored.run.path}: {error}"
             mirrored.rows, mirrored.bytes, mirrored.performance = 0, 0, []
+        except Exception as error:  # the client's own: one run keeps the others from nothing
+            problem = f"{mirrored.run.path}: {type(error).__name__}: {error}"
         self._failed(mirrored, problem)
         return False
 
@@ -119,8 +127,8 @@ class Mirror:
             self._finished(mirrored)
         try:
             stamp = (mirrored.run.path / "status.json").stat()
-        except FileNotFoundError:
-            return False
+        except FileNotFoundError:  # deleted, or not yet begun
+            return over
         looked = (stamp.st_mtime_ns, stamp.st_ino, int(over))
         if looked == mirrored.looked or time.monotonic() < mirrored.retry_at:
             return bool(mirrored.ended) and mirrored.stream is None
@@ -134,7 +142,10 @@ class Mirror:
             if state in ENDED and self._is_there(mirrored, state, durable):
                 mirrored.ended, mirrored.looked = state, looked
                 return True
-            if state in ENDED and sum(other.finishing is not None for other in self.runs) >= FINISHERS:
+        if state in ENDED and sum(other.finishing is not None for other in self.runs) >= FINISHERS:
+            return False
+        if mirrored.stream is None:
+            if time.monotonic() < self.away_until:
                 return False
             self._open(mirrored)
         self._send(mirrored, durable)
@@ -143,7 +154,7 @@ class Mirror:
             stream, summary = mirrored.stream, self._summary(mirrored) if state in FINAL else {}
             assert stream is not None
             mirrored.ended = state
-            mirrored.finishing = self.finishers.submit(stream.finish, state, summary)
+            mirrored.finishing = _in_background(lambda: stream.finish(state, summary))
         return False
 
     @staticmethod
@@ -179,9 +190,10 @@ class Mirror:
             raise
         mirrored.lock, mirrored.rows, mirrored.bytes, mirrored.ended = lock, 0, 0, ""
         self.url = self.url or mirrored.stream.group_url
-        mirrored.wait, mirrored.performance = RETRY[0], []
+        self.wait, mirrored.performance = RETRY[0], []
         mirrored.metric = config["benchmark"].get("performance")
-        self._record(mirrored, state="", bytes=0, folder=mirrored.stream.folder, problem=None)
+        began: dict[str, Any] = {"first": mirrored.stream.next_row, "folder": Path(mirrored.stream.folder).name}
+        self._record(mirrored, **tracking.place(), **began, state="", rows=0, bytes=0)
 
     @staticmethod
     def _send(mirrored: Mirrored, durable: int) -> None:
@@ -215,7 +227,7 @@ class Mirror:
         finishing, stream = mirrored.finishing, mirrored.stream
         assert finishing is not None
         assert stream is not None
-        url, folder = stream.url, stream.folder
+        url = stream.url
         mirrored.finishing = mirrored.stream = None
         if mirrored.lock is not None:
             mirrored.lock.release()
@@ -225,13 +237,13 @@ class Mirror:
             raise
         except Exception as error:  # the client's own, of many kinds
             raise Unavailable(f"{type(error).__name__}: {error}") from error
-        self._record(mirrored, state=mirrored.ended, bytes=mirrored.bytes, url=url, folder=folder, problem=None)
+        mirrored.wait = RETRY[0]
+        self._record(mirrored, state=mirrored.ended, rows=mirrored.rows, bytes=mirrored.bytes, url=url)
 
     def _failed(self, mirrored: Mirrored, problem: str) -> None:
         """Try again later, and later each time."""
         mirrored.looked, mirrored.ended = (), ""
-        mirrored.retry_at = time.monotonic() + mirrored.wait
-        mirrored.wait = min(2 * mirrored.wait, RETRY[1])
+        mirrored.retry_at, mirrored.wait = _later(mirrored.wait)
         mirrored.problem = problem
         with contextlib.suppress(OSError):
             self._record(mirrored, problem=problem)
@@ -240,7 +252,26 @@ class Mirror:
             self.say(problem)
 
     @staticmethod
-    def _record(mirrored: Mirrored, **facts: Any) -> None:
-        place = mirrored.tracking.place() if mirrored.tracking else {}
-        content = {**mirrored.facts(), **place, "rows": mirrored.rows, **facts}
+    def _record(mirrored: Mirrored, *, problem: str | None = None, **facts: Any) -> None:
+        content = {**mirrored.facts(), **facts, "problem": problem}
         write_atomically(mirrored.run.path / FACTS, json.dumps(content, indent=1) + "\n")
+
+
+def _later(wait: float) -> tuple[float, float]:
+    """When to try again after `wait` seconds, and how long to wait the next time."""
+    return time.monotonic() + wait, min(2 * wait, RETRY[1])
+
+
+def _in_background(work: Callable[[], None]) -> Future[None]:
+    """A thread that keeps the process from nothing: a server that does not answer may hold it for ever."""
+    future: Future[None] = Future()
+
+    def do() -> None:
+        try:
+            work()
+            future.set_result(None)
+        except Exception as error:
+            future.set_exception(error)
+
+    threading.Thread(target=do, daemon=True).start()
+    return future

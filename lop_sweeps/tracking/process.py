@@ -7,6 +7,7 @@ far it came is the one line of output, in JSON. What the user should know goes t
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import sys
@@ -37,8 +38,8 @@ def main() -> int:
 
 
 def mirror(patience: float, say: Callable[[str], None]) -> int:
-    folders = iter(sys.stdin.readline, "\n")
-    found = Mirror([Mirrored(RunDirectory(Path(line.rstrip("\n")))) for line in folders if line], say=say)
+    folders = itertools.takewhile(str.strip, iter(sys.stdin.readline, ""))
+    found = Mirror([Mirrored(RunDirectory(Path(line.rstrip("\n")))) for line in folders], say=say)
     over = threading.Event()
     ends: list[float] = []
 

@@ -21,14 +21,18 @@ from typing import Any
 
 AXES = ("task", "examples")
 PERFORMANCE = re.compile(r"accuracy|squared_error|cross_entropy|return$|episode_length")
-OF_WEIGHTS = ("weight_magnitude", "weight_magnitude_task")  # averaged over weights, as in the figures
+# Averaged over weights and over units, as in the figures; other lists over layers.
+OF_WEIGHTS = re.compile(r"weight_magnitude(_task)?")
+OF_UNITS = re.compile(r"(dead|rarely_active|inactive|saturated)_fraction|dormant_fraction_tau.+")
 
 
-def encode(row: Mapping[str, Any], weights: Sequence[int] = (), policy_layers: int = 0) -> dict[str, Any]:
+def encode(
+    row: Mapping[str, Any], weights: Sequence[int] = (), policy_layers: int = 0, units: Sequence[int] = ()
+) -> dict[str, Any]:
     """A row of metrics.jsonl as W&B is given it; what is null stays away.
 
-    weights: in each weight matrix. policy_layers: in control, how many of the hidden layers are the policy's; their
-    mean is added as diagnostics/policy_name.
+    weights: in each weight matrix. units: of each hidden layer. policy_layers: in control, how many of the hidden
+    layers are the policy's; their mean is added as diagnostics/policy_name.
     """
     sent: dict[str, Any] = {}
     for name, value in row.items():
@@ -40,7 +44,8 @@ def encode(row: Mapping[str, Any], weights: Sequence[int] = (), policy_layers: i
         elif _is_number(value):
             sent[f"{'performance' if PERFORMANCE.search(name) else 'training'}/{key}"] = value
         elif isinstance(value, list) and all(one is None or _is_number(one) for one in value):
-            sent |= _layers(key, value, weights if name in OF_WEIGHTS else (), policy_layers)
+            sizes = weights if OF_WEIGHTS.fullmatch(name) else units if OF_UNITS.fullmatch(name) else ()
+            sent |= _layers(key, value, sizes, policy_layers)
         else:
             sent[f"text/{key}"] = json.dumps(value)
     return sent
@@ -67,16 +72,20 @@ def decode(sent: Mapping[str, Any]) -> dict[str, Any]:
     return row
 
 
-def _layers(key: str, values: Sequence[float | None], weights: Sequence[int], policy_layers: int) -> dict[str, Any]:
+def _layers(key: str, values: Sequence[float | None], sizes: Sequence[int], policy_layers: int) -> dict[str, Any]:
+    """sizes: of the layers, by which their mean is weighted; without them all count alike."""
     sent: dict[str, Any] = {f"layers/{key}/{i}": value for i, value in enumerate(values, 1) if value is not None}
     known = [value for value in values if value is not None]
     if len(known) == len(values):
-        shares = list(weights) if len(weights) == len(known) else [1] * len(known)
-        total = sum(value * share for value, share in zip(known, shares, strict=True))
-        sent[f"diagnostics/{key}"] = total / sum(shares)
+        shares = list(sizes) if len(sizes) == len(known) else [1] * len(known)
+        sent[f"diagnostics/{key}"] = _mean(known, shares)
         if policy_layers and len(known) == 2 * policy_layers:
-            sent[f"diagnostics/policy_{key}"] = sum(known[:policy_layers]) / policy_layers
+            sent[f"diagnostics/policy_{key}"] = _mean(known[:policy_layers], shares[:policy_layers])
     return sent
+
+
+def _mean(values: Sequence[float], shares: Sequence[int]) -> float:
+    return sum(value * share for value, share in zip(values, shares, strict=True)) / sum(shares)
 
 
 def _is_number(value: Any) -> bool:

@@ -47,7 +47,6 @@ def _sync(runs: Sequence[RunDirectory], project: str | None, entity: str | None,
         if now < left:
             left, moved = now, time.monotonic()
         time.sleep(0.2)
-    mirror.finishers.shutdown(wait=False)
     words = [f"{len(free) - now} of {len(runs)} runs complete in Weights & Biases"]
     words += [f"{len(runs) - len(free)} still being trained"] if len(free) < len(runs) else []
     words += [mirror.url] if mirror.url else []

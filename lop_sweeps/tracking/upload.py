@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import html
 import io
+import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -25,15 +27,16 @@ def upload(figures: Sequence[Path], run: RunDirectory) -> str:
     stored = Wandb.of(config) or Wandb.of_environment()
     tracking = replace(stored, mode="online")
     group = tracking.group or str(config["sweep"])
-    with contextlib.redirect_stderr(io.StringIO()):  # the client says things that nobody asked
+    # The client says things that nobody asked, and leaves copies.
+    with contextlib.redirect_stderr(io.StringIO()), tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as copies:
         try:
             tracking.check_login()
-            return _upload(figures, tracking, group)
+            return _upload(figures, tracking, group, copies)
         except Unavailable as error:
             raise LopError(f"Weights & Biases: {error}") from error
 
 
-def _upload(figures: Sequence[Path], tracking: Wandb, group: str) -> str:
+def _upload(figures: Sequence[Path], tracking: Wandb, group: str, copies: str) -> str:
     import wandb
 
     settings = quiet()
@@ -46,6 +49,7 @@ def _upload(figures: Sequence[Path], tracking: Wandb, group: str) -> str:
             group=group,
             job_type=FIGURES,
             name=f"figures of {group}",
+            dir=copies,
             resume="allow",
             reinit="create_new",
             settings=settings,
@@ -60,4 +64,4 @@ def _upload(figures: Sequence[Path], tracking: Wandb, group: str) -> str:
 
 
 def _page(table: Path) -> str:
-    return f"<pre>{table.read_text(encoding='utf-8')}</pre>"
+    return f"<pre>{html.escape(table.read_text(encoding='utf-8'))}</pre>"

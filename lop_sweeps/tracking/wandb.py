@@ -28,11 +28,16 @@ LOCAL = ("paths", "checkpoint", "tracking", "trusted")  # what a configuration s
 PROVENANCE = ("lop_sweeps", "commit", "python", "packages", "machine")  # without the diff: it may hold anything
 FIGURES = "figures"  # job type of what lop-figures uploads
 INIT_SECONDS = 30.0  # that a server may take to answer
+PROBE_SECONDS = 5.0  # the same, when it is asked whether it is there
 FINISHED_SECONDS = (0.0, 1.0, 2.0, 4.0, 8.0)  # pauses before each look whether everything has arrived
 
 
 class Unavailable(Exception):
-    """Nothing can be sent now; the message says why, in words for the user."""
+    """A run cannot be sent now; the message says why, in words for the user."""
+
+
+class Away(Unavailable):
+    """No run can be sent now."""
 
 
 @dataclass(frozen=True)
@@ -79,13 +84,23 @@ class Wandb:
         return {"server": server, "project": self.project, "entity": self.entity, "mode": self.mode}
 
     def check_login(self) -> None:
-        """Raise `Unavailable` if nothing could be sent, without asking anybody and without a connection."""
+        """Raise `Away` unless the package is there and, online, a server that knows the key; asks nobody for one."""
         try:
             import wandb
         except ImportError as error:
-            raise Unavailable("the package wandb is not installed") from error
-        if self.mode == "online" and not wandb.login(prompt=False):
-            raise Unavailable("not logged in: put WANDB_API_KEY into .env, or run `wandb login`")
+            raise Away("the package wandb is not installed") from error
+        if self.mode != "online":
+            return
+        try:
+            wandb.setup(wandb.Settings(mode="online", silent=True))  # whatever WANDB_MODE says
+            known = wandb.login(prompt=False, verify=False)
+            if known:
+                wandb.Api(timeout=round(PROBE_SECONDS))  # of its own accord it asks the server about the key
+        except Exception as error:  # requests', wandb's own: of many kinds
+            text = _words(error)
+            raise Away("the server does not answer" if "did not respond in time" in text else text) from error
+        if not known:
+            raise Away("not logged in: put WANDB_API_KEY into .env, or run `wandb login`")
 
     def run_id(self, config: Mapping[str, Any]) -> str:
         """Ours, and four letters for the sweep: the same run in two sweeps is in two groups, so it is there twice."""
@@ -96,12 +111,13 @@ class Wandb:
 
         earlier: what mirror.json says.
         """
+        # Also because a `wandb.init` that has run out of time keeps the run's id: the next one would be refused.
         self.check_login()
         import wandb
 
-        first = _first_row_offline(run, earlier) if self.mode == "offline" else None
+        first = self._first_row_offline(run, config, earlier) if self.mode == "offline" else None
         if self.mode == "online":
-            _remove(run, earlier, "run-")
+            _delete(self._copies(run, config, "run-"))
         try:
             made = wandb.init(
                 entity=self.entity,
@@ -120,9 +136,27 @@ class Wandb:
                 reinit="create_new",
                 settings=quiet(),
             )
-        except (wandb.errors.Error, OSError, TimeoutError) as error:
-            raise Unavailable(" ".join(str(error).split()) or type(error).__name__) from error
+        except Exception as error:  # wandb's own, of many kinds
+            raise Unavailable(_words(error)) from error
         return WandbRun(made, config, self, first)
+
+    def _copies(self, run: RunDirectory, config: Mapping[str, Any], prefix: str) -> list[Path]:
+        """The client's own copies of what earlier sessions sent, one folder each."""
+        return list((run.path.parent / "wandb").glob(f"{prefix}*-{self.run_id(config)}"))
+
+    def _first_row_offline(self, run: RunDirectory, config: Mapping[str, Any], earlier: Mapping[str, Any]) -> int:
+        """The first row that the files for `wandb sync` lack; files that are not synced are deleted, and written anew.
+
+        `wandb sync` puts the rows of one file behind those of the other, whatever their steps.
+        """
+        copies = self._copies(run, config, "offline-run-")
+        synced = {copy.name for copy in copies if any(copy.glob("*.synced"))}
+        _delete([copy for copy in copies if copy.name not in synced])
+        online = earlier.get("mode") == "online"
+        if not (online or synced) or any(earlier.get(k) != v for k, v in self.place().items() if k != "mode"):
+            return 0
+        whole = earlier.get("state") and (online or earlier.get("folder") in synced)
+        return int(earlier.get("rows" if whole else "first") or 0)
 
 
 class WandbRun:
@@ -219,20 +253,10 @@ def _tags(config: Mapping[str, Any]) -> set[str]:
     return {str(name)[:64] for name in names if name}
 
 
-def _first_row_offline(run: RunDirectory, earlier: Mapping[str, Any]) -> int:
-    """The first row that the files for `wandb sync` lack; files that are not synced are deleted, and written anew.
-
-    `wandb sync` puts the rows of one file behind those of the other, whatever their steps.
-    """
-    folder = Path(str(earlier.get("folder")))
-    if earlier.get("state") and any(folder.glob("*.synced")):
-        return int(earlier["rows"])
-    _remove(run, earlier, "offline-run-")
-    return 0
-
-
-def _remove(run: RunDirectory, earlier: Mapping[str, Any], prefix: str) -> None:
-    """Delete the client's own copy of what an earlier session sent."""
-    folder = Path(str(earlier.get("folder")))
-    if folder.parent.parent.name == run.path.parent.name and folder.name.startswith(prefix):
+def _delete(folders: Sequence[Path]) -> None:
+    for folder in folders:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _words(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

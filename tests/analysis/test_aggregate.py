@@ -89,6 +89,48 @@ def test_examples_of_runs_with_different_tasks_are_not_mixed(sweep: SweepBuilder
         curves(load(sweep.folder).tasks, "accuracy", x="examples")
 
 
+def test_row_that_no_run_has_is_no_different_number_of_examples(sweep: SweepBuilder) -> None:
+    rows = task_rows([1, 2, 3, 4, 5], examples=100)
+    for seed in range(2):
+        sweep.add(seed=seed, rows=[row for row in rows if row["task"] not in (0, 2)])
+    curve = curves(load(sweep.folder).tasks, "accuracy", x="examples")["backprop"]
+    assert curve.x.tolist() == [0, 100, 200, 300, 400]
+    assert np.isnan(curve.values[0]).tolist() == [True, False, True, False, False]
+
+
+def test_row_that_one_run_lacks_is_no_different_number_of_examples(sweep: SweepBuilder) -> None:
+    rows = task_rows([1, 2, 3], examples=100)
+    rows[1]["examples"] = 150
+    sweep.add(rows=rows)
+    sweep.add(seed=1, rows=[rows[0], rows[2]])
+    assert curves(load(sweep.folder).tasks, "accuracy", x="examples")["backprop"].x.tolist() == [0, 100, 150]
+
+
+def test_log_without_examples_cannot_be_drawn_over_them(sweep: SweepBuilder) -> None:
+    sweep.add(rows=[{"task": task, "accuracy": 0.5} for task in range(3)])
+    with pytest.raises(AnalysisError, match="no row of the log has its number of examples"):
+        curves(load(sweep.folder).tasks, "accuracy", x="examples")
+
+
+def test_point_of_more_tasks_than_there_are_is_refused(sweep: SweepBuilder) -> None:
+    sweep.add()
+    sweep.add(algorithm="l2", rows=task_rows([0.5] * 30))
+    tasks = load(sweep.folder).tasks
+    with pytest.raises(AnalysisError, match="a point averages 31 tasks, and the longest run has 30"):
+        curves(tasks, "accuracy", k=31)
+    found = curves(tasks, "accuracy", k=30)
+    assert [(len(curve.x), curve.started) for curve in found.values()] == [(0, 1), (1, 1)]
+
+
+def test_infinite_values_are_missing_and_counted(sweep: SweepBuilder) -> None:
+    for seed, value in enumerate([1, np.inf, -np.inf, 3]):
+        sweep.add(seed=seed, rows=task_rows([1, value, 1]))
+    curve = curves(load(sweep.folder).tasks, "accuracy")["backprop"]
+    assert curve.count().tolist() == [4, 2, 4]
+    assert curve.infinite == 2
+    assert bootstrap_mean(curve.values)[0].tolist() == [1, 2, 1]
+
+
 def test_early_and_late_are_tenths_of_each_runs_own_tasks(sweep: SweepBuilder) -> None:
     sweep.add(seed=0, rows=task_rows(np.arange(20)))
     sweep.add(seed=1, rows=task_rows(np.arange(5)))

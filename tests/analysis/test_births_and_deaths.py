@@ -149,6 +149,51 @@ def test_control_is_drawn_over_environment_steps(sweep: SweepBuilder) -> None:
     assert "of policy and value network" in caption(fig)
 
 
+def test_without_dead_units_the_flows_are_drawn_and_the_stock_says_so(sweep: SweepBuilder) -> None:
+    """It was once a KeyError, and the figures and tables behind this one were lost."""
+    found = rows(REPLACING)
+    for row in found:
+        del row["dead_fraction"]
+    sweep.add(rows=found)
+    fig = draw(sweep)
+    assert len(bars(fig.axes[0])) == 3
+    assert [text.get_text() for text in fig.axes[1].texts] == ["no dead_fraction in the log"]
+    sweep.add(algorithm="l2", rows=rows(FLOWS))
+    fig = draw(sweep)
+    assert [len(ax.texts) for ax in fig.axes] == [0, 1, 0, 0]
+    assert [len(ax.lines) for ax in fig.axes[1::2]] == [0, 1]
+    assert_readable(fig)
+
+
+def test_runs_are_counted_that_have_what_is_drawn(sweep: SweepBuilder) -> None:
+    sweep.add(rows=rows(REPLACING))
+    sweep.add(seed=1, rows=rows({"replaced_units": [3, 0]}))
+    for seed in (2, 3):
+        sweep.add(seed=seed, rows=rows({}))
+    left, right = draw(sweep).axes
+    assert left.get_title(loc="left") == "backprop (n=1–2)"
+    assert right.get_title(loc="left") == "(n=4)"
+    sweep.add(algorithm="l2", rows=rows(FLOWS))
+    assert [ax.get_title(loc="left") for ax in draw(sweep).axes[2:]] == ["l2 (n=1)", ""]
+
+
+def test_row_that_no_run_has_is_interpolated(sweep: SweepBuilder) -> None:
+    found = rows(FLOWS)
+    del found[2]
+    sweep.add(rows=found, benchmark={"protocol": "control", "performance": "accuracy"})
+    fig = draw(sweep)
+    assert bars(fig.axes[0])[0][1] == [0, 100, 200, 300, 400]
+    assert fig.axes[0].get_xlim() == (0, 400)
+
+
+def test_names_are_no_formulas(sweep: SweepBuilder) -> None:
+    sweep.add(rows=rows(FLOWS), config={"variant": r"$\foo$"})
+    fig = Figure()
+    draw(sweep, axes=fig.subplots(1, 2).tolist())
+    fig.draw_without_rendering()
+    assert_readable(draw(sweep))
+
+
 def test_without_any_of_the_metrics_the_reason_is_given(sweep: SweepBuilder) -> None:
     sweep.add()
     with pytest.raises(AnalysisError, match="no run logged units that were replaced, revived or died"):

@@ -6,10 +6,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from lop_sweeps.analysis.aggregate import curves
 from lop_sweeps.analysis.figures.overview import overview
 from lop_sweeps.analysis.figures.performance import changes, performance, tasks_per_point
 from lop_sweeps.analysis.load import Sweep, load
-from lop_sweeps.analysis.quantity import diagnostics_of
+from lop_sweeps.analysis.quantity import diagnostics_of, quantity
 from lop_sweeps.analysis.report import Options, make
 from tests.analysis.sweep_builder import Rows, SweepBuilder
 
@@ -56,7 +57,7 @@ def test_learning_curve_is_over_environment_steps(loaded: Sweep) -> None:
     (ax,) = fig.axes  # the first ten rows of a log are nothing to look at by themselves
     assert (ax.get_xlabel(), ax.get_ylabel()) == ("Environment steps", "Return of an episode")
     x, y = np.asarray(ax.lines[0].get_xydata()).T
-    assert x.tolist() == [3 * EVERY * i for i in range(40)]
+    assert x.tolist() == [3 * EVERY * (i + 1) for i in range(40)]
     assert y == pytest.approx(3.0 * np.arange(40) + 1)
 
 
@@ -84,6 +85,85 @@ def test_diagnostics_are_those_of_the_policy(loaded: Sweep) -> None:
     fig = overview(loaded.tasks, loaded.runs)
     assert len(fig.axes) == 4
     assert {ax.get_xlabel() for ax in fig.axes} == {"Environment steps"}
+
+
+def by_depth(sweep: SweepBuilder, hidden: list[int]) -> None:
+    """Entry i of a list is i + 1."""
+    depth = 2 * len(hidden)
+    lists = {
+        "srank99": depth,
+        "rarely_active_fraction": depth,
+        "weight_magnitude": depth + 2,
+        "weight_change": depth + 2,
+    }
+    values = {name: [float(i + 1) for i in range(count)] for name, count in lists.items()}
+    rows = [{"task": task, "examples": (task + 1) * EVERY, "return": 1.0} | values for task in range(3)]
+    layers = {"units": hidden + hidden, "weights": [10] * (depth + 2)}
+    benchmark = {"name": "ant", "protocol": "control", "performance": "return"}
+    sweep.add(rows=rows, benchmark=benchmark, network={"hidden": hidden}, config={"layers": layers})
+
+
+def test_last_layer_of_the_policy_is_that_of_each_runs_network(sweep: SweepBuilder) -> None:
+    """Next to a deeper network a shallow one was once drawn with the ranks of its value network."""
+    for hidden in ([64], [64, 192], [8, 8, 8]):
+        by_depth(sweep, hidden)
+    loaded = load(sweep.folder)
+    rows = loaded.tasks[loaded.tasks["task"] == 0]
+    assert rows["policy_last_srank99"].tolist() == [1, 2, 3]
+    assert rows["policy_last_weight_magnitude"].tolist() == [1, 2, 3]  # the matrix into that layer
+    assert rows["policy_last_weight_change"].tolist() == [1, 2, 3]
+    assert rows["policy_rarely_active_fraction"].tolist() == [1, (64 * 1 + 192 * 2) / 256, 2]
+    assert rows["rarely_active_fraction"].tolist() == [1.5, (64 * 1 + 192 * 2 + 64 * 3 + 192 * 4) / 512, 3.5]
+    assert list(diagnostics_of(loaded.tasks).values()) == [
+        "policy_last_weight_magnitude",
+        "policy_rarely_active_fraction",
+        "policy_last_srank99",
+    ]
+
+
+def test_linear_policy_has_no_last_layer(sweep: SweepBuilder) -> None:
+    by_depth(sweep, [])
+    tasks = load(sweep.folder).tasks
+    assert not [name for name in tasks.columns if name.startswith("policy_")]
+    assert diagnostics_of(tasks)["stable_rank"] is None
+
+
+def test_last_layer_without_layers_in_the_configuration(sweep: SweepBuilder) -> None:
+    control(sweep, control_rows([1.0]), config={})
+    assert load(sweep.folder).tasks["policy_last_srank99"].item() == 20
+
+
+def test_axes_say_which_layer(loaded: Sweep) -> None:
+    assert [ax.get_ylabel() for ax in overview(loaded.tasks, loaded.runs).axes] == [
+        "Return of an episode",
+        "Weight magnitude, mean |w|,\npolicy's last layer",
+        "Rarely active units (%), policy",
+        "srank, δ = 0.01 (units),\npolicy's last layer",
+    ]
+    assert quantity("policy_last_srank99").title == "srank, δ = 0.01, policy's last layer"
+    assert quantity("policy_loss").title == "Policy loss"
+
+
+@pytest.mark.parametrize(
+    ("metric", "right"),
+    [
+        ("return", True),
+        ("value_loss", True),
+        ("weight_change", True),
+        ("policy_last_weight_change", True),
+        ("srank99/2", False),
+        ("policy_rarely_active_fraction", False),
+        ("policy_last_weight_magnitude", False),
+    ],
+)
+def test_what_happened_in_a_row_stands_at_its_end_and_what_was_measured_before_at_its_start(
+    sweep: SweepBuilder, metric: str, right: bool
+) -> None:
+    """In the paper returns stand at the right edge of their window."""
+    rows = control_rows([1.0, 2.0, 3.0, 4.0, 5.0])
+    control(sweep, [row | {"weight_change": [1.0] * 6} for row in rows])
+    curve = curves(load(sweep.folder).tasks, metric, k=2, x="steps")["backprop"]
+    assert curve.x.tolist() == ([2_000, 4_000] if right else [0, 2_000])
 
 
 def test_stretch_in_which_no_episode_ended_is_no_return_of_zero(sweep: SweepBuilder) -> None:

@@ -47,7 +47,9 @@ def estimates(ax: Axes) -> list[float]:
 
 
 def intervals(ax: Axes) -> list[list[float]]:
-    return [np.asarray(bar.get_segments())[0, :, 0].tolist() for bar in ax.collections]  # type: ignore[attr-defined]
+    """By row; NaN where none is drawn."""
+    bars = [np.asarray(bar.get_segments()) for bar in ax.collections]  # type: ignore[attr-defined]
+    return [bar[0, :, 0].tolist() if bar.size else [np.nan, np.nan] for bar in bars]
 
 
 def test_within_runs_and_across_runs_differ(sweep: SweepBuilder) -> None:
@@ -89,6 +91,54 @@ def test_interval_across_runs_resamples_runs(sweep: SweepBuilder) -> None:
     low, high = intervals(right)[0]
     assert expected - 0.6 < low < expected - 0.2
     assert expected + 0.2 < high < expected + 0.6
+
+
+def spread(sweep: SweepBuilder, algorithm: str, seeds: int, **more: list[float]) -> None:
+    """Runs whose numbers are drawn at random."""
+    rng = np.random.default_rng(len(algorithm))
+    for seed in range(seeds):
+        accuracy, dead = rng.uniform(0.2, 0.8, (2, 5)).tolist()
+        sweep.add(seed=seed, algorithm=algorithm, rows=rows(accuracy, dead_fraction=dead, **more))
+
+
+def test_runs_of_several_methods_have_no_interval_across(sweep: SweepBuilder) -> None:
+    """With three methods of five runs, an interval over fifteen runs held the true 0 in 60 % of simulated sweeps."""
+    spread(sweep, "l2", 6)
+    fig = draw(sweep)
+    assert np.isfinite(intervals(fig.axes[1])).all()
+    assert "pooled" not in caption(fig)
+    spread(sweep, "redo", 6, replaced_units=np.random.default_rng(9).uniform(size=5).tolist())
+    spread(sweep, "backprop", 6)
+    fig = draw(sweep)
+    names = ticks(fig.axes[0].get_yticklabels())
+    found = dict(zip(names, zip(estimates(fig.axes[1]), intervals(fig.axes[1]), strict=True), strict=True))
+    estimate, interval = found["Dead units"]
+    assert np.isfinite(estimate)
+    assert np.isnan(interval).all()
+    assert np.isfinite(intervals(fig.axes[0])).all()
+    assert "3 methods are pooled: no interval, as runs of one method are not independent" in caption(fig)
+
+
+def test_diagnostic_of_one_method_alone_keeps_its_interval(sweep: SweepBuilder) -> None:
+    spread(sweep, "l2", 6)
+    rng = np.random.default_rng(5)
+    for seed in range(6):
+        accuracy, dead, rank = rng.uniform(0.2, 0.8, (3, 5)).tolist()
+        sweep.add(seed=seed, algorithm="redo", rows=rows(accuracy, dead_fraction=dead, srank99=rank))
+    fig = draw(sweep)
+    names = ticks(fig.axes[0].get_yticklabels())
+    assert np.isnan(intervals(fig.axes[1])[names.index("Dead units")]).all()
+    assert np.isfinite(intervals(fig.axes[1])[names.index("srank, δ = 0.01 (n=6)")]).all()
+
+
+def test_run_without_late_performance_is_no_point_across(sweep: SweepBuilder) -> None:
+    spread(sweep, "l2", 6)
+    found = rows([0.5] * 5, dead_fraction=[0.5] * 5)
+    sweep.add(seed=6, algorithm="l2", rows=[{**row, "accuracy": None} for row in found])
+    sweep.add(seed=7, algorithm="l2", rows=found, state="diverged")
+    right = draw(sweep).axes[1]
+    assert right.get_title() == "Across runs (n=6)"
+    assert np.isfinite(estimates(right)).all()
 
 
 def test_methods_have_dots_of_their_own(sweep: SweepBuilder) -> None:

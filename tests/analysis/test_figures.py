@@ -7,12 +7,14 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
+from lop_sweeps.analysis.aggregate import Curve
 from lop_sweeps.analysis.band import Band
 from lop_sweeps.analysis.errors import AnalysisError
+from lop_sweeps.analysis.figures.curve import ends
 from lop_sweeps.analysis.figures.diagnostic import diagnostic
 from lop_sweeps.analysis.figures.overview import overview
 from lop_sweeps.analysis.figures.performance import performance
-from lop_sweeps.analysis.figures.style import Look, looks
+from lop_sweeps.analysis.figures.style import SIZES, Look, looks
 from lop_sweeps.analysis.load import Sweep, load
 from tests.analysis.sweep_builder import SweepBuilder, task_rows
 
@@ -210,6 +212,109 @@ def test_tasks_of_different_length_are_compared_over_examples(sweep: SweepBuilde
     fig = performance(loaded.tasks, loaded.runs)
     assert [ax.get_xlabel() for ax in fig.axes] == ["Task", "Examples"]
     assert curve(fig)[1, 0] == 100
+
+
+def test_runs_that_lack_a_metric_are_not_counted_in_its_panel(sweep: SweepBuilder) -> None:
+    for seed in range(6):
+        rows = task_rows([0.5] * 12)
+        for row in rows[:12] if seed > 1 else []:
+            del row["dead_fraction"]
+        sweep.add(seed=seed, rows=rows)
+    loaded = load(sweep.folder)
+    fig = overview(loaded.tasks, loaded.runs)
+    assert legend(fig) == ["backprop (n=6)"]
+    assert "Panel c: n=2" in caption(fig)
+    assert "Panel b" not in caption(fig)
+    assert "fewer than 5 runs are too narrow" in caption(fig)
+    sweep.add(algorithm="l2")
+    loaded = load(sweep.folder)
+    assert "Panel c: backprop n=2." in caption(overview(loaded.tasks, loaded.runs))
+
+
+def test_point_of_more_tasks_than_there_are_says_why(sweep: SweepBuilder) -> None:
+    sweep.add()
+    loaded = load(sweep.folder)
+    for draw in (performance, overview):
+        with pytest.raises(AnalysisError, match="a point averages 1000 tasks, and the longest run has 20"):
+            draw(loaded.tasks, loaded.runs, k=1000)
+
+
+def test_label_too_short_for_a_point_is_counted(sweep: SweepBuilder) -> None:
+    """Its legend once said n=0 beside the curve of its first ten tasks."""
+    for seed in range(3):
+        sweep.add(seed=seed)
+        sweep.add(seed=seed, algorithm="redo", rows=task_rows([0.5] * 8), state="running")
+    loaded = load(sweep.folder)
+    for draw in (performance, overview):
+        assert legend(draw(loaded.tasks, loaded.runs, k=10)) == [
+            "backprop (n=3)",
+            "redo (n=3, too few tasks for a point)",
+        ]
+
+
+def test_infinite_values_leave_the_band_and_are_told(sweep: SweepBuilder, recwarn: pytest.WarningsRecorder) -> None:
+    for seed in range(5):
+        sweep.add(seed=seed, rows=task_rows([0.5 + 0.1 * seed] * 6, metric="squared_error"))
+    sweep.add(seed=5, rows=task_rows([0.5, 0.5, np.inf, 0.5, 0.5, 0.5], metric="squared_error"))
+    loaded = load(sweep.folder)
+    fig = performance(loaded.tasks, loaded.runs)
+    fig.draw_without_rendering()
+    assert not [warning for warning in recwarn if issubclass(warning.category, RuntimeWarning)]
+    assert np.isfinite(np.asarray(fig.axes[0].collections[0].get_paths()[0].vertices)).all()
+    assert len(fig.axes[0].collections[0].get_paths()) == 1
+    assert "Infinite values are left out (1)" in caption(fig)
+    assert "×" not in caption(fig)  # the run comes back
+
+
+def test_runs_that_come_back_did_not_end() -> None:
+    def curve(*counts: int) -> Curve:
+        values = np.full((max(counts), len(counts)), np.nan)
+        for point, count in enumerate(counts):
+            values[:count, point] = 1
+        return Curve(np.arange(len(counts), dtype=np.float64), values, [])
+
+    assert ends(curve(2, 1, 2, 2)).tolist() == []
+    assert ends(curve(3, 1, 2, 2, 1)).tolist() == [0, 3]
+    assert ends(curve(2, 2)).tolist() == []
+
+
+@pytest.mark.parametrize("name", DRAW)
+def test_names_are_no_formulas(sweep: SweepBuilder, name: str) -> None:
+    r"""A variant named $\foo$ was once a traceback."""
+    sweep.add(config={"variant": r"$\foo$"})
+    fig = DRAW[name](load(sweep.folder))
+    fig.draw_without_rendering()
+    assert legend(fig) == [r"$\foo$ (n=1)"]
+
+
+@pytest.mark.parametrize(
+    ("values", "texts"),
+    [
+        ([1.0] * 9 + [1e12], ["1", "100", "10⁴", "10⁶", "10⁸", "10¹⁰", "10¹²"]),
+        ([1e-7] * 9 + [1.0], ["10⁻⁶", "10⁻⁴", "0.01", "1"]),
+    ],
+)
+def test_powers_on_a_logarithmic_axis_are_letters(sweep: SweepBuilder, values: list[float], texts: list[str]) -> None:
+    sweep.add(rows=task_rows([*values, values[0]], metric="squared_error"))
+    loaded = load(sweep.folder)
+    fig = performance(loaded.tasks, loaded.runs)
+    fig.draw_without_rendering()
+    (low, high), axis = fig.axes[0].get_ylim(), fig.axes[0].yaxis
+    ticks = zip(axis.get_majorticklocs(), axis.get_majorticklabels(), strict=True)
+    shown = [text.get_text() for at, text in ticks if low <= at <= high]
+    assert set(texts) <= set(shown)
+    assert not [text for text in shown if "$" in text]
+
+
+def test_marks_are_as_thick_as_the_styles_lines(sweep: SweepBuilder) -> None:
+    sweep.add()
+    sweep.add(seed=1, rows=task_rows([0.9] * 12))
+    loaded = load(sweep.folder)
+    for style, size in SIZES.items():
+        ax = performance(loaded.tasks, loaded.runs, style=style).axes[1]
+        cross = next(line for line in ax.lines if line.get_marker() == "x")
+        assert cross.get_markersize() == pytest.approx(4.2 * size.line, abs=0.1)
+        assert cross.get_markeredgewidth() == pytest.approx(0.85 * size.line)
 
 
 def test_explosion_before_a_divergence_does_not_flatten_the_others(sweep: SweepBuilder) -> None:

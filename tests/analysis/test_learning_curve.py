@@ -46,8 +46,8 @@ def test_return_against_environment_steps_with_single_runs_behind(sweep: SweepBu
         add(sweep, [0.0, 10.0, 20.0 + 10 * seed], seed)
     fig = draw(sweep)
     (ax,) = fig.axes
-    assert points(ax.lines[0]) == [[0, 0], [EVERY, 10], [2 * EVERY, 25]]
-    assert [points(line)[2] for line in single(ax)] == [[2 * EVERY, 20], [2 * EVERY, 30]]
+    assert points(ax.lines[0]) == [[EVERY, 0], [2 * EVERY, 10], [3 * EVERY, 25]]
+    assert [points(line)[2] for line in single(ax)] == [[3 * EVERY, 20], [3 * EVERY, 30]]
     assert all(line.get_zorder() < ax.lines[0].get_zorder() for line in single(ax))
     assert all(line.get_linewidth() < ax.lines[0].get_linewidth() / 2 for line in single(ax))
     assert np.ptp(band(ax)[:, 1]) == 30
@@ -101,7 +101,7 @@ def test_friction_is_left_out_on_demand(sweep: SweepBuilder) -> None:
 def test_points_and_looks_are_chosen(sweep: SweepBuilder) -> None:
     add(sweep, [1.0, 3.0, 5.0, 7.0])
     fig = draw(sweep, k=2, looks={"backprop": Look("#123456", "-")})
-    assert points(fig.axes[0].lines[0]) == [[0, 2], [2 * EVERY, 6]]
+    assert points(fig.axes[0].lines[0]) == [[2 * EVERY, 2], [4 * EVERY, 6]]
     assert fig.axes[0].lines[0].get_color() == "#123456"
     assert "Points average 2 rows of the log" in caption(fig)
 

@@ -46,10 +46,38 @@ def test_lists_become_columns_per_layer_and_their_mean(sweep: SweepBuilder) -> N
     tasks = load(sweep.folder).tasks
     assert layers(tasks, "dead_fraction") == ["dead_fraction/1", "dead_fraction/2"]
     assert tasks["dead_fraction/2"].item() == 0.3
-    assert tasks["dead_fraction"].item() == pytest.approx(0.2)
+    assert tasks["dead_fraction"].item() == pytest.approx((10 * 0.1 + 20 * 0.3) / 30)  # of 30 units
     # Widths 10 and 20: the mean of the layers' shares, not the share of the mean.
     assert tasks["effective_rank_fraction"].item() == pytest.approx((0.5 + 0.25) / 2)
     assert "dead_fraction/1" not in metric_names(tasks)
+
+
+@pytest.mark.parametrize(
+    ("metric", "units"),
+    [
+        *((f"{name}_fraction", [10, 30]) for name in ("dead", "rarely_active", "inactive", "saturated")),
+        ("dormant_fraction_tau0.025", [10, 30]),
+        *((name, [1, 1]) for name in ("effective_rank", "srank99", "replaced_units", "mine")),
+    ],
+)
+def test_shares_are_of_all_units_and_ranks_means_over_layers(
+    sweep: SweepBuilder, metric: str, units: list[int]
+) -> None:
+    sweep.add(rows=[{"task": 0, "accuracy": 0.5, metric: [0.1, 0.5]}], network={"hidden": [10, 30]})
+    assert load(sweep.folder).tasks[metric].item() == pytest.approx(np.average([0.1, 0.5], weights=units))
+
+
+def test_shares_of_units_are_means_over_layers_where_the_units_are_not_known(sweep: SweepBuilder) -> None:
+    sweep.add(rows=[{"task": 0, "accuracy": 0.5, "dead_fraction": [0.1, 0.5]}], network={"hidden": None})
+    assert load(sweep.folder).tasks["dead_fraction"].item() == pytest.approx(0.3)
+
+
+def test_units_of_a_convolutional_network_are_those_that_the_run_wrote(sweep: SweepBuilder) -> None:
+    """The dead tenth of a ResNet's units in its widest layer was once reported as a fifth."""
+    layers = {"units": [64, 128, 512], "weights": [1, 1, 1, 1]}
+    rows = [{"task": 0, "accuracy": 0.5, "rarely_active_fraction": [0.0, 0.0, 0.9]}]
+    sweep.add(rows=rows, network={"hidden": None}, config={"layers": layers})
+    assert load(sweep.folder).tasks["rarely_active_fraction"].item() == pytest.approx(0.9 * 512 / 704)
 
 
 def test_weight_magnitude_is_a_mean_over_weights_where_the_layer_sizes_are_known(sweep: SweepBuilder) -> None:

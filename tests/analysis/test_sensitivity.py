@@ -152,6 +152,15 @@ def test_diverged_runs_are_crosses_and_no_part_of_the_mean(sweep: SweepBuilder) 
     assert highest < lowest  # the crosses have room of their own
 
 
+def test_infinite_runs_are_left_out_and_told(sweep: SweepBuilder, recwarn: pytest.WarningsRecorder) -> None:
+    by_step_size(sweep)
+    sweep.add(seed=2, optimizer={"step_size": 0.1}, rows=task_rows([0.5] * 19 + [np.inf]))
+    fig = draw(sweep)
+    assert np.allclose(points(fig.axes[0].lines[0])[-1], [0.1, 70])
+    assert "Not shown: runs whose online accuracy is infinite (1)" in caption(fig)
+    assert not [warning for warning in recwarn if issubclass(warning.category, RuntimeWarning)]
+
+
 def test_crosses_lie_at_the_bad_end(sweep: SweepBuilder) -> None:
     for size in (0.001, 0.01, 0.1):
         sweep.add(optimizer={"step_size": size}, rows=task_rows([0.5] * 20, metric="squared_error"))

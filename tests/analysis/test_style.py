@@ -7,8 +7,9 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
 
-from lop_sweeps.analysis.figures.style import METHODS, PALETTE, SIZES, StyleName, context, looks, method
+from lop_sweeps.analysis.figures.style import METHODS, PALETTE, SIZES, StyleName, context, logarithmic, looks, method
 from lop_sweeps.analysis.label import ordered
 
 OKABE_ITO = ["#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]
@@ -136,6 +137,27 @@ def test_no_two_labels_look_the_same(labels: list[str]) -> None:
     found = looks(labels)
     assert list(found) == ordered(labels)
     assert len({(look.colour, str(look.dashes)) for look in found.values()}) == len(labels)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.001, "0.001"), (0.02, "0.02"), (1, "1"), (1000, "1000"), (1e4, "10⁴"), (1e-12, "10⁻¹²"), (3e6, "3·10⁶")],
+)
+def test_powers_are_written_in_letters(value: float, text: str) -> None:
+    with context("paper"):
+        ax = Figure().subplots()
+        ax.set_ylim(0.5 * value, 2 * value)
+        logarithmic(ax)
+        assert ax.yaxis.get_major_formatter().format_ticks([value]) == [text]
+
+
+def test_minor_ticks_are_labelled_where_a_decade_has_no_room_for_major_ones() -> None:
+    ax = Figure().subplots()
+    logarithmic(ax)
+    ax.set_ylim(2, 8)
+    assert "3" in ax.yaxis.get_minor_formatter().format_ticks(list(range(2, 9)))
+    ax.set_ylim(1, 1e6)
+    assert not any(ax.yaxis.get_minor_formatter().format_ticks([20, 30, 40]))
 
 
 def test_palette_holds_every_colour_once() -> None:

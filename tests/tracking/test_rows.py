@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
+from lop_sweeps.analysis.load import load
 from lop_sweeps.tracking.rows import decode, encode
 from tests import runs
 from tests.contracts.table import CIFAR, IMAGENET, SLIPPERY
@@ -64,13 +66,39 @@ def test_sections(row: dict[str, Any], sent: dict[str, Any]) -> None:
     assert decode(sent) == {key: value for key, value in row.items() if value is not None and value != []}
 
 
-def test_weight_magnitude_is_averaged_over_weights_and_other_lists_over_layers() -> None:
-    sent = encode({"weight_magnitude": [1.0, 4.0], "dead_fraction": [1.0, 4.0]}, weights=[20, 10])
+def test_weight_magnitude_is_averaged_over_weights_shares_over_units_and_other_lists_over_layers() -> None:
+    row = {name: [1.0, 4.0] for name in ("weight_magnitude", "dead_fraction", "dormant_fraction_tau0.025", "srank99")}
+    sent = encode(row, weights=[20, 10], units=[10, 30])
     assert sent["diagnostics/weight_magnitude"] == 2.0
-    assert sent["diagnostics/dead_fraction"] == 2.5
+    assert sent["diagnostics/dead_fraction"] == sent["diagnostics/dormant_fraction_tau0p025"] == 3.25
+    assert sent["diagnostics/srank99"] == 2.5
+    assert encode({"dead_fraction": [1.0, 4.0]}, weights=[20, 10])["diagnostics/dead_fraction"] == 2.5
 
 
 def test_in_control_the_policys_layers_have_a_mean_of_their_own() -> None:
     sent = encode({"srank99": [1.0, 3.0, 10.0, 10.0]}, policy_layers=2)
     assert sent["diagnostics/policy_srank99"] == 2.0
     assert sent["diagnostics/srank99"] == 6.0
+    sent = encode({"dead_fraction": [1.0, 3.0, 10.0, 10.0]}, policy_layers=2, units=[10, 30, 10, 30])
+    assert sent["diagnostics/policy_dead_fraction"] == 2.5
+
+
+@pytest.mark.parametrize("protocol", ["online", "control"])
+def test_means_are_those_of_the_frame_of_tasks(tmp_path: Path, protocol: str) -> None:
+    """The figures' and W&B's: two programs that share nothing but the log."""
+    plan = runs.plan(tmp_path, *LINES[protocol], "network.hidden=[4,12]")
+    runs.train(plan)
+    folder = plan.points[0].directory.path
+    layers = yaml.safe_load((folder / "config.yaml").read_text())["layers"]
+    units = layers["units"]
+    assert len(set(units)) > 1
+    row = json.loads(runs.metrics(plan.points[0]).splitlines()[-1])
+    row["dead_fraction"] = [0.1 * layer for layer in range(len(units))]
+    (folder / "metrics.jsonl").write_text(json.dumps(row) + "\n")
+    sent = encode(row, layers["weights"], len(units) // 2 if protocol == "control" else 0, units)
+    means = {key.removeprefix("diagnostics/"): value for key, value in sent.items() if key.startswith("diagnostics/")}
+    assert {"dead_fraction", "weight_magnitude", "srank99"} <= set(means)
+    assert ("policy_dead_fraction" in means) == (protocol == "control")
+    last = load(folder).tasks.iloc[-1]
+    for name, value in means.items():
+        assert last[re.sub(r"(\d)p(\d)", r"\1.\2", name)] == pytest.approx(value)
