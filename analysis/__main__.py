@@ -18,6 +18,7 @@ from .errors import AnalysisError
 from .estimators import Estimator
 from .figures.style import StyleName
 from .load import Sweep, load, output_folder
+from .remote import SCHEME, Address
 from .report import FORMATS, Options, Report, write
 from .selection import Selection, select
 
@@ -50,7 +51,7 @@ def _run(options: argparse.Namespace) -> int:
             report.paths.extend(videos(sweep, out))
         if options.report:
             report.paths.append(_page(sweep, report, selection, out))
-        link = _upload(report, sweep) if options.upload else ""
+        link = _upload(report, sweep, options.sweep) if options.upload else ""
     except (AnalysisError, LopError) as error:
         print(f"lop-figures: {error}", file=sys.stderr)
         return 2
@@ -106,11 +107,12 @@ def _page(sweep: Sweep, report: Report, selection: Selection | None, out: Path) 
     return page.write(sweep, pictures, tables, report.skipped, out / "report.html", command)
 
 
-def _upload(report: Report, sweep: Sweep) -> str:
+def _upload(report: Report, sweep: Sweep, given: Sequence[str]) -> str:
     from lop_sweeps.sweep.run_directory import RunDirectory
     from lop_sweeps.tracking.upload import upload
 
-    return upload(report.paths, RunDirectory(Path(sweep.runs["folder"].iloc[0])))
+    project = next((Address.parse(url).path for url in given if url.startswith(SCHEME)), None)
+    return upload(report.paths, RunDirectory(Path(sweep.runs["folder"].iloc[0])), project)
 
 
 def videos(sweep: Sweep, out: Path) -> list[Path]:

@@ -6,6 +6,9 @@
 The whole history is read: W&B's `history()` is a sample, another one at each call.
 """
 
+import contextlib
+import importlib.util
+import io
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -61,10 +64,15 @@ def fetch(url: str, cache: Path | None = None) -> tuple[list[Path], list[str]]:
     Raises AnalysisError if W&B cannot be reached or has no such runs.
     """
     address = Address.parse(url)
-    try:
-        import wandb
-    except ImportError as error:
-        raise AnalysisError(f"{url}: the package wandb is not installed") from error
+    if importlib.util.find_spec("wandb") is None:
+        raise AnalysisError(f"{url}: the package wandb is not installed")
+    with contextlib.redirect_stderr(io.StringIO()):  # the client says things that nobody asked
+        return _fetch(url, address, cache)
+
+
+def _fetch(url: str, address: Address, cache: Path | None) -> tuple[list[Path], list[str]]:
+    import wandb
+
     folder = (cache or _cache()) / urlsplit(os.environ.get("WANDB_BASE_URL", "")).netloc
     try:
         offline = os.environ.get("WANDB_MODE") in ("offline", "disabled")  # then login() refuses, but reading works
@@ -102,8 +110,9 @@ def _download(run: Any, folder: Path) -> tuple[Path, str]:
     state = STATES.get(run.state) or logged.get("state") or ("failed" if run.state == "failed" else "waiting")
     status = {"state": state, "num_tasks": config.get("num_tasks")}
     (folder / "status.json").write_text(json.dumps(status) + "\n", encoding="utf-8")
-    last, marker = int(run.lastHistoryStep), folder / "downloaded.json"
-    if _read(marker).get("last") != last or not (folder / "metrics.jsonl").is_file():
+    marker = folder / "downloaded.json"
+    if _read(marker).get("last") != logged.get("_step", -1) or not (folder / "metrics.jsonl").is_file():
+        last = int(run.lastHistoryStep)  # a request of its own; the summary came with the list
         rows = rows_of(run.scan_history(page_size=PAGE))
         text = "".join(json.dumps(row) + "\n" for row in rows)
         (folder / "metrics.jsonl").write_text(text, encoding="utf-8")

@@ -105,7 +105,7 @@ def _difference(curve: Curve, base: Curve, seeds: "pd.Series[int]") -> Curve:
     runs = [curve.runs[row] for row in rows]
     points = min(len(curve.x), len(base.x))
     theirs = base.values[[partner[int(seeds[run])] for run in runs], :points]
-    return Curve(curve.x[:points], curve.values[rows, :points] - theirs, runs)
+    return replace(curve, x=curve.x[:points], values=curve.values[rows, :points] - theirs, runs=runs)
 
 
 def _classes(tasks: pd.DataFrame) -> FloatArray | None:

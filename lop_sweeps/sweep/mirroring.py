@@ -77,15 +77,16 @@ def _end(process: subprocess.Popen[str], wanted: list[tuple[RunDirectory, Wandb]
             os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
     folders = " ".join(sorted({str(run.path.parent) for run, _ in wanted}))
-    sys.stderr.write(f"Weights & Biases: {_words(answer, len(wanted), folders)}\n")
+    done = "arrived" if any(tracking.mode == "online" for _, tracking in wanted) else "been written for wandb sync"
+    sys.stderr.write(f"Weights & Biases: {_words(answer, len(wanted), folders, done)}\n")
 
 
-def _words(answer: str, runs: int, folders: str) -> str:
+def _words(answer: str, runs: int, folders: str, done: str) -> str:
     rest = f"lop-status --sync {folders} sends what has not arrived"
     try:
         result: dict[str, Any] = json.loads(answer)
     except ValueError:
         return f"not everything has arrived; {rest}"
     where = f" ({result['url']})" if result["url"] else ""
-    text = f"{runs - result['left']} of {runs} run{'s' * (runs != 1)} complete{where}"
+    text = f"what {runs - result['left']} of {runs} run{'s' * (runs != 1)} saved has {done}{where}"
     return f"{text}; {rest}" if result["left"] else text

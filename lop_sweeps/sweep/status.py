@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import json
 import os
 import sys
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -96,6 +99,8 @@ def summarise(folder: Path, *, every_run: bool) -> tuple[str, Counter[str]]:
         lines.append("  waiting for SLURM; nothing is running yet")
     elif counts["waiting"] or counts["lost"]:
         lines.append("  nothing is running; the sweep's command continues it")
+    if mirrored := mirror_facts(found):
+        lines.append(f"  {mirrored}")
     if every_run:
         lines += [f"  {run.state:<9} {_share(run):>4}  {run.run.name}{_shown(run)}" for run in runs]
     for run in runs:
@@ -104,6 +109,24 @@ def summarise(folder: Path, *, every_run: bool) -> tuple[str, Counter[str]]:
         if run.state == "lost":
             lines.append(f"  lost: {run.run.path}\n    {run.error}")
     return "\n".join(lines), counts
+
+
+def mirror_facts(runs: Sequence[RunDirectory]) -> str:
+    """What has arrived in Weights & Biases, in words; empty if nothing was to be sent there."""
+    facts = []
+    for run in runs:
+        with contextlib.suppress(OSError, ValueError):
+            facts.append((run, json.loads((run.path / "mirror.json").read_text())))
+    if not facts:
+        return ""
+    written = [known for _, known in facts if known.get("mode") == "offline"]
+    if len(written) == len(facts):
+        return f"Weights & Biases: {len(written)} of {len(runs)} written for wandb sync; --sync sends them, too"
+    online = [(run, known) for run, known in facts if known.get("mode") != "offline"]
+    arrived = sum(known.get("state") == run.status()["state"] for run, known in online)
+    problems = sorted({str(known["problem"]) for _, known in facts if known.get("problem")})
+    rest = f"; {problems[0]}; --sync sends the rest" if problems else ""
+    return f"Weights & Biases: {arrived} of {len(runs)} complete{rest}"
 
 
 def _shown(run: RunStatus) -> str:
@@ -129,7 +152,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--prune", action="store_true", help="delete the checkpoints of finished runs (they can no longer be extended)"
     )
     parser.add_argument(
-        "--sync", action="store_true", help="send to Weights & Biases what has not arrived there; safe to repeat"
+        "--sync",
+        action="store_true",
+        help="send to Weights & Biases what has not arrived there; safe to repeat (with --watch: until the sweep ends)",
     )
     for name in ("project", "entity"):
         where = f"with --sync: the {name} (default: what the runs say, else WANDB_{name.upper()})"
@@ -150,7 +175,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
             for folder in folders:
                 summarise(folder, every_run=False)
-                print(f"{folder}: {sync(list(runs_in(folder)), options.project, options.entity)}")
+                going = partial(_is_going, folder) if options.watch else None
+                print(f"{folder}: {sync(list(runs_in(folder)), options.project, options.entity, going)}")
             return 0
         if options.project or options.entity:
             raise LopError("--project and --entity go with --sync")
@@ -171,6 +197,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (KeyboardInterrupt, BrokenPipeError):
         os._exit(0)
     return 3 if any(counts["failed"] or counts["lost"] for _, counts in summaries) else 0
+
+
+def _is_going(folder: Path) -> bool:
+    """Whether a sweep's runs are being trained, or wait for SLURM."""
+    _, counts = summarise(folder, every_run=False)
+    return bool(counts["running"] or counts["queued"])
 
 
 def _default_folders() -> list[Path]:

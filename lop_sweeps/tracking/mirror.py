@@ -103,6 +103,12 @@ class Mirror:
         """
         return sum([not self._look(mirrored, over) for mirrored in self.runs])
 
+    def hurry(self) -> None:
+        """Try at once what was to be tried again later: there is no later."""
+        self.away_until = 0.0
+        for mirrored in self.runs:
+            mirrored.retry_at, mirrored.wait = 0.0, RETRY[0]
+
     def _look(self, mirrored: Mirrored, over: bool) -> bool:
         try:
             return self._advance(mirrored, over)
@@ -168,7 +174,9 @@ class Mirror:
         facts = mirrored.facts()
         if (facts.get("state"), facts.get("bytes")) != (state, durable):
             return False
-        return self._settings(mirrored).place().items() <= facts.items()
+        there = self._settings(mirrored).place().items() <= facts.items()
+        self.url = self.url or (str(facts.get("group_url") or "") if there else "")
+        return there
 
     def _settings(self, mirrored: Mirrored) -> Wandb:
         mirrored.tracking = mirrored.tracking or self.settings(mirrored.run.config())
@@ -227,7 +235,7 @@ class Mirror:
         finishing, stream = mirrored.finishing, mirrored.stream
         assert finishing is not None
         assert stream is not None
-        url = stream.url
+        urls = {"url": stream.url, "group_url": stream.group_url}
         mirrored.finishing = mirrored.stream = None
         if mirrored.lock is not None:
             mirrored.lock.release()
@@ -238,7 +246,7 @@ class Mirror:
         except Exception as error:  # the client's own, of many kinds
             raise Unavailable(f"{type(error).__name__}: {error}") from error
         mirrored.wait = RETRY[0]
-        self._record(mirrored, state=mirrored.ended, rows=mirrored.rows, bytes=mirrored.bytes, url=url)
+        self._record(mirrored, state=mirrored.ended, rows=mirrored.rows, bytes=mirrored.bytes, **urls)
 
     def _failed(self, mirrored: Mirrored, problem: str) -> None:
         """Try again later, and later each time."""

@@ -51,6 +51,7 @@ def mirror(patience: float, say: Callable[[str], None]) -> int:
     threading.Thread(target=wait_for_the_end, daemon=True).start()
     while not over.wait(POLL):
         found.look()
+    found.hurry()
     while (left := found.look(over=True)) and time.monotonic() < ends[0]:
         time.sleep(0.2)
     print(json.dumps({"runs": len(found.runs), "left": left, "url": found.url}), flush=True)

@@ -6,32 +6,44 @@ import contextlib
 import io
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TextIO
 
 from lop_sweeps.errors import LopError
 from lop_sweeps.sweep.claim import is_alive
 from lop_sweeps.sweep.run_directory import RunDirectory
-from lop_sweeps.tracking.mirror import Mirror, Mirrored
+from lop_sweeps.tracking.mirror import POLL, Mirror, Mirrored
 from lop_sweeps.tracking.wandb import Unavailable, Wandb
 
+ASK = 10.0  # seconds between two questions whether runs are still being trained
 PATIENCE = 60.0  # seconds without any run's arrival after which it gives up
 
 
-def sync(runs: Sequence[RunDirectory], project: str | None = None, entity: str | None = None) -> str:
+def sync(
+    runs: Sequence[RunDirectory],
+    project: str | None = None,
+    entity: str | None = None,
+    going: Callable[[], bool] | None = None,
+) -> str:
     """Send what has not arrived of the runs that nobody is training; what was done, in words.
 
-    project, entity: instead of what the runs' configurations or the environment say. Raises `LopError` if not
-    everything could be sent; the next call sends the rest.
+    project, entity: instead of what the runs' configurations or the environment say. going: asked now and then; while
+    it says so, runs that are being trained are mirrored, too. Raises `LopError` if not everything could be sent; the
+    next call sends the rest.
     """
     terminal = sys.stderr
     with contextlib.redirect_stderr(io.StringIO()):  # the client says things that nobody asked
-        return _sync(runs, project, entity, terminal)
+        return _sync(runs, project, entity, going, terminal)
 
 
-def _sync(runs: Sequence[RunDirectory], project: str | None, entity: str | None, terminal: TextIO) -> str:
-
+def _sync(
+    runs: Sequence[RunDirectory],
+    project: str | None,
+    entity: str | None,
+    going: Callable[[], bool] | None,
+    terminal: TextIO,
+) -> str:
     def settings(config: Mapping[str, Any]) -> Wandb:
         stored = Wandb.of(config) or Wandb.of_environment()
         return replace(stored, mode="online", project=project or stored.project, entity=entity or stored.entity)
@@ -40,8 +52,14 @@ def _sync(runs: Sequence[RunDirectory], project: str | None, entity: str | None,
         Wandb().check_login()
     except Unavailable as error:
         raise LopError(f"Weights & Biases: {error}") from error
-    free = [Mirrored(run) for run in runs if not is_alive(run.path / "lock")]
+    free = [Mirrored(run) for run in runs if going or not is_alive(run.path / "lock")]
     mirror = Mirror(free, settings, say=lambda text: print(f"lop-status: {text}", file=terminal))
+    while going and going():
+        ask_again = time.monotonic() + ASK
+        while time.monotonic() < ask_again:
+            mirror.look()
+            time.sleep(POLL)
+    mirror.hurry()
     left, moved = len(free) + 1, time.monotonic()
     while (now := mirror.look(over=True)) and time.monotonic() - moved < PATIENCE:
         if now < left:

@@ -18,14 +18,18 @@ from lop_sweeps.tracking.wandb import FIGURES, Unavailable, Wandb, quiet
 SECONDS = 300.0  # that an upload may take
 
 
-def upload(figures: Sequence[Path], run: RunDirectory) -> str:
+def upload(figures: Sequence[Path], run: RunDirectory, project: str | None = None) -> str:
     """Put PNG figures and Markdown tables into the group of the sweep that `run` is of; the URL.
 
+    project: entity/project, where the runs were read from there; default what the run says, else the environment.
     A further upload replaces what is shown, and keeps the earlier one as history. Raises `LopError`.
     """
     config = run.config()
     stored = Wandb.of(config) or Wandb.of_environment()
     tracking = replace(stored, mode="online")
+    if project:
+        entity, _, name = project.rpartition("/")
+        tracking = replace(tracking, project=name, entity=entity or None)
     group = tracking.group or str(config["sweep"])
     # The client says things that nobody asked, and leaves copies.
     with contextlib.redirect_stderr(io.StringIO()), tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as copies:

@@ -171,7 +171,8 @@ class WandbRun:
         layers = config.get("layers") or {}
         control = config["benchmark"].get("protocol") == "control"
         self._weights = layers.get("weights") or ()
-        self._policy_layers = len(layers.get("units") or ()) // 2 if control else 0
+        self._units = layers.get("units") or ()
+        self._policy_layers = len(self._units) // 2 if control else 0
         axis = "examples" if control else "task"
         for name in ("task", "examples"):
             run.define_metric(name, hidden=True)
@@ -181,8 +182,11 @@ class WandbRun:
     def send(self, number: int, row: Mapping[str, Any]) -> None:
         """Hand over row `number` of the log, unless it is there; never waits for the network."""
         if number >= self.next_row:
-            self._run.log(encode(row, self._weights, self._policy_layers), step=number, commit=True)
+            self._run.log(self._encoded(row), step=number, commit=True)
             self.next_row = number + 1
+
+    def _encoded(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        return encode(row, self._weights, self._policy_layers, self._units)
 
     def finish(self, state: str, summary: Mapping[str, Any]) -> None:
         """Wait until everything has arrived. Raises `Unavailable` if it has not.

@@ -29,7 +29,7 @@ def wandb_sync(lab: Lab) -> None:
 
 def a_sweep_makes_no_connection_and_wandb_sync_uploads_it_once(lab: Lab) -> None:
     command = lab.lop(*OFFLINE, WANDB_API_KEY=None).end()
-    assert "Weights & Biases: 3 of 3 runs complete\n" in command.err
+    assert "Weights & Biases: what 3 of 3 runs saved has been written for wandb sync\n" in command.err
     assert lab.server.requests == []
     assert len(files(lab)) == 3
     wandb_sync(lab)

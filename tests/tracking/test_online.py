@@ -92,7 +92,7 @@ def every_run_of_a_pack_is_a_run_of_its_own_with_all_its_rows(lab: Lab) -> None:
     words = ["tracking.name='a run, seed ${seed}'", "tracking.tags=[mine]", "tracking.notes='of no use'"]
     command = lab.lop(*THREE, *words).end()
     assert "3 on the torch engine in 1 pack" in command.err
-    assert "Weights & Biases: 3 of 3 runs complete (http://" in command.err
+    assert "Weights & Biases: what 3 of 3 runs saved has arrived (http://" in command.err
     assert "/lab/lop-sweeps/groups/s)" in command.err
     assert command.out == ""
     lab.assert_complete()
@@ -163,7 +163,7 @@ def assert_nothing_sent(lab: Lab, command: Command, problem: str) -> None:
     assert len(said) == 2
     assert said[0].startswith("lop: Weights & Biases: ")
     assert problem in said[0]
-    assert said[1] == f"Weights & Biases: 0 of 3 runs complete; {SENDS_THE_REST}"
+    assert said[1] == f"Weights & Biases: what 0 of 3 runs saved has arrived; {SENDS_THE_REST}"
     assert command.out == ""
 
 
@@ -199,7 +199,7 @@ def rows_that_the_server_refuses_in_the_middle_are_sent_by_sync(lab: Lab) -> Non
     lab.server.fail(403)
     lab.hold.unlink()
     assert_unharmed(lab, command)
-    assert "Weights & Biases: 0 of 3 runs complete (http://" in command.err
+    assert "Weights & Biases: what 0 of 3 runs saved has arrived (http://" in command.err
     assert command.err.count(SENDS_THE_REST) == 1
     lab.server.recover()
     lab.sync().end()
@@ -295,7 +295,7 @@ def failed_diverged_and_extended_runs_are_what_they_are(lab: Lab) -> None:
     broken.touch()
     command = lab.lop(*BROKEN).end(code=1)
     assert "1 of 4 runs failed" in command.err
-    assert "4 of 4 runs complete" in command.err
+    assert "what 4 of 4 runs saved has arrived" in command.err
 
     def states() -> list[tuple[int, str, str, int]]:
         stored = lab.server.runs.values()
