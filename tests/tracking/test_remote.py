@@ -84,6 +84,12 @@ def whole_histories_are_read(lab: Lab) -> None:
     assert lab.server.problems == []
 
 
+def forget(lab: Lab) -> None:
+    """What was downloaded."""
+    for path in (lab.folder / "cache").rglob("metrics.jsonl"):
+        path.unlink()
+
+
 def lengthen(run: Path, tasks: int) -> None:
     text = (run / "metrics.jsonl").read_text().splitlines()[-1]
     rows = ({**json.loads(text), "task": task, "accuracy": task / 7} for task in range(tasks))
@@ -144,11 +150,11 @@ def what_is_missing_double_or_not_ours_is_noted_or_left_out(lab: Lab) -> None:
     # As after `wandb sync` of two files: rows again, with steps behind the others.
     lines = [json.loads(line) for line in doubled.lines(HISTORY)]
     doubled.streams[HISTORY] += [json.dumps({**line, "_step": line["_step"] + TASKS}) for line in lines]
+    forget(lab)
     assert read(lab, SAME) == [f"{[note]} {3 * TASKS}"]
     del damaged.streams[HISTORY][1]
     del cut.streams[HISTORY][-1]
-    for path in (lab.folder / "cache").rglob("downloaded.json"):
-        path.unlink()
+    forget(lab)
     (text,) = told(lab, base)
     assert f"{damaged.name}: 1 rows are missing in W&B; lop-status --sync sends them" in text
     assert f"{cut.name}: 1 rows are missing in W&B; lop-status --sync sends them" in text
