@@ -94,6 +94,7 @@ class Command:
     process: Any
     output: Path
     began: float = field(default_factory=time.monotonic)
+    left: list[psutil.Process] = field(default_factory=list)  # what it had started when it was sent a signal
 
     @property
     def out(self) -> str:
@@ -132,12 +133,13 @@ class Command:
         return next(one for one in self.tree() if "lop_sweeps.tracking.process" in one.cmdline())
 
     def interrupt(self, number: int = signal.SIGINT) -> None:
-        """As a terminal does: the signal goes to all of its process group."""
+        """As a terminal does: the signal goes to all of its process group, to which the mirror does not belong."""
+        self.left += self.tree()
         os.killpg(self.process.pid, number)
 
     def kill(self) -> None:
         """SIGKILL to it and all that it has started, as a cluster does it."""
-        for process in self.tree():
+        for process in {*self.tree(), *self.left}:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
         self.process.join()

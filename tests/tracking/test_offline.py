@@ -5,8 +5,9 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,11 @@ OFFLINE = [*TRACKED, *SEEDS, *HELD, "tracking.mode=offline"]
 def files(lab: Lab) -> list[Path]:
     """The folders that are not uploaded."""
     return [path for path in lab.sweep.glob("wandb/offline-run-*") if not list(path.glob("*.synced"))]
+
+
+def others(lab: Lab, earlier: Sequence[Path]) -> bool:
+    """Whether there are files of a session that has come after those."""
+    return len(set(files(lab)) - set(earlier)) == 3
 
 
 def wandb_sync(lab: Lab) -> None:
@@ -44,7 +50,7 @@ def a_sweep_that_is_killed_leaves_one_file_for_each_run_with_all_its_rows(lab: L
     for alone in (False, True):
         lab.hold.touch()
         command = lab.lop(*OFFLINE)
-        until(lambda earlier=tuple(earlier): len(set(files(lab)) - set(earlier)) == 3)
+        until(partial(others, lab, tuple(earlier)))
         until(lambda: all(read_json(run / "status.json").get("durable") for run in lab.runs))
         earlier = files(lab)
         if alone:  # the mirror ends by itself

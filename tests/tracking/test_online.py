@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -263,7 +264,7 @@ def killed_and_started_again(lab: Lab, kills: int, seed: int, *line: str) -> Non
         if number == 0:
             time.sleep(rng.uniform(0, 2))
         else:
-            until(lambda before=before: lab.arrived(before + 2))
+            until(partial(lab.arrived, before + 2))
             time.sleep(rng.uniform(0, 1))
         assert command.running, "it has ended too early to be killed"
         if number % 2:
