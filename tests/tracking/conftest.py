@@ -274,5 +274,7 @@ def tell(
         pool.shutdown(cancel_futures=True)
 
 
-def names(stories: Sequence[Story]) -> list[str]:
-    return [story.__name__ for story in stories]
+def names(stories: Sequence[Story], slow: Sequence[Story] = ()) -> list[Any]:
+    """Parameters of a test; those in `slow` run with -m slow."""
+    marked = [pytest.param(story.__name__, marks=pytest.mark.slow) for story in slow]
+    return [*(story.__name__ for story in stories if story not in slow), *marked]

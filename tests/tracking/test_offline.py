@@ -111,6 +111,8 @@ def told(request: pytest.FixtureRequest) -> Iterator[dict[str, Future[None]]]:
     yield from tell(STORIES, request)
 
 
-@pytest.mark.parametrize("story", names(STORIES))
+@pytest.mark.parametrize(
+    "story", names(STORIES, slow=[a_run_that_was_online_and_is_extended_offline_adds_only_what_is_new])
+)
 def test_offline(told: dict[str, Future[None]], story: str) -> None:
     told[story].result()

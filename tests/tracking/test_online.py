@@ -390,12 +390,21 @@ STORIES = (
 )
 
 
+# What is like others.
+SLOW_STORIES = (
+    a_server_with_too_many_requests_gets_everything_later,
+    a_server_that_breaks_in_the_middle_gets_everything_later,
+    no_key_keeps_nothing_from_training,
+    ctrl_c_while_the_rest_is_sent_ends_that_only,
+)
+
+
 @pytest.fixture(scope="module")
 def told(request: pytest.FixtureRequest) -> Iterator[dict[str, Future[None]]]:
     yield from tell(STORIES, request)
 
 
-@pytest.mark.parametrize("story", names(STORIES))
+@pytest.mark.parametrize("story", names(STORIES, SLOW_STORIES))
 def test_online(told: dict[str, Future[None]], story: str) -> None:
     told[story].result()
 

@@ -304,6 +304,7 @@ run.finish()
     assert server.runs["one"].state == "finished"
 
 
+@pytest.mark.slow
 def test_offline_runs_are_synced_and_rows_logged_twice_get_new_steps(server: WandbServer, clients: Clients) -> None:
     log = """
 os.environ["WANDB_X_TRANSACTION_LOG_FLUSH_INTERVAL"] = "1"
@@ -327,12 +328,14 @@ for step in range(%d, %d):
     assert run.state == "finished"
 
 
+@pytest.mark.slow
 def test_a_preempted_run_says_so(server: WandbServer, clients: Clients) -> None:
     client = clients.script(BEGIN + "run = begin('one')\nrun.mark_preempting()\nwait()")
     until(lambda: "one" in server.runs and server.runs["one"].state == "preempting")
     client.kill()
 
 
+@pytest.mark.slow
 def test_a_wrong_key_and_a_request_to_another_host_are_refused(tmp_path: Path) -> None:
     with WandbServer() as server:
         clients = Clients(server, tmp_path)
