@@ -111,13 +111,13 @@ def _download(run: Any, folder: Path) -> tuple[Path, str]:
     status = {"state": state, "num_tasks": config.get("num_tasks")}
     (folder / "status.json").write_text(json.dumps(status) + "\n", encoding="utf-8")
     marker = folder / "downloaded.json"
-    if _read(marker).get("last") != logged.get("_step", -1) or not (folder / "metrics.jsonl").is_file():
-        last = int(run.lastHistoryStep)  # a request of its own; the summary came with the list
+    if _read(marker).get("step", "unknown") != logged.get("_step") or not (folder / "metrics.jsonl").is_file():
         rows = rows_of(run.scan_history(page_size=PAGE))
         text = "".join(json.dumps(row) + "\n" for row in rows)
         (folder / "metrics.jsonl").write_text(text, encoding="utf-8")
         tasks = rows[-1]["task"] + 1 if rows else 0
-        marker.write_text(json.dumps({"last": last, "rows": len(rows), "tasks": tasks}) + "\n", encoding="utf-8")
+        seen = {"step": logged.get("_step"), "rows": len(rows), "tasks": tasks}
+        marker.write_text(json.dumps(seen) + "\n", encoding="utf-8")
     known = _read(marker)
     missing = max(known["tasks"], status["num_tasks"] or 0 if state == "done" else 0) - known["rows"]
     return folder, f"{run.name}: {missing} rows are missing in W&B; lop-status --sync sends them" if missing else ""
