@@ -12,10 +12,9 @@ from .band import DEFAULT, NAMES, Band
 from .bootstrap import FEW_RUNS, TOO_NARROW
 from .errors import AnalysisError
 from .label import ordered
-from .load import Sweep
+from .load import FINAL, Sweep
 from .quantity import performance_metric, quantity
 
-FINAL = ("done", "diverged")
 HEADINGS = ("method", "runs", "early", "late", "late − early")
 NOTE = (
     "early, late: mean over the first and last tenth of a run's tasks, then {estimator}over runs, "

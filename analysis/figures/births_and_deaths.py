@@ -13,6 +13,7 @@ from matplotlib.patches import Patch
 
 from ..aggregate import edges as filled
 from ..band import DEFAULT, Band
+from ..bootstrap import FEW_RUNS, TOO_NARROW
 from ..errors import AnalysisError
 from ..estimators import mean
 from ..frame import is_control, layers
@@ -20,7 +21,7 @@ from ..label import ordered
 from ..metric import by_run
 from ..quantity import quantity
 from .curve import X_LABELS
-from .legend import FEW_RUNS, Legend
+from .legend import Legend
 from .style import SIZES, Look, StyleName, context, count_axis, looks_of, readable
 
 REPLACED, REVIVED, DIED, STOCK = "replaced_units", "revived_units", "died_units", "dead_fraction"
@@ -174,7 +175,7 @@ def _legend(
         sentences.append(f"Bars average {k} {'rows of the log' if control else 'tasks'}")
     sentences.append(f"Right: {band.words()[0].lower()}{band.words()[1:]}")
     if any(1 < _runs(group, STOCK) < FEW_RUNS for group in groups.values()):
-        sentences.append(f"Intervals from fewer than {FEW_RUNS} runs are too narrow")
+        sentences.append(TOO_NARROW)
     if diverged := int((runs["state"] == "diverged").sum()):
         sentences.append(f"Diverged runs ({diverged}) count with the tasks before")
     title = readable(str(runs["benchmark"].iloc[0]))

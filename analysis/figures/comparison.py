@@ -10,13 +10,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ..band import DEFAULT
+from ..bootstrap import FEW_RUNS, TOO_NARROW
 from ..comparison import comparable, compare, default_baseline
 from ..curve_summary import SUMMARIES, per_run
 from ..errors import AnalysisError
 from ..label import ordered
 from ..metric import check_metric
 from ..quantity import performance_metric, quantity
-from .legend import FEW_RUNS, Legend
+from .legend import Legend, figure_of
 from .style import SIZES, Look, StyleName, context, looks_of, readable
 
 # In lines of text: the least height of a row, and what the axes below the rows take. WRAP: characters of a row's name.
@@ -73,9 +74,7 @@ def comparison(
         elif len(axes) != 2:
             raise AnalysisError(f"2 axes are needed, not {len(axes)}")
         else:
-            root = axes[0].get_figure(root=True)
-            assert root is not None  # axes that were removed from their figure cannot be drawn on
-            fig = root
+            fig = figure_of(axes[0])
         left, right = axes
         for row, label in enumerate(labels):
             colour = colours[label].colour
@@ -122,5 +121,5 @@ def _caption(values: Mapping[str, npt.NDArray[np.float64]], differences: pd.Data
     if diverged:
         sentences.append("Diverged runs are counted, not averaged")
     if any(1 < len(runs) < FEW_RUNS for runs in values.values()):
-        sentences.append(f"Intervals from fewer than {FEW_RUNS} runs are too narrow")
+        sentences.append(TOO_NARROW)
     return ". ".join(sentences) + "."

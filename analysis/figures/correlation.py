@@ -12,14 +12,14 @@ from matplotlib.lines import Line2D
 from scipy.stats import rankdata
 
 from ..band import DEFAULT
-from ..bootstrap import bootstrap_mean
+from ..bootstrap import FEW_RUNS, TOO_NARROW, bootstrap_mean
 from ..curve_summary import per_run
 from ..errors import AnalysisError
 from ..frame import POLICY, RANK, RANK_FRACTION, layers, metric_names
 from ..label import ordered
 from ..metric import check_metric
 from ..quantity import performance_metric, quantity
-from .legend import FEW_RUNS, Legend
+from .legend import Legend, figure_of
 from .style import SIZES, Look, StyleName, context, looks_of, readable
 
 # Ranks of fewer tasks say nothing; below FEW_RUNS runs the interval is most of what is possible.
@@ -92,9 +92,7 @@ def correlation(
         elif len(axes) != 2:
             raise AnalysisError(f"2 axes are needed, not {len(axes)}")
         else:
-            root = axes[0].get_figure(root=True)
-            assert root is not None  # axes that were removed from their figure cannot be drawn on
-            fig = root
+            fig = figure_of(axes[0])
         left, right = axes
         for row, name in enumerate(names):
             for label in shown:
@@ -196,5 +194,5 @@ def _caption(within: pd.DataFrame, labels: bool, methods: int) -> str:
         "Two quantities that both drift over the tasks correlate even if neither acts on the other",
     ]
     if 1 < len(within) < FEW_RUNS:
-        sentences.append(f"Intervals from fewer than {FEW_RUNS} runs are too narrow")
+        sentences.append(TOO_NARROW)
     return ". ".join(sentences) + "."

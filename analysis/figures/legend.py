@@ -14,12 +14,11 @@ from matplotlib.lines import Line2D
 
 from ..aggregate import Curve
 from ..band import DEFAULT, Band
+from ..bootstrap import FEW_RUNS, TOO_NARROW
 from ..label import ordered
 from .curve import ends
 from .style import SIZES, Look, StyleName, readable
 
-# Below this the percentile bootstrap covers clearly less than its level.
-FEW_RUNS = 5
 # Widths in units of the font's size: a character on average; line sample and gaps of an entry.
 CHARACTER, ENTRY = 0.56, 5.5
 
@@ -88,9 +87,14 @@ class Legend:
     def inside(self, ax: Axes) -> Figure:
         """For axes of the caller, whose figure has a layout of its own."""
         ax.legend(self.handles, self.texts)
-        fig = ax.get_figure(root=True)
-        assert fig is not None  # axes that were removed from their figure cannot be drawn on
-        return fig
+        return figure_of(ax)
+
+
+def figure_of(ax: Axes) -> Figure:
+    """The figure of the caller's axes."""
+    fig = ax.get_figure(root=True)
+    assert fig is not None  # axes that were removed from their figure cannot be drawn on
+    return fig
 
 
 def count(curve: Curve | None, diverged: int) -> str:
@@ -118,7 +122,7 @@ def _statistics(panels: Sequence[Mapping[str, Curve]], band: Band) -> list[str]:
     if any(len(ends(curve)) for curve in curves):
         sentences.append("×: fewer runs from here on")
     if band.interval == "bootstrap" and any(1 < n < FEW_RUNS for n in runs):
-        sentences.append(f"Intervals from fewer than {FEW_RUNS} runs are too narrow")
+        sentences.append(TOO_NARROW)
     if infinite := sum(curve.infinite for curve in curves):
         sentences.append(f"Infinite values are left out ({infinite})")
     return sentences

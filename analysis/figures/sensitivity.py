@@ -15,12 +15,13 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import NullFormatter, NullLocator
 
 from ..band import DEFAULT, Band
+from ..bootstrap import FEW_RUNS, TOO_NARROW
 from ..curve_summary import SUMMARIES, per_run
 from ..errors import AnalysisError
 from ..label import COMPONENTS, LENGTHS, ordered
 from ..quantity import performance_metric, quantity
 from .curve import LOG_RATIO
-from .legend import FEW_RUNS, Legend
+from .legend import Legend
 from .style import SIZES, Look, StyleName, context, logarithmic, readable
 from .style import looks as make_looks
 
@@ -282,6 +283,6 @@ def _legend(
     if any(group["diverged"].any() for group in methods.values()):
         sentences.append("× k/n: k of n runs diverged, and are no part of the mean")
     if any(1 < count < FEW_RUNS for each in counts.values() for count in each):
-        sentences.append(f"Intervals from fewer than {FEW_RUNS} runs are too narrow")
+        sentences.append(TOO_NARROW)
     title = readable(str(runs["benchmark"].iloc[0]))
     return Legend(title, handles, texts, ". ".join([*sentences, *notes]) + ".")
