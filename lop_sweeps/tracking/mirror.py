@@ -27,7 +27,7 @@ from filelock import FileLock, Timeout
 
 from lop_sweeps.errors import LopError
 from lop_sweeps.sweep.run_directory import RunDirectory, write_atomically
-from lop_sweeps.tracking.wandb import Away, Unavailable, Wandb
+from lop_sweeps.tracking.wandb import Away, NoAccount, Unavailable, Wandb
 
 FACTS, LOCK = "mirror.json", "mirror.lock"
 FINAL = ("done", "diverged")
@@ -95,6 +95,7 @@ class Mirror:
     url: str = ""
     away_until: float = 0.0  # nothing can be sent; no run is opened before
     wait: float = RETRY[0]
+    hopeless: bool = False  # waiting is of no use
 
     def look(self, *, over: bool = False) -> int:
         """Send whatever is new. Returns of how many runs something is still to come or to arrive.
@@ -115,6 +116,7 @@ class Mirror:
         except Away as error:
             problem = str(error)
             self.away_until, self.wait = _later(self.wait)
+            self.hopeless = isinstance(error, NoAccount)
         except Unavailable as error:
             problem = str(error)
         except (OSError, LopError, ValueError) as error:  # its folder is gone, say, or its log is another

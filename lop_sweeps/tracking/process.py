@@ -52,7 +52,7 @@ def mirror(patience: float, say: Callable[[str], None]) -> int:
     while not over.wait(POLL):
         found.look()
     found.hurry()
-    while (left := found.look(over=True)) and time.monotonic() < ends[0]:
+    while (left := found.look(over=True)) and time.monotonic() < ends[0] and not found.hopeless:
         time.sleep(0.2)
     print(json.dumps({"runs": len(found.runs), "left": left, "url": found.url}), flush=True)
     os._exit(0)  # threads may still wait for a server that does not answer

@@ -40,6 +40,10 @@ class Away(Unavailable):
     """No run can be sent now."""
 
 
+class NoAccount(Away):
+    """Nor will it be, before the user does something."""
+
+
 @dataclass(frozen=True)
 class Wandb:
     """Where runs are mirrored; the options of conf/tracking/wandb.yaml."""
@@ -88,7 +92,7 @@ class Wandb:
         try:
             import wandb
         except ImportError as error:
-            raise Away("the package wandb is not installed") from error
+            raise NoAccount("the package wandb is not installed") from error
         if self.mode != "online":
             return
         try:
@@ -100,7 +104,7 @@ class Wandb:
             text = _words(error)
             raise Away("the server does not answer" if "did not respond in time" in text else text) from error
         if not known:
-            raise Away("not logged in: put WANDB_API_KEY into .env, or run `wandb login`")
+            raise NoAccount("not logged in: put WANDB_API_KEY into .env, or run `wandb login`")
 
     def run_id(self, config: Mapping[str, Any]) -> str:
         """Ours, and four letters for the sweep: the same run in two sweeps is in two groups, so it is there twice."""
