@@ -104,32 +104,56 @@ def _shifted(z: Tensor, bits: int) -> Tensor:
 _SIGNED = tuple(int(np.uint64(constant).astype(np.int64)) for constant in (_GOLDEN, _MIX1, _MIX2))
 
 
+def _mixed(z: Tensor) -> Tensor:
+    _, mix1, mix2 = _SIGNED
+    z = (z ^ _shifted(z, 30)) * mix1
+    z = (z ^ _shifted(z, 27)) * mix2
+    return z ^ _shifted(z, 31)
+
+
+def _uniforms(stepkey: int | Tensor, index: Tensor) -> Tensor:
+    """The draws `index` of the steps whose keys these are, which broadcast."""
+    return _shifted(_mixed((index + 1) * _SIGNED[0] + stepkey), 11).to(torch.float64) * 2.0**-53
+
+
 def uniforms_at(key: np.uint64, step: int, index: Tensor) -> Tensor:
     """The draws `index` (int64, any shape, any device) of `step`: those of `uniforms`, bit for bit, float64.
 
     Nothing waits for the device, even if only it knows the indices.
     """
-    golden, mix1, mix2 = _SIGNED
-    z = (index + 1) * golden + int(np.uint64(step_key(key, step)).astype(np.int64))
-    z = (z ^ _shifted(z, 30)) * mix1
-    z = (z ^ _shifted(z, 27)) * mix2
-    return _shifted(z ^ _shifted(z, 31), 11).to(torch.float64) * 2.0**-53
+    return _uniforms(int(np.uint64(step_key(key, step)).astype(np.int64)), index)
 
 
-def rows_of_uniforms(keys: Sequence[np.uint64], step: int, count: int, device: torch.device) -> Tensor:
-    """The first `count` draws of `step` for each key, (keys, count) float64, made where they are used."""
-    if device.type == "cpu":
-        rows = np.empty((len(keys), count))
-        for key, row in zip(keys, rows, strict=True):
+class Keys:
+    """Streams of several runs. Their keys are brought to a device once, since a transfer waits; the draws are made
+    where they are used, and nothing waits for them.
+    """
+
+    def __init__(self, keys: Sequence[np.uint64], device: torch.device | str = "cpu") -> None:
+        self.keys, self.device = list(keys), torch.device(device)
+        signed = torch.from_numpy(np.array(self.keys, np.uint64).astype(np.int64))
+        self._column = signed.to(self.device).unsqueeze(1)
+
+    def uniforms(self, step: int, count: int) -> Tensor:
+        """The first `count` draws of `step`, (keys, count) float64."""
+        if self.device.type != "cpu":
+            return self.uniforms_at(step, torch.arange(count, device=self.device))
+        rows = np.empty((len(self.keys), count))
+        for key, row in zip(self.keys, rows, strict=True):
             uniforms(key, step, 0, row)
         return torch.from_numpy(rows)
-    index = torch.arange(count, device=device)
-    return torch.stack([uniforms_at(key, step, index) for key in keys])
 
+    def uniforms_at(self, step: int, index: Tensor) -> Tensor:
+        """The draws `index` (...) of `step`, (keys, ...) float64."""
+        if len(self.keys) == 1:
+            return uniforms_at(self.keys[0], step, index).unsqueeze(0)
+        golden = int(np.uint64((step + 1) * int(_GOLDEN) % 2**64).astype(np.int64))
+        stepkeys = _mixed(self._column + golden)
+        return _uniforms(stepkeys.view(-1, *[1] * index.dim()), index)
 
-def normals_at(key: np.uint64, step: int, count: int, device: torch.device) -> Tensor:
-    """The draws (count,) of `step` on `device`: those of `normals`, up to rounding, float64."""
-    half = (count + 1) // 2
-    pairs = uniforms_at(key, step, torch.arange(2 * half, device=device)).view(half, 2)
-    radius, angle = (-2.0 * torch.log1p(-pairs[:, 0])).sqrt(), 2.0 * math.pi * pairs[:, 1]
-    return torch.cat([radius * angle.cos(), radius * angle.sin()])[:count]
+    def normals(self, step: int, count: int) -> Tensor:
+        """The first draws of `step`, (keys, count) float64: those of `normals`, up to rounding."""
+        half = (count + 1) // 2
+        pairs = self.uniforms(step, 2 * half).view(-1, half, 2)
+        radius, angle = (-2.0 * torch.log1p(-pairs[..., 0])).sqrt(), 2.0 * math.pi * pairs[..., 1]
+        return torch.cat([radius * angle.cos(), radius * angle.sin()], 1)[:, :count]

@@ -12,9 +12,8 @@ from scipy import stats
 
 from lop_sweeps import streams
 from lop_sweeps.counter_random import (
+    Keys,
     normals,
-    normals_at,
-    rows_of_uniforms,
     step_key,
     uniform,
     uniforms,
@@ -233,11 +232,12 @@ def test_tensors_make_the_same_normals_up_to_rounding(count: int) -> None:
     expected = np.empty(count)
     for key in KEYS:
         normals(np.uint64(key), 3, expected)
-        np.testing.assert_allclose(normals_at(np.uint64(key), 3, count, torch.device("cpu")), expected, atol=1e-12)
+        (found,) = Keys([np.uint64(key)]).normals(3, count)
+        np.testing.assert_allclose(found, expected, atol=1e-12)
 
 
 def test_rows_of_draws_belong_to_their_keys() -> None:
     keys = [np.uint64(key) for key in KEYS]
-    rows = rows_of_uniforms(keys, 2, 9, torch.device("cpu"))
+    rows = Keys(keys).uniforms(2, 9)
     for key, row in zip(keys, rows, strict=True):
         assert torch.equal(uniforms_at(key, 2, torch.arange(9)), row)

@@ -152,7 +152,7 @@ class PackedContinualBackprop:
     """Continual backprop on a pack: all runs' utilities at once; replacements, which are rare, one by one."""
 
     def __init__(self, runs: Sequence[ContinualBackprop], learner: Learner) -> None:
-        self.learner, self.options = learner, runs
+        self.learner, self.options, self.device = learner, runs, learner.parameters.device
         self.kind, self.bias_transfer = runs[0].utility, runs[0].bias_transfer
         self.optimizer = runs[0].reset_optimizer
         self.of_all, self.summing = runs[0].rate_of == "all", runs[0].averaging == "sum"
@@ -168,8 +168,13 @@ class PackedContinualBackprop:
         self.acting = [bool(self.rates[:, i].any()) for i in range(len(graph))]
         places = [(seed, i) for seed in learner.seeds for i in range(len(graph))]
         self.rounding_keys = [streams.counter_key(seed, "replacement rounding", i) for seed, i in places]
-        self.weight_keys = [streams.counter_key(seed, "new units", i) for seed, i in places]
-        self.utility_keys = [streams.counter_key(seed, "random utility", i) for seed, i in places]
+        self.weight_keys = [
+            counter_random.Keys([streams.counter_key(seed, "new units", i)], self.device) for seed, i in places
+        ]
+        self.utility_keys = [
+            counter_random.Keys([streams.counter_key(seed, "random utility", i) for seed in learner.seeds], self.device)
+            for i in range(len(graph))
+        ]
         self.first_step = 0
         self.counts = np.zeros((0, len(graph), len(runs)), np.int64)  # (planned steps, layers, runs)
         self.due: NDArray[np.bool_] = np.zeros(0, bool)  # (planned steps,): whether any unit is replaced
@@ -179,11 +184,12 @@ class PackedContinualBackprop:
         self.counts = np.zeros((steps, len(self.layers), len(self.options)), np.int64)
         counts = np.empty(steps, np.int64)
         # One transfer, between two intervals: within them nothing waits for a device.
-        ages = torch.cat([layer.age for layer in self.layers], 1).cpu().split([g.units for g in self.learner.graph], 1)
+        ages = torch.cat([layer.age for layer in self.layers], 1).cpu().numpy()
+        of_layers = np.split(ages, np.cumsum([layer.units for layer in self.learner.graph])[:-1], axis=1)
         for i, layer in enumerate(self.layers):
             for run, options in enumerate(self.options):
                 layer.accumulated[run] = plan_replacements(
-                    ages[i][run].numpy(),
+                    of_layers[i][run],
                     int(options.maturity_threshold),
                     self.rates[run, i],
                     options.fractional == "bernoulli",
@@ -259,8 +265,7 @@ class PackedContinualBackprop:
         layer = self.layers[i]
         if self.kind == "random":
             index = torch.arange(layer.utility.shape[1], device=layer.utility.device)
-            keys = [self.utility_keys[run * len(self.layers) + i] for run in range(len(self.options))]
-            return torch.stack([counter_random.uniforms_at(key, step, index) for key in keys]).to(layer.utility.dtype)
+            return self.utility_keys[i].uniforms_at(step, index).to(layer.utility.dtype)
         if self.summing:
             utility = _over_positions(self._outgoing_magnitude(i))
             if self.kind == "contribution":
@@ -279,7 +284,8 @@ class PackedContinualBackprop:
 
     def draw_incoming(self, step: int, i: int, run: int, units: Tensor) -> Tensor:
         """New incoming weights (len(units), fan_in)."""
-        return new_units.draw_incoming(self.weight_keys[run * len(self.layers) + i], step, self.learner.graph[i], units)
+        keys = self.weight_keys[run * len(self.layers) + i]
+        return new_units.draw_incoming(keys, step, self.learner.graph[i], units)[0]
 
     def _replace(self, step: int, i: int, run: int, units: Tensor) -> None:
         layer, graph, learner = self.layers[i], self.learner.graph[i], self.learner
@@ -293,7 +299,7 @@ class PackedContinualBackprop:
             tensor[run].index_fill_(dimension - 1, units, fresh)
         averages = (layer.utility, layer.age) if self.summing else (layer.utility, layer.mean_activation, layer.age)
         for average in averages:
-            average[run, units] = 0
+            average[run].index_fill_(0, units, 0)  # an assignment would wait for a GPU
         layer.replaced[run] += len(units)
 
     def state(self) -> dict[str, Tensor]:

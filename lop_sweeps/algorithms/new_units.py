@@ -5,12 +5,11 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from lop_sweeps import counter_random
 from lop_sweeps.algorithms.intervention import Learner
+from lop_sweeps.counter_random import Keys
 from lop_sweeps.networks.unit_graph import UnitLayer
 
 
@@ -48,15 +47,17 @@ def readers(weight: Tensor, layer: UnitLayer) -> Tensor:
     return weight.unflatten(2, (layer.units, layer.spread)) if layer.spread > 1 else weight
 
 
-def draw_incoming(key: np.uint64, step: int, layer: UnitLayer, units: Tensor) -> Tensor:
-    """New incoming weights (len(units), fan_in) from the network's initial law; a draw belongs to its unit."""
+def draw_incoming(keys: Keys, step: int, layer: UnitLayer, units: Tensor) -> Tensor:
+    """For each key, new incoming weights (keys, len(units), fan_in) from the network's initial law; a draw belongs to
+    its unit.
+    """
     each = layer.fan_in if layer.std is None else 2 * layer.fan_in  # Box & Muller's method takes two
     index = units.unsqueeze(1) * each + torch.arange(each, device=units.device)
-    draws = counter_random.uniforms_at(key, step, index)
+    draws = keys.uniforms_at(step, index)
     if layer.std is None:
         return (2 * draws - 1) * layer.bound
-    radius = (-2 * torch.log1p(-draws[:, ::2])).sqrt()
-    return layer.std * radius * torch.cos(2 * math.pi * draws[:, 1::2])
+    radius = (-2 * torch.log1p(-draws[..., ::2])).sqrt()
+    return layer.std * radius * torch.cos(2 * math.pi * draws[..., 1::2])
 
 
 def by_unit(activation: Tensor, layer: UnitLayer) -> Tensor:

@@ -13,7 +13,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from lop_sweeps import checks, streams
+from lop_sweeps import checks, counter_random, streams
 from lop_sweeps.algorithms import new_units
 from lop_sweeps.algorithms.intervention import Learner
 from lop_sweeps.errors import ConfigError
@@ -63,7 +63,8 @@ class PackedReDo:
         graph, device = learner.graph, learner.parameters.device
         self.thresholds = torch.tensor([run.threshold for run in runs], dtype=torch.float64, device=device).unsqueeze(1)
         self.keys = [
-            [streams.counter_key(seed, "recycled units", i) for seed in learner.seeds] for i in range(len(graph))
+            counter_random.Keys([streams.counter_key(seed, "recycled units", i) for seed in learner.seeds], device)
+            for i in range(len(graph))
         ]
         self.replaced = [
             torch.zeros(len(runs), dtype=torch.int64, device=device) for _ in graph
@@ -89,7 +90,7 @@ class PackedReDo:
     def _replace(self, step: int, i: int, mask: Tensor) -> None:
         learner, layer = self.learner, self.learner.graph[i]
         units = torch.arange(layer.units, device=mask.device)
-        drawn = torch.stack([new_units.draw_incoming(key, step, layer, units) for key in self.keys[i]])
+        drawn = new_units.draw_incoming(self.keys[i], step, layer, units)
         weight = learner.view(learner.parameters, layer.weight)
         weight.copy_(torch.where(_along(mask, weight, 1), drawn.to(weight.dtype).view(weight.shape), weight))
         for tensor, dimension, fresh in new_units.parts(learner, layer, optimizer=self.optimizer):

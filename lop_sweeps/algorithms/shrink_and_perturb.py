@@ -60,7 +60,8 @@ class PackedShrinkAndPerturb:
         self.learner, self.options = learner, runs
         self.noise_std = per_run([run.noise_std for run in runs], learner.parameters)
         self.everywhere = runs[0].normalisation
-        self.keys = [streams.counter_key(seed, "perturbation") for seed in learner.seeds]
+        keys = [streams.counter_key(seed, "perturbation") for seed in learner.seeds]
+        self.keys = counter_random.Keys(keys, learner.parameters.device)
 
     @cached_property
     def scale(self) -> Tensor:
@@ -82,9 +83,8 @@ class PackedShrinkAndPerturb:
         """(runs, parameters): one step's standard normal draws."""
         parameters = self.learner.parameters
         if parameters.is_cuda:
-            size = parameters.shape[1]
-            return torch.stack([counter_random.normals_at(key, step, size, parameters.device) for key in self.keys])
-        for key, row in zip(self.keys, self.room, strict=True):
+            return self.keys.normals(step, parameters.shape[1])
+        for key, row in zip(self.keys.keys, self.room, strict=True):
             counter_random.normals(key, step, row)
         return torch.from_numpy(self.room)
 

@@ -16,9 +16,10 @@ from torch import Tensor, nn
 
 from lop_sweeps import checks
 from lop_sweeps.errors import ConfigError
-from lop_sweeps.networks.convolution import Convolution, as_maps
+from lop_sweeps.networks.affine import Affine
+from lop_sweeps.networks.convolution import Convolution, apart, as_maps, beside
 from lop_sweeps.networks.initialization import LAWS, bias_bound, weight_bound
-from lop_sweeps.networks.mlp import ACTIVATIONS, Affine
+from lop_sweeps.networks.mlp import ACTIVATIONS
 from lop_sweeps.networks.network import Network, fill_uniform
 from lop_sweeps.networks.normalization import BatchNorm, ImageBatchNorm, Normalization
 from lop_sweeps.networks.unit_graph import UnitLayer
@@ -38,6 +39,8 @@ class ConvNet(Network):
     """
 
     version: ClassVar[int] = 1
+    stackable: ClassVar[bool] = True
+    packs_on_cpu: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -94,22 +97,25 @@ class ConvNet(Network):
         return sides
 
     def forward(self, x: Tensor, uniforms: Sequence[Tensor] | None = None) -> tuple[Tensor, list[Tensor]]:
+        runs = len(x) if x.dim() == 3 else None
         x = as_maps(x, self.shape, channels_last=self.channels_last)
         activations: list[Tensor] = []
         for layer in itertools.chain(self.convolutions, self.layers[:-1]):
             i = len(activations)
+            maps = i < len(self.convolutions)
             if i == len(self.convolutions):
-                x = x.flatten(-3)
+                x = apart(x, runs).flatten(-3)
             z = layer(x)
             if self.norms:
                 z = self.norms[i](z)
             x = self._function(z)
-            if i < len(self.convolutions):
+            if maps:
                 x = F.max_pool2d(x, POOL)
-            activations.append(x)
+            activations.append(apart(x, runs) if maps else x)
             if uniforms:
-                x = x * (uniforms[i] >= self.dropout).to(x.dtype) / (1.0 - self.dropout)
-        return self.layers[-1](x if self.hidden else x.flatten(-3)), activations
+                draws = beside(uniforms[i], runs) if maps else uniforms[i]
+                x = x * (draws >= self.dropout).to(x.dtype) / (1.0 - self.dropout)
+        return self.layers[-1](x if self.hidden else apart(x, runs).flatten(-3)), activations
 
     def draws(self, batch_size: int) -> tuple[tuple[int, ...], ...]:
         if not self.dropout:

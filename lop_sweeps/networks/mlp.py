@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from lop_sweeps import checks
 from lop_sweeps.errors import ConfigError
+from lop_sweeps.networks.affine import Affine
 from lop_sweeps.networks.initialization import GAINS, LAWS, bias_bound, weight_bound
 from lop_sweeps.networks.network import Network, fill_uniform
 from lop_sweeps.networks.normalization import NORMALIZATIONS, Normalization
@@ -29,21 +30,6 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "identity": lambda z: z,
 }
 assert set(ACTIVATIONS) == set(GAINS)
-
-
-class Affine(nn.Module):
-    """x (..., batch, inputs) -> x weight^T + bias, for parameters of one run or stacked over runs."""
-
-    def __init__(self, inputs: int, outputs: int) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.empty(outputs, inputs))
-        self.bias = nn.Parameter(torch.empty(outputs))
-
-    def forward(self, x: Tensor) -> Tensor:
-        if self.weight.dim() == 2:
-            return F.linear(x, self.weight, self.bias)
-        # In this order the gradient of the weights comes out contiguous.
-        return torch.baddbmm(self.bias.unsqueeze(2), self.weight, x.mT).mT
 
 
 class MLP(Network):

@@ -68,12 +68,15 @@ class BatchNorm(Normalization):
 
 
 class ImageBatchNorm(BatchNorm):
-    """Batch normalisation of maps (batch, units, height, width), over mini-batch and positions."""
+    """Batch normalisation of maps (batch, units, height, width), over mini-batch and positions.
+
+    With parameters stacked over runs, of their maps side by side, (batch, runs * units, height, width).
+    """
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.batch_norm(
-            x, self.running_mean, self.running_var, self.weight, self.bias, self.training, momentum=0.1, eps=1e-5
-        )
+        mean, var = self.running_mean.view(-1), self.running_var.view(-1)  # written to
+        weight, bias = self.weight.flatten(), self.bias.flatten()
+        return F.batch_norm(x, mean, var, weight, bias, self.training, momentum=0.1, eps=1e-5)
 
 
 class _OnlineStandardize(torch.autograd.Function):

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from lop_sweeps import checks
 from lop_sweeps.errors import ConfigError
-from lop_sweeps.networks.convolution import Convolution, as_maps
-from lop_sweeps.networks.mlp import Affine
+from lop_sweeps.networks.affine import Affine
+from lop_sweeps.networks.convolution import Convolution, apart, as_maps, beside
 from lop_sweeps.networks.network import Network, fill_normal
 from lop_sweeps.networks.normalization import ImageBatchNorm
 from lop_sweeps.networks.unit_graph import UnitLayer
@@ -56,6 +56,8 @@ class ResNet18(Network):
     """
 
     version: ClassVar[int] = 1
+    stackable: ClassVar[bool] = True
+    packs_on_cpu: ClassVar[bool] = False
 
     def __init__(self, shape: Sequence[int], outputs: int, width: int = 64, dropout: float = 0.0) -> None:
         super().__init__()
@@ -71,20 +73,22 @@ class ResNet18(Network):
         self.outputs = Affine(channels, outputs)
 
     def forward(self, x: Tensor, uniforms: Sequence[Tensor] | None = None) -> tuple[Tensor, list[Tensor]]:
+        runs = len(x) if x.dim() == 3 else None
         activations: list[Tensor] = []
 
         def hidden(h: Tensor) -> Tensor:
             """Note a layer's activations; what the next layer gets of them."""
-            activations.append(h)
+            activations.append(apart(h, runs))
             if not uniforms:
                 return h
-            return h * (uniforms[len(activations) - 1] >= self.dropout).to(h.dtype) / (1.0 - self.dropout)
+            draws = beside(uniforms[len(activations) - 1], runs)
+            return h * (draws >= self.dropout).to(h.dtype) / (1.0 - self.dropout)
 
         x = hidden(self.stem_norm(self.stem(as_maps(x, self.shape, channels_last=self.channels_last))).relu())
         for i, block in enumerate(self.blocks):
             x = block(x, hidden)
             x = hidden(x.mean((-2, -1)) if i == len(self.blocks) - 1 else x)
-        return self.outputs(x), activations
+        return self.outputs(apart(x, runs)), activations
 
     def draws(self, batch_size: int) -> tuple[tuple[int, ...], ...]:
         if not self.dropout:

@@ -80,7 +80,7 @@ class PackedAdam:
         self.beta2 = per_run([run.beta2 for run in runs], parameters)
         self.eps = per_run([run.eps for run in runs], parameters)
         self.weight_decay = per_run([run.weight_decay for run in runs], parameters)
-        self.decays = bool(self.weight_decay.any())
+        self.decays = any(run.weight_decay for run in runs)
         self.decoupled, self.correction = runs[0].decoupled, runs[0].correction
         self.moment1, self.moment2 = torch.zeros_like(parameters), torch.zeros_like(parameters)
         self.per_parameter = per_parameter
@@ -111,16 +111,18 @@ class PackedAdam:
             parameters.mul_(1.0 - self.step_size * self.weight_decay)
         elif self.decays:
             gradient.addcmul_(parameters, self.weight_decay)
-        self.moment1.mul_(self.beta1).addcmul_(gradient, 1.0 - self.beta1)
-        self.moment2.mul_(self.beta2).addcmul_(gradient * gradient, 1.0 - self.beta2)
+        self.moment1.lerp_(gradient, 1.0 - self.beta1)
+        self.moment2.lerp_(gradient.square_(), 1.0 - self.beta2)
         self.power1.mul_(self.beta1)
         self.power2.mul_(self.beta2)
         if self.correction == "authors":
-            step = self.step_size * (1.0 - self.power2)
-            parameters.sub_(step * self.moment1 / (self.moment2.sqrt() + self.eps))
-            return
-        step = self.step_size / (1.0 - self.power1)
-        parameters.sub_(step * self.moment1 / ((self.moment2 / (1.0 - self.power2)).sqrt_() + self.eps))
+            step = self.step_size * (self.power2 - 1.0)
+            root = self.moment2.sqrt().add_(self.eps)
+        else:  # both sides of the fraction times sqrt(1 - beta2^t): a pass over memory less
+            fill = (1.0 - self.power2).sqrt_()
+            step = self.step_size * fill / (self.power1 - 1.0)
+            root = self.moment2.sqrt().add_(fill.mul_(self.eps))
+        parameters.addcdiv_(step * self.moment1, root)
 
     def state(self) -> dict[str, Tensor]:
         return {"moment1": self.moment1, "moment2": self.moment2, "power1": self.power1, "power2": self.power2}

@@ -51,8 +51,8 @@ class PackedSGD:
         self.decay = [(run.decay_at, run.decay_by) for run in runs]
         self.weight_decay = per_run([run.weight_decay for run in runs], parameters)
         self.momentum = per_run([run.momentum for run in runs], parameters)
-        self.decays = bool(self.weight_decay.any())
-        self.buffer = torch.zeros_like(parameters) if bool(self.momentum.any()) else None
+        self.decays = any(run.weight_decay for run in runs)
+        self.buffer = torch.zeros_like(parameters) if any(run.momentum for run in runs) else None
         self.reset_momentum = runs[0].reset_momentum
 
     def update(self, parameters: Tensor, gradient: Tensor) -> None:

@@ -33,7 +33,7 @@ class Point:
     directory: RunDirectory
     pack_key: str
     parameters: int
-    stackable: bool
+    packs_on_cpu: bool
     steps: int
     engine: str
     reason: str
@@ -126,7 +126,7 @@ def make_point(resolved: Mapping[str, Any]) -> Point:
         run,
         pack_key(science),
         sum(components.weights),
-        components.stackable,
+        components.packs_on_cpu,
         steps,
         components.engine,
         components.reason,
@@ -191,10 +191,10 @@ def make_plan(points: Iterable[Point], workers: int, pack: int | None, threads: 
     for (folder, _), group in fresh.items():
         if (device := group[0].device) == "cuda":
             fits = PACK_RUNS_GPU
-        elif group[0].stackable:
+        elif group[0].packs_on_cpu:
             fits = max(1, min(PACK_RUNS, PACK_PARAMETERS // max(1, group[0].parameters)))
         else:
-            fits = 1  # mapping makes grouped convolutions: slower than one run after another on a CPU
+            fits = 1
         for part in split([point.directory.name for point in group], pack or min(fits, share)):
             plan.packs.append(Pack(folder, part, part, threads, "torch", device=device))
     for folder, names in fused.items():

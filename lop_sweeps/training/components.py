@@ -37,9 +37,8 @@ SECTIONS = {"checkpoint": ("first", "every"), "paths": ("sweeps", "data")}
 @dataclass(frozen=True)
 class Components:
     """What one run consists of. units: of each hidden layer; weights: in each weight matrix.
-    stackable: whether it takes
-    stacked weights, so that packs pay on a CPU. engine: fused or torch; reason: why. device: cpu or
-    cuda. agent: in control, how it learns.
+    packs_on_cpu: whether packs pay on a CPU. engine: fused or torch; reason: why. device: cpu or cuda. agent: in
+    control, how it learns.
     """
 
     benchmark: Benchmark
@@ -50,7 +49,7 @@ class Components:
     trusted: Sequence[str]
     units: tuple[int, ...] = ()
     weights: tuple[int, ...] = ()
-    stackable: bool = True
+    packs_on_cpu: bool = True
     engine: str = "torch"
     reason: str = ""
     device: str = "cpu"
@@ -139,7 +138,8 @@ def assemble(config: Mapping[str, Any], *, data: bool = True) -> Components:
         made,
         units=tuple(layer.units for layer in network.unit_graph()),
         weights=tuple(network.get_parameter(name).numel() for name in network.weights()),
-        stackable=network.stackable and agent is None,  # the environments are stepped one after the other
+        # Environments are stepped one after the other; what is mapped takes three times as long.
+        packs_on_cpu=network.stackable and network.packs_on_cpu and agent is None,
         engine=chosen,
         reason=reason,
         device="cpu" if chosen == "fused" else device,

@@ -18,6 +18,7 @@ from lop_sweeps import counter_random, streams
 from lop_sweeps.agents.ppo import PPO, Experience, Loss, Measures, advantages, log_probability, normalised
 from lop_sweeps.benchmarks.benchmark import ControlBenchmark
 from lop_sweeps.diagnostics.measure import LayerSample, sample
+from lop_sweeps.optimizers.optimizer import per_run
 from lop_sweeps.training.environments import Environments
 from lop_sweeps.training.learner import TorchLearner
 from lop_sweeps.training.session import Member, Position, before_task
@@ -67,6 +68,8 @@ class ControlStage:
         self.benchmark, self.environments, self.agent = control.benchmark, control.environments, control.agents[0]
         self.seeds = [member.seed for member in control.members]
         self.loss = Loss(control.agents, learner.parameters)
+        longest = self.agent.max_gradient_norm
+        self.max_norm = None if longest is None else per_run([longest] * len(self.seeds), learner.parameters)
         self._ahead: Rollout | None = None  # collected by `probe`
 
     def probe(self) -> list[LayerSample]:
@@ -97,9 +100,9 @@ class ControlStage:
         change = torch.stack(
             [_size(self._weight(n) - w) for n, w in zip(self.learner.weight_names, before, strict=True)], 1
         )
-        of_policy = [name.startswith(POLICY) for name in self.learner.weight_names]
+        of_policy = sum(name.startswith(POLICY) for name in self.learner.weight_names)  # which come first
         sums["change"] += change
-        sums["max_change"] = torch.maximum(sums["max_change"], change[:, of_policy].sum(1))
+        sums["max_change"] = torch.maximum(sums["max_change"], change[:, :of_policy].sum(1))
         sums["explained"] += explained
         sums["action_std"] += self._weight(LOG_STD).exp().double().mean(1)  # so that it must be finite, too
         for name, value in zip(Measures._fields, measures, strict=True):
@@ -206,7 +209,6 @@ class ControlStage:
         """All updates on a rollout; what they measured, averaged over the last epoch."""
         agent, learner = self.agent, self.learner
         batches, first = agent.rollout // agent.batch_size, update * agent.updates
-        max_norm = None if agent.max_gradient_norm is None else [agent.max_gradient_norm] * len(self.seeds)
         sums = Measures(
             *(torch.zeros(len(self.seeds), dtype=torch.float64, device=learner.device) for _ in Measures._fields)
         )
@@ -220,7 +222,7 @@ class ControlStage:
                 batch = Experience(*(each[:, span] for each in shuffled))
                 output = learner.predict(batch.inputs, step)
                 gradient, ratio = self.loss.gradient(output.detach(), batch)
-                learner.learn_from(output, gradient, step, max_norm)
+                learner.learn_from(output, gradient, step, self.max_norm)
                 if epoch == agent.epochs - 1:
                     for total, value in zip(sums, self.loss.measures(output.detach(), batch, ratio), strict=True):
                         total += value / batches

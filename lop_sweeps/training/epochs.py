@@ -47,6 +47,12 @@ class EpochsStage:
         self._outputs: Tensor | None = None
         if first.outputs is not None:
             self._outputs = self._on_device([one.outputs for one in self.tasks if one.outputs is not None])
+        self._draw_keys = {
+            split: counter_random.Keys(
+                [streams.counter_key(seed, f"augmentation {split}", task) for seed in seeds], learner.device
+            )
+            for split in benchmark.augmented
+        }
         self._order: tuple[int, Tensor, Tensor] | None = None  # epoch; rows and labels (runs, images)
 
     def _on_device(self, arrays: Sequence[NDArray[np.int64]]) -> Tensor:
@@ -67,9 +73,8 @@ class EpochsStage:
         """Draws (runs, images, DRAWS) for augmentation; step: of the task in training, else the epoch."""
         if split not in self.benchmark.augmented:
             return None
-        keys = [streams.counter_key(seed, f"augmentation {split}", self.task) for seed in self.seeds]
-        draws = counter_random.rows_of_uniforms(keys, step, images * self.benchmark.DRAWS, self.learner.device)
-        return draws.view(len(keys), images, -1)
+        draws = self._draw_keys[split].uniforms(step, images * self.benchmark.DRAWS)
+        return draws.view(len(self.seeds), images, -1)
 
     @torch.no_grad()
     def probe(self) -> list[LayerSample]:

@@ -22,13 +22,16 @@ from lop_sweeps.algorithms.intervention import Intervention, PackedIntervention
 from lop_sweeps.benchmarks.benchmark import Task
 from lop_sweeps.diagnostics.measure import measure_weights
 from lop_sweeps.networks.actor_critic import ActorCritic
+from lop_sweeps.networks.affine import Affine, Slot
 from lop_sweeps.networks.network import Network, draw_network, named_state, output_parameters
-from lop_sweeps.optimizers.optimizer import Optimizer, per_run
+from lop_sweeps.optimizers.optimizer import Optimizer
 from lop_sweeps.training import explicit
 from lop_sweeps.training.explicit import ExplicitActorCritic
 
 LOSSES = ("cross_entropy", "squared_error")
 _BLOCK_VALUES = 4_000_000  # inputs gathered at a time, over all runs
+# Values of a gradient, over all runs, from which copying them costs more than writing them in place does in Python.
+WRITTEN_FROM = {"cpu": 250_000, "cuda": 16_000_000}
 
 
 class TorchLearner:
@@ -67,6 +70,7 @@ class TorchLearner:
             self.parameters = torch.stack(flat).to(self.device)
             named = [dict(network.named_buffers()) for network in networks]
             self.buffers = {name: torch.stack([b[name] for b in named]).to(self.device) for name in named[0]}
+        self._slots: list[Slot] = []
         self._forward = self._bind()
         self._explicit: ExplicitActorCritic | None = None
         if explicit.applies(self.network, self.device):
@@ -75,7 +79,7 @@ class TorchLearner:
         self.optimizer = optimizers[0].pack(optimizers, self.parameters, resets_units=resets_units)
         self.activations: list[Tensor] = []
         self.interventions: list[PackedIntervention] = [options[0].pack(options, self) for options in interventions]
-        self._draw_keys = [streams.counter_key(seed, "dropout") for seed in seeds]
+        self._draw_keys = counter_random.Keys([streams.counter_key(seed, "dropout") for seed in seeds], device)
 
     def view(self, flat: Tensor, name: str) -> Tensor:
         """The share of parameter `name` in a tensor (runs, parameters), as (runs, *shape); it shares memory."""
@@ -84,7 +88,9 @@ class TorchLearner:
 
     def _bind(self) -> Callable[..., tuple[Tensor, list[Tensor]]]:
         """Make the network read the pack's parameters; return its forward pass over (runs, batch, inputs)."""
-        alone, stackable = len(self.seeds) == 1, self.network.stackable
+        stackable = self.network.stackable
+        # On a GPU one run is a stack of one: whatever saves time there saves it for one run, too.
+        alone = len(self.seeds) == 1 and not (stackable and self.device.type != "cpu")
         leaves = {}
         for name in self._shapes:
             stacked = self.view(self.parameters, name)
@@ -104,6 +110,8 @@ class TorchLearner:
 
             return forward_one
         if stackable:
+            if self.parameters.numel() >= WRITTEN_FROM[self.device.type]:
+                self._make_slots(leaves)
             return self.network
 
         def call(
@@ -122,6 +130,23 @@ class TorchLearner:
             return result
 
         return forward_mapped
+
+    def _make_slots(self, leaves: dict[str, nn.Parameter]) -> None:
+        """Have the gradients written where the optimiser reads them, if layers that do so are most of the network."""
+        affine = [
+            f"{name}.{key}"
+            for name, module in self.network.named_modules()
+            if isinstance(module, Affine)
+            for key in ("weight", "bias")
+        ]
+        if 2 * sum(prod(self._shapes[name]) for name in affine) < self.parameters.shape[1]:
+            return
+        self.gradient = torch.zeros_like(self.parameters)
+        for name, leaf in leaves.items():
+            slot = Slot(self.view(self.gradient, name))
+            self._slots.append(slot)
+            if name in affine:
+                leaf.slot = slot  # type: ignore[attr-defined]
 
     def run(
         self, tasks: Sequence[Task], batch: int, first: int, start: int, steps: int, interval: int
@@ -184,7 +209,7 @@ class TorchLearner:
         """
         output, self.activations = self._forward(x, self._draw(step, x.shape[1]))
         losses, accuracy = self.score(output, y, outputs)
-        self._update(self._flat(torch.autograd.grad(losses.sum(), self._leaves)), step)
+        self._update(self._gradient(losses, torch.ones_like(losses)), step)
         return losses.detach(), accuracy
 
     def predict(self, x: Tensor, step: int) -> Tensor:
@@ -195,25 +220,38 @@ class TorchLearner:
             output, self.activations = self._forward(x, self._draw(step, x.shape[1]))
         return output
 
-    def learn_from(self, output: Tensor, gradient: Tensor, step: int, max_norm: Sequence[float] | None = None) -> None:
+    def learn_from(self, output: Tensor, gradient: Tensor, step: int, max_norm: Tensor | None = None) -> None:
         """One update from the loss's gradient with respect to what `predict` gave, of the same shape.
 
-        max_norm: for each run, to which length the gradient of its parameters is cut if it is longer.
+        max_norm (runs, 1): to which length the gradient of its parameters is cut if it is longer.
         """
         if self._explicit is not None:
             self._update(self._explicit.backward(gradient), step, max_norm)
         else:
-            self._update(self._flat(torch.autograd.grad(output, self._leaves, gradient)), step, max_norm)
+            self._update(self._gradient(output, gradient), step, max_norm)
 
-    def _flat(self, gradients: Sequence[Tensor]) -> Tensor:
-        """Gradients of all parameters as (runs, parameters)."""
-        return torch.cat([g.reshape(len(self.seeds), -1) for g in gradients], dim=1)
+    def _gradient(self, of: Tensor, along: Tensor) -> Tensor:
+        """(runs, parameters): gradient of the sum of `of`, weighted by `along` of the same shape."""
+        if not self._slots:
+            gradients = torch.autograd.grad(of, self._leaves, along)
+            return torch.cat([g.reshape(len(self.seeds), -1) for g in gradients], dim=1)
+        for slot in self._slots:
+            slot.written = False
+        for slot, more in zip(
+            self._slots, torch.autograd.grad(of, self._leaves, along, allow_unused=True), strict=True
+        ):
+            if more is not None and slot.written:
+                slot.into.add_(more)
+            elif more is not None:
+                slot.into.copy_(more)
+            elif not slot.written:
+                slot.into.zero_()
+        return self.gradient
 
     @torch.no_grad()
-    def _update(self, gradient: Tensor, step: int, max_norm: Sequence[float] | None = None) -> None:
+    def _update(self, gradient: Tensor, step: int, max_norm: Tensor | None = None) -> None:
         if max_norm is not None:
-            longest = per_run(max_norm, gradient)
-            gradient *= (longest / gradient.norm(dim=1, keepdim=True).clamp(min=1e-12)).clamp(max=1.0)
+            gradient *= (max_norm / gradient.norm(dim=1, keepdim=True).clamp(min=1e-12)).clamp(max=1.0)
         self.activations = [h.detach() for h in self.activations]
         self.optimizer.update(self.parameters, gradient)
         for intervention in self.interventions:
@@ -230,7 +268,7 @@ class TorchLearner:
             return (output - y).square().mean((1, 2)), None
         each = F.cross_entropy(output.flatten(0, 1), y.flatten(), reduction="none")
         with torch.no_grad():
-            accuracy = (output.argmax(2) == y).to(torch.float64).mean(1)
+            accuracy = (output.argmax(2) == y).mean(1, dtype=torch.float64)
         return each.view(y.shape).mean(1), accuracy
 
     @torch.no_grad()
@@ -279,7 +317,7 @@ class TorchLearner:
         if not shapes:
             return None
         sizes = [prod(shape) for shape in shapes]
-        draws = counter_random.rows_of_uniforms(self._draw_keys, step, sum(sizes), self.device)
+        draws = self._draw_keys.uniforms(step, sum(sizes))
         parts = draws.to(self.dtype).split(sizes, dim=1)
         return [part.view(-1, *shape) for part, shape in zip(parts, shapes, strict=True)]
 
