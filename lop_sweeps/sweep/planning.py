@@ -38,6 +38,7 @@ class Point:
     engine: str
     reason: str
     device: str
+    device_reason: str
 
     @property
     def num_tasks(self) -> int:
@@ -131,6 +132,7 @@ def make_point(resolved: Mapping[str, Any]) -> Point:
         components.engine,
         components.reason,
         components.device,
+        components.device_reason,
     )
 
 

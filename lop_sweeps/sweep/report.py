@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from lop_sweeps.errors import LopError
 from lop_sweeps.sweep.execute import Outcome
@@ -45,11 +46,24 @@ def _engines(plan: Plan) -> str:
         if engine == "torch":
             packs = sum(pack.engine == "torch" for pack in plan.packs)
             text += f" in {packs} pack{'s' * (packs != 1)}"
+        text += _places(plan, engine, engines)
+        if engine == "torch":
             text += f", not fused because {'; '.join(sorted(reasons))}" if reasons else ""
         stay = sum(point.engine != engine for point in plan.points if engines.get(point.directory.path) == engine)
         text += f", {stay} of them because {'they were' if stay > 1 else 'it was'} started there" if stay else ""
         texts.append(text)
     return f" ({'; '.join(texts)})"
+
+
+def _places(plan: Plan, engine: str, engines: Mapping[Path, str]) -> str:
+    """On what the runs of an engine will be trained, and why, where there is a choice."""
+    found = {
+        (point.device, point.device_reason)
+        for point in plan.points
+        if point.device_reason and engines.get(point.directory.path) == point.engine == engine
+    }
+    words = {"cpu": "CPU cores", "cuda": "GPUs"}
+    return "".join(f", on {words[device]} because {reason}" for device, reason in sorted(found))
 
 
 class SweepFailed(LopError):

@@ -26,7 +26,8 @@ from lop_sweeps.training import devices, engine
 from lop_sweeps.training.learner import LOSSES, TorchLearner
 
 PROTOCOLS = ("online", "epochs", "control")
-DTYPES = {"float32": torch.float32, "float64": torch.float64}
+# tf32: float32 numbers, multiplied as a GPU does that fastest.
+DTYPES = {"float32": torch.float32, "float64": torch.float64, "tf32": torch.float32}
 KEYS = frozenset(
     {"benchmark", "network", "optimizer", "algorithm", "agent", "scale", "seed", "precision", "variants", "variant"}
     | {"sweep", "engine", "device", "checkpoint", "trusted", "paths", "tracking"}
@@ -37,8 +38,8 @@ SECTIONS = {"checkpoint": ("first", "every"), "paths": ("sweeps", "data")}
 @dataclass(frozen=True)
 class Components:
     """What one run consists of. units: of each hidden layer; weights: in each weight matrix.
-    packs_on_cpu: whether packs pay on a CPU. engine: fused or torch; reason: why. device: cpu or cuda. agent: in
-    control, how it learns.
+    packs_on_cpu: whether packs pay on a CPU. engine: fused or torch; reason: why. device: cpu or cuda; device_reason:
+    why. tf32: whether products may be of TF32. agent: in control, how it learns.
     """
 
     benchmark: Benchmark
@@ -53,6 +54,8 @@ class Components:
     engine: str = "torch"
     reason: str = ""
     device: str = "cpu"
+    device_reason: str = ""
+    tf32: bool = False
     agent: PPO | None = None
 
     def make_network(self) -> Network:
@@ -126,13 +129,21 @@ def assemble(config: Mapping[str, Any], *, data: bool = True) -> Components:
         _under(f"algorithm.{name}", intervention.check, network)
     if benchmark.protocol != "epochs" and (decay_at := getattr(optimizer, "decay_at", None)):
         raise ConfigError("optimizer.decay_at", list(decay_at), "needs a benchmark that trains in epochs")
-    gpu = config.get("device") == "cuda"
-    asked = config.get("device") or "auto"
-    device = devices.resolve("cpu" if agent and asked == "auto" else asked)  # the environments are on the host
+    asked, tf32 = config.get("device") or "auto", config["precision"] == "tf32"
+    there = asked == "auto" and devices.count() > 0
     chosen, reason = engine.choose(
-        config["engine"], network, optimizer, made.interventions, benchmark.protocol, batch_size, gpu=gpu
+        config["engine"],
+        network,
+        optimizer,
+        made.interventions,
+        benchmark.protocol,
+        batch_size,
+        gpu="asked" if asked == "cuda" or tf32 else "there" if there else "none",
     )
+    device, device_reason = devices.choose(asked, chosen, control=agent is not None)
     if data:
+        if tf32 and device != "cuda":
+            raise ConfigError("precision", "tf32", "needs a GPU; on a CPU, use float32")
         benchmark.check_data(data_root(config["paths"].get("data")))
     return replace(
         made,
@@ -142,7 +153,9 @@ def assemble(config: Mapping[str, Any], *, data: bool = True) -> Components:
         packs_on_cpu=network.stackable and network.packs_on_cpu and agent is None,
         engine=chosen,
         reason=reason,
-        device="cpu" if chosen == "fused" else device,
+        device=device,
+        device_reason=device_reason,
+        tf32=tf32,
         agent=agent,
     )
 
@@ -223,6 +236,7 @@ def make_learner(
 
     Runs must agree in everything that a pack shares.
     """
+    devices.use_tf32(runs[0].tf32)
     if name == "fused":
         from lop_sweeps.fused.learner import FusedLearner  # it loads compiled code
 

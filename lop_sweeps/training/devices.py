@@ -32,6 +32,27 @@ def resolve(asked: str) -> str:
     return "cuda" if asked != "cpu" and count() else "cpu"
 
 
+def choose(asked: str, engine: str, *, control: bool) -> tuple[str, str]:
+    """The device for what was asked, and why, in words that follow "because" (none where there is no choice).
+
+    control: whether the run acts in an environment.
+    """
+    device = resolve(asked)
+    if not count():
+        return device, ""
+    if engine == "fused":
+        return "cpu", "on CPU cores a network of this size learns faster than on a GPU"
+    if asked != "auto":
+        return device, "it was asked for"
+    return ("cpu", "its environments are stepped there") if control else (device, "one is here")
+
+
+def use_tf32(on: bool) -> None:
+    """Whether a GPU's matrix products and convolutions of float32 numbers round them to TF32 (10 bits) first."""
+    torch.backends.cuda.matmul.allow_tf32 = on
+    torch.backends.cudnn.allow_tf32 = on
+
+
 def runs_that_fit(step: Callable[[int], None]) -> int:
     """How many runs a pack may have on the current GPU; `step(runs)` trains a pack of this size for one step."""
     peaks = []

@@ -53,16 +53,16 @@ def choose(
     protocol: str,
     batch_size: int,
     *,
-    gpu: bool = False,
+    gpu: str = "none",
 ) -> tuple[str, str]:
     """The engine for what was asked (one of `ENGINES`), and why, in words that follow "because".
 
-    gpu: whether a GPU was asked for. Raises `ConfigError` if the run needs an engine that it cannot have.
+    gpu: whether one was asked for (asked), may be used (there), or neither (none). Raises `ConfigError` if the run needs an engine that it cannot have.
     """
     lazy = any(isinstance(one, ShrinkAndPerturb) and one.noise == "lazy" for one in interventions)
     obstacle = limits.obstacle(network, optimizer, interventions)
-    if gpu:
-        obstacle = "it is for CPUs, and device=cuda was asked for"
+    if gpu == "asked":
+        obstacle = "it is for CPUs, and a GPU was asked for"
     if protocol != "online":
         way = "trains in epochs" if protocol == "epochs" else "is one of control"
         obstacle = f"it learns online only, and this benchmark {way}"
@@ -79,4 +79,6 @@ def choose(
         return "fused", "noise is drawn lazily"
     parameters = sum(parameter.numel() for parameter in network.parameters())
     against = obstacle or limits.slower(parameters, batch_size)
+    if gpu == "there" and parameters > limits.LARGE:
+        against = against or "packs of networks of more than a million weights are faster on the GPU that is here"
     return ("torch", against) if against else ("fused", "it is faster")

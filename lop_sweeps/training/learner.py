@@ -26,10 +26,10 @@ from lop_sweeps.networks.affine import Affine, Slot
 from lop_sweeps.networks.network import Network, draw_network, named_state, output_parameters
 from lop_sweeps.optimizers.optimizer import Optimizer
 from lop_sweeps.training import explicit
+from lop_sweeps.training.examples import Examples
 from lop_sweeps.training.explicit import ExplicitActorCritic
 
 LOSSES = ("cross_entropy", "squared_error")
-_BLOCK_VALUES = 4_000_000  # inputs gathered at a time, over all runs
 # Values of a gradient, over all runs, from which copying them costs more than writing them in place does in Python.
 WRITTEN_FROM = {"cpu": 250_000, "cuda": 16_000_000}
 
@@ -79,6 +79,7 @@ class TorchLearner:
         self.optimizer = optimizers[0].pack(optimizers, self.parameters, resets_units=resets_units)
         self.activations: list[Tensor] = []
         self.interventions: list[PackedIntervention] = [options[0].pack(options, self) for options in interventions]
+        self._examples = Examples(self.device, dtype, targets=loss == "squared_error")
         self._draw_keys = counter_random.Keys([streams.counter_key(seed, "dropout") for seed in seeds], device)
 
     def view(self, flat: Tensor, name: str) -> Tensor:
@@ -171,19 +172,11 @@ class TorchLearner:
         self, tasks: Sequence[Task], batch: int, first: int, start: int, losses: Tensor, accuracies: Tensor
     ) -> None:
         """One update for each row of `losses` and `accuracies`, which are filled."""
-        steps, runs = losses.shape
-        inputs = tasks[0].examples(0, 1)[0].shape[1]
-        block = max(1, min(steps, _BLOCK_VALUES // (runs * batch * inputs)))
+        steps = len(losses)
+        block = min(steps, self._examples.steps_at_once(tasks, batch))
         for begin in range(0, steps, block):
             count = min(block, steps - begin)
-            at = (start + begin) * batch
-            parts = [task.examples(at, at + count * batch) for task in tasks]
-            xs = torch.from_numpy(np.stack([x for x, _ in parts])).to(self.device, self.dtype)
-            ys = torch.from_numpy(np.stack([y for _, y in parts])).to(self.device)
-            if self.loss == "squared_error":
-                ys = ys.to(self.dtype)
-            xs = xs.view(runs, count, batch, -1).transpose(0, 1).contiguous()
-            ys = ys.view(runs, count, batch, *ys.shape[2:]).transpose(0, 1).contiguous()
+            xs, ys = self._examples.block(tasks, batch, (start + begin) * batch, count)
             for t in range(count):
                 loss, accuracy = self.learn(xs[t], ys[t], first + begin + t)
                 losses[begin + t] = loss

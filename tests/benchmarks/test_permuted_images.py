@@ -18,8 +18,7 @@ from lop_sweeps.benchmarks.permuted_mnist import PermutedMNIST
 from lop_sweeps.errors import ConfigError
 from lop_sweeps.networks.mlp import MLP
 from lop_sweeps.optimizers.sgd import SGD
-from lop_sweeps.training import learner as torch_engine
-from lop_sweeps.training import online
+from lop_sweeps.training import examples, online
 from lop_sweeps.training.learner import TorchLearner
 from lop_sweeps.training.session import Clock, Member, Position
 from lop_sweeps.training.train import train
@@ -158,7 +157,7 @@ class Recorder(TorchLearner):
 @pytest.fixture
 def short_intervals(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(online, "INTERVAL", 7)
-    monkeypatch.setattr(torch_engine, "_BLOCK_VALUES", 100)
+    monkeypatch.setitem(examples.BLOCK_VALUES, "cpu", 100)
 
 
 @pytest.mark.usefixtures("short_intervals")

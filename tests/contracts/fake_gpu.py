@@ -15,9 +15,9 @@ import pytest
 import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
-from torch.utils._pytree import tree_leaves
 from torch.utils._mode_utils import no_dispatch
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 aten, CPU = torch.ops.aten, torch.device("cpu")
 COPIES = (aten._to_copy.default, aten.copy_.default, aten._copy_from.default)
@@ -36,7 +36,10 @@ class Host(TorchDispatchMode):
     ) -> Any:
         options = options or {}
         given = tree_leaves((arguments, options))
-        if not any(isinstance(one, FakeTensor) for one in given) and torch.device(options.get("device") or "cpu") == CPU:
+        if (
+            not any(isinstance(one, FakeTensor) for one in given)
+            and torch.device(options.get("device") or "cpu") == CPU
+        ):
             with no_dispatch():  # the host is real
                 return function(*arguments, **options)
         if function is aten._local_scalar_dense.default and arguments[0].is_cuda:

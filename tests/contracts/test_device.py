@@ -68,7 +68,17 @@ def test_on_a_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, overrides: li
             stage._ahead = ready_rollout(stage)
         before = host.reads, host.handed_over, host.operations
         stage.learn(position, STEPS)
-        print("STEPS", len(steps), sum(map(sum, steps)), "reads", host.reads - before[0], "over", host.handed_over - before[1], "ops", (host.operations-before[2])/len(steps))
+        print(
+            "STEPS",
+            len(steps),
+            sum(map(sum, steps)),
+            "reads",
+            host.reads - before[0],
+            "over",
+            host.handed_over - before[1],
+            "ops",
+            (host.operations - before[2]) / len(steps),
+        )
         assert steps and not any(map(sum, steps))
 
 
