@@ -168,12 +168,11 @@ class PackedContinualBackprop:
         self.acting = [bool(self.rates[:, i].any()) for i in range(len(graph))]
         places = [(seed, i) for seed in learner.seeds for i in range(len(graph))]
         self.rounding_keys = [streams.counter_key(seed, "replacement rounding", i) for seed, i in places]
-        self.weight_keys = [
-            counter_random.Keys([streams.counter_key(seed, "new units", i)], self.device) for seed, i in places
-        ]
-        self.utility_keys = [
-            counter_random.Keys([streams.counter_key(seed, "random utility", i) for seed in learner.seeds], self.device)
-            for i in range(len(graph))
+        self.weight_keys = [streams.counter_key(seed, "new units", i) for seed, i in places]
+        self.utility_keys = [streams.counter_key(seed, "random utility", i) for seed, i in places]
+        self.weight_draws = [counter_random.Keys([key], self.device) for key in self.weight_keys]
+        self.utility_draws = [
+            counter_random.Keys(self.utility_keys[i :: len(graph)], self.device) for i in range(len(graph))
         ]
         self.first_step = 0
         self.counts = np.zeros((0, len(graph), len(runs)), np.int64)  # (planned steps, layers, runs)
@@ -242,14 +241,14 @@ class PackedContinualBackprop:
         if instantaneous is not None:
             instantaneous = _over_positions(instantaneous)
         if kind in ("adaptation", "adaptable_contribution", "feature_by_input"):
-            incoming = self.incoming[i].abs().flatten(2).mean(2)
+            incoming = _mean_magnitude(self.incoming[i].flatten(2), 2)
             instantaneous = 1 / incoming if instantaneous is None else instantaneous / incoming
         assert instantaneous is not None
         layer.utility.mul_(self.decay).addcmul_(instantaneous, self.fill)
 
     def _outgoing_magnitude(self, i: int) -> Tensor:
         """Mean |outgoing weight| of each unit, (runs, units), or of each position, (runs, units, positions)."""
-        magnitude = self.outgoing[i].abs().mean(1)
+        magnitude = _mean_magnitude(self.outgoing[i], 1)
         return magnitude.mean((2, 3)) if magnitude.dim() == 4 else magnitude
 
     def _correction(self, layer: _LayerState) -> Tensor:
@@ -265,7 +264,7 @@ class PackedContinualBackprop:
         layer = self.layers[i]
         if self.kind == "random":
             index = torch.arange(layer.utility.shape[1], device=layer.utility.device)
-            return self.utility_keys[i].uniforms_at(step, index).to(layer.utility.dtype)
+            return self.utility_draws[i].uniforms_at(step, index).to(layer.utility.dtype)
         if self.summing:
             utility = _over_positions(self._outgoing_magnitude(i))
             if self.kind == "contribution":
@@ -284,8 +283,8 @@ class PackedContinualBackprop:
 
     def draw_incoming(self, step: int, i: int, run: int, units: Tensor) -> Tensor:
         """New incoming weights (len(units), fan_in)."""
-        keys = self.weight_keys[run * len(self.layers) + i]
-        return new_units.draw_incoming(keys, step, self.learner.graph[i], units)[0]
+        draws = self.weight_draws[run * len(self.layers) + i]
+        return new_units.draw_incoming(draws, step, self.learner.graph[i], units)[0]
 
     def _replace(self, step: int, i: int, run: int, units: Tensor) -> None:
         layer, graph, learner = self.layers[i], self.learner.graph[i], self.learner
@@ -311,6 +310,13 @@ class PackedContinualBackprop:
     def clear_report(self) -> None:
         for layer in self.layers:
             layer.replaced.zero_()
+
+
+def _mean_magnitude(weights: Tensor, dimension: int) -> Tensor:
+    """Mean |w| along a dimension; on a GPU in one pass over memory instead of three."""
+    if weights.is_cuda:
+        return torch.linalg.vector_norm(weights, 1, dimension) / weights.shape[dimension]
+    return weights.abs().mean(dimension)
 
 
 def _over_positions(values: Tensor) -> Tensor:

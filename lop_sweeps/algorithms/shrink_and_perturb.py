@@ -60,8 +60,8 @@ class PackedShrinkAndPerturb:
         self.learner, self.options = learner, runs
         self.noise_std = per_run([run.noise_std for run in runs], learner.parameters)
         self.everywhere = runs[0].normalisation
-        keys = [streams.counter_key(seed, "perturbation") for seed in learner.seeds]
-        self.keys = counter_random.Keys(keys, learner.parameters.device)
+        self.keys = [streams.counter_key(seed, "perturbation") for seed in learner.seeds]
+        self.streams = counter_random.Keys(self.keys, learner.parameters.device)
 
     @cached_property
     def scale(self) -> Tensor:
@@ -83,8 +83,8 @@ class PackedShrinkAndPerturb:
         """(runs, parameters): one step's standard normal draws."""
         parameters = self.learner.parameters
         if parameters.is_cuda:
-            return self.keys.normals(step, parameters.shape[1])
-        for key, row in zip(self.keys.keys, self.room, strict=True):
+            return self.streams.normals(step, parameters.shape[1])
+        for key, row in zip(self.keys, self.room, strict=True):
             counter_random.normals(key, step, row)
         return torch.from_numpy(self.room)
 

@@ -40,7 +40,7 @@ class ConvNet(Network):
 
     version: ClassVar[int] = 1
     stackable: ClassVar[bool] = True
-    packs_on_cpu: ClassVar[bool] = False
+    packs_on: ClassVar[frozenset[str]] = frozenset({"cuda"})
 
     def __init__(
         self,

@@ -20,7 +20,7 @@ class Network(nn.Module):
     stackable: whether `forward` also takes inputs (runs, batch, ...) when each parameter and buffer has a leading
         run dimension. Packs of other networks are mapped with `torch.vmap`, which costs about three times as much
         for small networks.
-    packs_on_cpu: whether packs of a stackable network are faster than one run after another on a CPU, too.
+    packs_on: the devices on which packs are faster than one run after another, where the network is stackable.
     channels_last: set by a learner of one run on a CPU: maps are to lie in memory with their channels last.
 
     A constructor takes `outputs`, and either `inputs`, the number of inputs, or `shape`, that of an input image.
@@ -28,7 +28,7 @@ class Network(nn.Module):
 
     version: ClassVar[int] = 1
     stackable: ClassVar[bool] = False
-    packs_on_cpu: ClassVar[bool] = True
+    packs_on: ClassVar[frozenset[str]] = frozenset({"cpu", "cuda"})
     channels_last: bool = False
 
     def forward(self, x: Tensor, uniforms: Sequence[Tensor] | None = None) -> tuple[Tensor, list[Tensor]]:

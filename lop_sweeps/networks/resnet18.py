@@ -57,7 +57,7 @@ class ResNet18(Network):
 
     version: ClassVar[int] = 1
     stackable: ClassVar[bool] = True
-    packs_on_cpu: ClassVar[bool] = False
+    packs_on: ClassVar[frozenset[str]] = frozenset()  # one run fills a GPU; cuDNN takes groups one by one
 
     def __init__(self, shape: Sequence[int], outputs: int, width: int = 64, dropout: float = 0.0) -> None:
         super().__init__()

@@ -33,7 +33,7 @@ class Point:
     directory: RunDirectory
     pack_key: str
     parameters: int
-    packs_on_cpu: bool
+    packs_pay: bool
     steps: int
     engine: str
     reason: str
@@ -127,7 +127,7 @@ def make_point(resolved: Mapping[str, Any]) -> Point:
         run,
         pack_key(science),
         sum(components.weights),
-        components.packs_on_cpu,
+        components.packs_pay,
         steps,
         components.engine,
         components.reason,
@@ -191,12 +191,13 @@ def make_plan(points: Iterable[Point], workers: int, pack: int | None, threads: 
         plan.packs.append(Pack(folder, members, tuple(todo), saved_threads, "torch", started=True, device=device))
     share = -(-len(waiting) // workers)
     for (folder, _), group in fresh.items():
-        if (device := group[0].device) == "cuda":
-            fits = PACK_RUNS_GPU
-        elif group[0].packs_on_cpu:
-            fits = max(1, min(PACK_RUNS, PACK_PARAMETERS // max(1, group[0].parameters)))
-        else:
+        device = group[0].device
+        if not group[0].packs_pay:
             fits = 1
+        elif device == "cuda":
+            fits = PACK_RUNS_GPU
+        else:
+            fits = max(1, min(PACK_RUNS, PACK_PARAMETERS // max(1, group[0].parameters)))
         for part in split([point.directory.name for point in group], pack or min(fits, share)):
             plan.packs.append(Pack(folder, part, part, threads, "torch", device=device))
     for folder, names in fused.items():

@@ -37,9 +37,11 @@ SECTIONS = {"checkpoint": ("first", "every"), "paths": ("sweeps", "data")}
 
 @dataclass(frozen=True)
 class Components:
-    """What one run consists of. units: of each hidden layer; weights: in each weight matrix.
-    packs_on_cpu: whether packs pay on a CPU. engine: fused or torch; reason: why. device: cpu or cuda; device_reason:
-    why. tf32: whether products may be of TF32. agent: in control, how it learns.
+    """What one run consists of.
+
+    units: of each hidden layer; weights: in each weight matrix. packs_pay: whether packs are faster than one run after
+    another on its device. engine: fused or torch; reason: why. device: cpu or cuda; device_reason: why. tf32: whether
+    products may be of TF32. agent: in control, how it learns.
     """
 
     benchmark: Benchmark
@@ -50,7 +52,7 @@ class Components:
     trusted: Sequence[str]
     units: tuple[int, ...] = ()
     weights: tuple[int, ...] = ()
-    packs_on_cpu: bool = True
+    packs_pay: bool = True
     engine: str = "torch"
     reason: str = ""
     device: str = "cpu"
@@ -149,8 +151,8 @@ def assemble(config: Mapping[str, Any], *, data: bool = True) -> Components:
         made,
         units=tuple(layer.units for layer in network.unit_graph()),
         weights=tuple(network.get_parameter(name).numel() for name in network.weights()),
-        # Environments are stepped one after the other; what is mapped takes three times as long.
-        packs_on_cpu=network.stackable and network.packs_on_cpu and agent is None,
+        # Environments are stepped one after the other; on a CPU what is mapped takes three times as long.
+        packs_pay=device in network.packs_on and (network.stackable or device == "cuda") and agent is None,
         engine=chosen,
         reason=reason,
         device=device,

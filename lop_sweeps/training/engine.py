@@ -57,7 +57,8 @@ def choose(
 ) -> tuple[str, str]:
     """The engine for what was asked (one of `ENGINES`), and why, in words that follow "because".
 
-    gpu: whether one was asked for (asked), may be used (there), or neither (none). Raises `ConfigError` if the run needs an engine that it cannot have.
+    gpu: whether one was asked for (asked), may be used (there), or neither (none). Raises `ConfigError` if the run
+    needs an engine that it cannot have.
     """
     lazy = any(isinstance(one, ShrinkAndPerturb) and one.noise == "lazy" for one in interventions)
     obstacle = limits.obstacle(network, optimizer, interventions)

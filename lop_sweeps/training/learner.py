@@ -71,6 +71,7 @@ class TorchLearner:
             named = [dict(network.named_buffers()) for network in networks]
             self.buffers = {name: torch.stack([b[name] for b in named]).to(self.device) for name in named[0]}
         self._slots: list[Slot] = []
+        self._places: list[Tensor] = []
         self._forward = self._bind()
         self._explicit: ExplicitActorCritic | None = None
         if explicit.applies(self.network, self.device):
@@ -89,9 +90,7 @@ class TorchLearner:
 
     def _bind(self) -> Callable[..., tuple[Tensor, list[Tensor]]]:
         """Make the network read the pack's parameters; return its forward pass over (runs, batch, inputs)."""
-        stackable = self.network.stackable
-        # On a GPU one run is a stack of one: whatever saves time there saves it for one run, too.
-        alone = len(self.seeds) == 1 and not (stackable and self.device.type != "cpu")
+        alone, stackable = len(self.seeds) == 1, self.network.stackable
         leaves = {}
         for name in self._shapes:
             stacked = self.view(self.parameters, name)
@@ -102,6 +101,9 @@ class TorchLearner:
                 _assign(self.network, name, leaf)
             for name, stacked in self.buffers.items():
                 _assign(self.network, name, stacked[0] if alone else stacked)
+        if alone and self.device.type != "cpu":
+            self.gradient = torch.zeros_like(self.parameters)
+            self._places = [self.view(self.gradient, name)[0] for name in self._shapes]
         if alone:
             self.network.channels_last = self.device.type == "cpu"
 
@@ -157,31 +159,38 @@ class TorchLearner:
         Returns losses and accuracies before each update, (steps, runs), and the weight magnitude (intervals, runs,
         weight matrices) after each interval of `interval` steps.
         """
-        losses = torch.empty(steps, len(tasks), dtype=torch.float64, device=self.device)
-        accuracies = torch.zeros_like(losses)
+        losses: list[Tensor] = []
+        accuracies: list[Tensor] = []
         magnitudes = []
         for at in range(0, steps, interval):
-            span = slice(at, min(at + interval, steps))
-            count = span.stop - at
+            count = min(interval, steps - at)
             self.plan(first + at, count)
-            self._learn_all(tasks, batch, first + at, start + at, losses[span], accuracies[span])
+            self._learn_all(tasks, batch, first + at, start + at, count, losses, accuracies)
             magnitudes.append(self.magnitudes())
-        return losses.cpu(), accuracies.cpu(), torch.stack(magnitudes).cpu()
+        loss = torch.stack(losses).double().cpu()
+        accuracy = torch.stack(accuracies).cpu() if accuracies else torch.zeros_like(loss)
+        return loss, accuracy, torch.stack(magnitudes).cpu()
 
     def _learn_all(
-        self, tasks: Sequence[Task], batch: int, first: int, start: int, losses: Tensor, accuracies: Tensor
+        self,
+        tasks: Sequence[Task],
+        batch: int,
+        first: int,
+        start: int,
+        steps: int,
+        losses: list[Tensor],
+        accuracies: list[Tensor],
     ) -> None:
-        """One update for each row of `losses` and `accuracies`, which are filled."""
-        steps = len(losses)
+        """`steps` updates; what each measures, (runs,), is appended."""
         block = min(steps, self._examples.steps_at_once(tasks, batch))
         for begin in range(0, steps, block):
             count = min(block, steps - begin)
             xs, ys = self._examples.block(tasks, batch, (start + begin) * batch, count)
-            for t in range(count):
-                loss, accuracy = self.learn(xs[t], ys[t], first + begin + t)
-                losses[begin + t] = loss
+            for t, (x, y) in enumerate(zip(xs.unbind(), ys.unbind(), strict=True)):
+                loss, accuracy = self.learn(x, y, first + begin + t)
+                losses.append(loss)
                 if accuracy is not None:
-                    accuracies[begin + t] = accuracy
+                    accuracies.append(accuracy)
 
     def magnitudes(self) -> Tensor:
         """Weight magnitude (runs, weight matrices)."""
@@ -227,6 +236,9 @@ class TorchLearner:
         """(runs, parameters): gradient of the sum of `of`, weighted by `along` of the same shape."""
         if not self._slots:
             gradients = torch.autograd.grad(of, self._leaves, along)
+            if self._places:  # one call and one kernel, where each of the calls below would show
+                torch._foreach_copy_(self._places, gradients)
+                return self.gradient
             return torch.cat([g.reshape(len(self.seeds), -1) for g in gradients], dim=1)
         for slot in self._slots:
             slot.written = False
@@ -245,7 +257,7 @@ class TorchLearner:
     def _update(self, gradient: Tensor, step: int, max_norm: Tensor | None = None) -> None:
         if max_norm is not None:
             gradient *= (max_norm / gradient.norm(dim=1, keepdim=True).clamp(min=1e-12)).clamp(max=1.0)
-        self.activations = [h.detach() for h in self.activations]
+        self.activations = [h.detach() for h in self.activations] if self.interventions else []
         self.optimizer.update(self.parameters, gradient)
         for intervention in self.interventions:
             intervention.after_update(step)
@@ -259,9 +271,11 @@ class TorchLearner:
             output = output.gather(2, outputs.unsqueeze(1).expand(-1, output.shape[1], -1))
         if self.loss == "squared_error":
             return (output - y).square().mean((1, 2)), None
-        each = F.cross_entropy(output.flatten(0, 1), y.flatten(), reduction="none")
         with torch.no_grad():
             accuracy = (output.argmax(2) == y).mean(1, dtype=torch.float64)
+        if self._places:
+            return F.cross_entropy(output[0], y[0]).unsqueeze(0), accuracy
+        each = F.cross_entropy(output.flatten(0, 1), y.flatten(), reduction="none")
         return each.view(y.shape).mean(1), accuracy
 
     @torch.no_grad()

@@ -29,7 +29,6 @@ class Host(TorchDispatchMode):
     def __init__(self, value: float) -> None:
         super().__init__()
         self.value, self.reads, self.handed_over = value, 0, 0
-        self.operations = 0  # that are kernels on a GPU
 
     def __torch_dispatch__(
         self, function: Any, types: Any, arguments: Sequence[Any] = (), options: dict[str, Any] | None = None
@@ -56,9 +55,6 @@ class Host(TorchDispatchMode):
             late = options.get("non_blocking") or (function is aten.copy_.default and arguments[2:3] == (True,))
             if result.is_cuda and not source.is_cuda and not late:
                 self.handed_over += 1
-        first = result[0] if isinstance(result, list | tuple) and result else result
-        if isinstance(first, Tensor) and first.is_cuda and not _is_view(function):
-            self.operations += 1
         return result
 
     def _read(self, arguments: Sequence[Any], result: Tensor) -> Tensor:
@@ -67,13 +63,6 @@ class Host(TorchDispatchMode):
         with no_dispatch():
             made = torch.full(tuple(result.shape), self.value, dtype=torch.float64).to(result.dtype)
             return made if into is None else into.copy_(made)
-
-
-def _is_view(function: Any) -> bool:
-    """Whether an operation launches nothing."""
-    schema = function._schema
-    shares = any(a.alias_info and not a.alias_info.is_write for a in schema.arguments)
-    return shares or function in (aten.empty.memory_format, aten.empty_like.default, aten.empty_strided.default)
 
 
 @contextmanager

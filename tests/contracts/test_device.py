@@ -14,31 +14,35 @@ from lop_sweeps.sweep.execute import components_of
 from lop_sweeps.training import epochs, online, train
 from lop_sweeps.training.components import Components, make_learner
 from lop_sweeps.training.control import Control, ControlStage, Rollout
+from lop_sweeps.training.epochs import EpochsStage
 from lop_sweeps.training.learner import TorchLearner
 from lop_sweeps.training.session import Member, Position
 from tests import runs
 from tests.contracts.fake_gpu import Host, fake_gpu
 from tests.contracts.table import rows, small
 
-RUNS, STEPS = 2, 10
+STEPS = 10  # of an interval
+# What an interval may read: losses and weight magnitudes online; in control, the values of the states.
+READS = {"online": 2, "epochs": 0, "control": 1}
+PLANNED = ("continual_backprop",)  # methods that read once at the beginning of an interval, to plan it
 
 
-def assemble(tmp_path: Path, overrides: list[str]) -> Components:
+def components(tmp_path: Path, overrides: list[str]) -> Components:
     point = runs.point(tmp_path, *small(overrides))
     made = components_of(dict(point.config))
     made.benchmark.load(data_root(point.config["paths"]["data"]))
     return made
 
 
-def watch(learner: TorchLearner, host: Host) -> list[tuple[int, int]]:
-    """Note what each step of the learner makes the host do: (reads, waits)."""
+def watch(learner: TorchLearner, host: Host) -> list[int]:
+    """Note how often each step of the learner makes the host wait."""
     seen = []
 
     def watched(act: Any) -> Any:
         def step(*arguments: Any) -> Any:
-            before = host.reads, host.handed_over
+            before = host.reads + host.handed_over
             result = act(*arguments)
-            seen.append((host.reads - before[0], host.handed_over - before[1]))
+            seen.append(host.reads + host.handed_over - before)
             return result
 
         return step
@@ -48,43 +52,71 @@ def watch(learner: TorchLearner, host: Host) -> list[tuple[int, int]]:
     return seen
 
 
-@rows(engine="torch")
-def test_on_a_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, overrides: list[str]) -> None:
-    """One interval of each protocol, its steps watched one by one; then a row of the log is made of it."""
+def interval(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, made: Components, count: int) -> tuple[list[int], int]:
+    """Train a pack of `count` runs for one interval: the waits of each step, and the reads between the steps."""
     monkeypatch.setattr(online, "INTERVAL", STEPS)
     monkeypatch.setattr(epochs, "INTERVAL", STEPS)
-    made = assemble(tmp_path, overrides)
-    benchmark, seeds = made.benchmark, list(range(RUNS))
+    seeds = list(range(count))
     control = None
     if made.agent:
-        members = [Member(tmp_path, seed) for seed in seeds]
-        control = Control(benchmark, [made.agent] * RUNS, members)
+        control = Control(made.benchmark, [made.agent] * count, [Member(tmp_path, seed) for seed in seeds])
     with fake_gpu(monkeypatch) as host:
-        learner = make_learner([made] * RUNS, seeds, "torch", "cuda")
-        stage = train._stage(learner, benchmark, seeds, 0, control)
-        steps = watch(learner, host)
+        learner = make_learner([made] * count, seeds, "torch", "cuda")
+        assert isinstance(learner, TorchLearner)
+        stage = train._stage(learner, made.benchmark, seeds, 0, control)
         position = Position(sums=stage.begin())
         if isinstance(stage, ControlStage):
-            stage._ahead = ready_rollout(stage)
-        before = host.reads, host.handed_over, host.operations
+            stage._ahead = ready_rollout(stage, count)
+        waits, before = watch(learner, host), host.reads
         stage.learn(position, STEPS)
-        print(
-            "STEPS",
-            len(steps),
-            sum(map(sum, steps)),
-            "reads",
-            host.reads - before[0],
-            "over",
-            host.handed_over - before[1],
-            "ops",
-            (host.operations - before[2]) / len(steps),
-        )
-        assert steps and not any(map(sum, steps))
+        reads = host.reads - before - sum(waits)
+        if isinstance(stage, EpochsStage):  # its last interval evaluates, too
+            while position.step < stage.steps_per_epoch:
+                stage.learn(position, STEPS)
+    return waits, reads
 
 
-def ready_rollout(stage: ControlStage) -> Rollout:
-    samples, count = stage.agent.rollout, stage.agent.environments
-    inputs = torch.zeros(RUNS, samples + count, stage.benchmark.inputs, device="cuda")
-    actions = torch.zeros(RUNS, samples, stage.benchmark.outputs, device="cuda")
-    rewards = np.zeros((RUNS, count, samples // count))
-    return Rollout(inputs, actions, rewards, rewards > 0, [], [False] * RUNS)
+def ready_rollout(stage: ControlStage, count: int) -> Rollout:
+    """Acting reads its actions step by step; here it has been done."""
+    samples, beside = stage.agent.rollout, stage.agent.environments
+    inputs = torch.zeros(count, samples + beside, stage.benchmark.inputs, device="cuda")
+    actions = torch.zeros(count, samples, stage.benchmark.outputs, device="cuda")
+    rewards = np.zeros((count, beside, samples // beside))
+    return Rollout(inputs, actions, rewards, rewards > 0, [], [False] * count)
+
+
+@rows(engine="torch")
+def test_no_step_mixes_devices_or_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, overrides: list[str]) -> None:
+    """Replacements, noise, masks and all; what is read between the steps is what the protocol says."""
+    made = components(tmp_path, overrides)
+    waits, reads = interval(tmp_path, monkeypatch, made, 2)
+    assert waits
+    assert not any(waits)
+    plans = made.agent.epochs if made.agent else 1
+    planning = any(name in line for line in overrides for name in PLANNED if line.startswith("algorithm="))
+    accuracies = made.benchmark.protocol == "online" and made.benchmark.loss == "cross_entropy"
+    assert reads == READS[made.benchmark.protocol] + accuracies + plans * planning
+
+
+@rows("cbp_adam", "imagenet_norm_cbp", "cifar_backprop", "ant_redo_norm", engine="torch")
+def test_a_run_alone_does_not_wait_either(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, overrides: list[str]
+) -> None:
+    waits, _ = interval(tmp_path, monkeypatch, components(tmp_path, overrides), 1)
+    assert waits
+    assert not any(waits)
+
+
+def test_what_mixes_devices_or_waits_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    with fake_gpu(monkeypatch) as host:
+        there, here = torch.zeros(3, device="cuda"), torch.zeros(3)
+        with pytest.raises(RuntimeError, match="device"):
+            there + here
+        assert (host.reads, host.handed_over) == (0, 0)
+        there[0].item()
+        bool((there > 0).any())
+        there.cpu().numpy()
+        assert (host.reads, host.handed_over) == (3, 0)
+        here.to("cuda")
+        there[1] = torch.ones(())
+        assert (host.reads, host.handed_over) == (3, 2)
