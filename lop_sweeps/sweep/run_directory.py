@@ -23,6 +23,7 @@ from typing import Any
 
 import yaml
 
+from lop_sweeps import yaml_file
 from lop_sweeps.errors import LopError
 
 STATES = ("waiting", "running", "done", "diverged", "failed")
@@ -58,10 +59,7 @@ class RunDirectory:
             raise LopError(f"cannot write in the sweep folder {self.path.parent}: {error.strerror or error}") from error
 
     def config(self) -> dict[str, Any]:
-        try:
-            loaded = yaml.load((self.path / "config.yaml").read_text(), Loader=_Loader)
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise LopError(f"cannot read {self.path / 'config.yaml'}: {error}") from error
+        loaded = yaml_file.load(self.path / "config.yaml")
         if not isinstance(loaded, dict):
             raise LopError(f"{self.path / 'config.yaml'} does not hold a configuration")
         return loaded
@@ -124,10 +122,6 @@ class RunDirectory:
 
 class _Dumper(getattr(yaml, "CSafeDumper", yaml.SafeDumper)):  # type: ignore[misc]
     """Writes tuples as lists."""
-
-
-class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
-    """Reads a number such as 1e-05, which YAML 1.1 takes for a string."""
 
 
 _Dumper.add_representer(tuple, lambda dumper, data: dumper.represent_list(list(data)))
