@@ -13,8 +13,7 @@ from lop_sweeps.sweep.run_directory import RunDirectory
 from lop_sweeps.yaml_file import YamlError, load, parse
 
 LAUGHS = "a: &a [1,1,1,1,1,1,1,1,1,1]\n" + "".join(
-    f"{name}: &{name} [{','.join([f'*{before}'] * 10)}]\n"
-    for before, name in zip("abcdefghi", "bcdefghij", strict=True)
+    f"{name}: &{name} [{','.join([f'*{before}'] * 10)}]\n" for before, name in itertools.pairwise("abcdefghij")
 )
 ENDLESS = {
     "flow": "[" * 100_000,
