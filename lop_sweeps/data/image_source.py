@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from lop_sweeps import cores
 from lop_sweeps.data.batch_source import BATCHES
 from lop_sweeps.data.file_tree import FileTree
 from lop_sweeps.data.imagenet32 import SHAPE
@@ -101,7 +102,7 @@ class ImageSource:
     def chunks(self, classes: Container[int], filled: Mapping[int, int], done: int) -> Iterator[Chunk]:
         """The chosen images of `classes` after the first `done` files; `filled` is not needed."""
         files = self.tree.read([file for file, (id, _) in self.places.items() if id in classes], skip=done)
-        with ThreadPoolExecutor() as pool:  # Pillow works without the GIL
+        with ThreadPoolExecutor(cores.allotted()) as pool:  # Pillow works without the GIL
             while batch := list(islice(files, CHUNK)):
                 places = np.array([self.places[name] for name, _ in batch])
                 images = list(pool.map(lambda file: small_image(self.tree.path, *file), batch))

@@ -25,7 +25,7 @@ from lop_sweeps.sweep.planning import Plan, make_plan
 from lop_sweeps.sweep.run_directory import RunDirectory
 from lop_sweeps.sweep.status import main as lop_status
 from lop_sweeps.sweep.status import summarise
-from lop_sweeps.sweep.sweeper import chosen, cores_allotted
+from lop_sweeps.sweep.sweeper import chosen
 from lop_sweeps.sweep.timing import core_seconds
 from tests import runs
 from tests.contracts.table import ANT, IMAGENET
@@ -428,17 +428,3 @@ def test_what_submitit_is_to_start_again_is_the_same_job(plan: Plan) -> None:
     one = Job(tuple(plan.packs), 2, 60.0, 5.0)
     assert one.checkpoint().function == one
     assert job_module.PATIENCE > 1
-
-
-@pytest.mark.parametrize(
-    ("given", "expected"),
-    [({}, None), ({"SLURM_CPUS_PER_TASK": "1"}, 1), ({"SLURM_JOB_CPUS_PER_NODE": "2(x3)"}, None)],
-)
-def test_workers_follow_the_cpus_that_slurm_allots(
-    monkeypatch: pytest.MonkeyPatch, given: dict[str, str], expected: int | None
-) -> None:
-    for name in ("SLURM_CPUS_PER_TASK", "SLURM_JOB_CPUS_PER_NODE"):
-        monkeypatch.delenv(name, raising=False)
-    for name, value in given.items():
-        monkeypatch.setenv(name, value)
-    assert cores_allotted() == (expected or len(os.sched_getaffinity(0)))
