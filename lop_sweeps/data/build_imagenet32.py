@@ -17,7 +17,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from filelock import FileLock
 from numpy.typing import NDArray
 
 from lop_sweeps.data.batch_source import BATCH, BatchSource
@@ -36,6 +35,7 @@ from lop_sweeps.data.imagenet32 import (
 from lop_sweeps.data.source import Chunk, Source
 from lop_sweeps.durable import sync_directory
 from lop_sweeps.errors import DataError
+from lop_sweeps.turns import own, turn
 
 
 def build_imagenet32(
@@ -54,7 +54,7 @@ def build_imagenet32(
         return False
     try:
         class_path(root, 0).parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(imagenet32_folder(root) / ".lock"):
+        with turn(imagenet32_folder(root) / ".lock"):
             return build.run()
     except OSError as error:
         raise DataError(f"cannot write ImageNet 32x32 to {imagenet32_folder(root)}: {error}") from error
@@ -77,7 +77,7 @@ class Build:
         self.root, self.source, self.report = root, source, report
         self.images = train + test  # of each class
         self.header = npy_header(self.images)
-        self.staging = imagenet32_folder(root) / ".build"
+        self.staging = staging_folder(root)
         self.manifest = Manifest(source.kind, source.tree.path.name, train, test, len(source.class_names))
         self.done = 0  # files of the source that need not be read again
         self.filled: dict[int, int] = {}  # images in the file of each class that this build is about
@@ -232,6 +232,15 @@ class Build:
                 f"(--train {self.manifest.train} and --test {self.manifest.test}). "
                 "Ask for fewer, or check that the source is complete"
             )
+
+
+def staging_folder(root: Path) -> Path:
+    """Where classes are built; beside what another user has left there, so that it is not in the way."""
+    path = imagenet32_folder(root) / ".build"
+    try:
+        return path if path.stat().st_uid == os.getuid() else own(path)
+    except OSError:
+        return path
 
 
 def npy_header(images: int) -> bytes:
