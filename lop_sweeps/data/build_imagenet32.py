@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lop_sweeps.data.batch_source import BATCH, BatchSource
+from lop_sweeps.data.class_source import CLASS, ClassSource
 from lop_sweeps.data.file_tree import open_tree
 from lop_sweeps.data.image_source import ImageSource
 from lop_sweeps.data.imagenet32 import (
@@ -43,10 +44,13 @@ def build_imagenet32(
 ) -> bool:
     """Build what is missing or damaged; True if there was anything to do. Processes take turns.
 
-    `source` is a folder or an archive, of the official downsampled set or of image files in `train/<WordNet id>/`;
+    `source` is a folder or an archive, of the official downsampled set, of image files in `train/<WordNet id>/` or of
+    the files of classes;
     `report` is given a line after each chunk. Raises `DataError` where the source is not what it should be, a class
     has too few images, or the folder holds something else; what was built is kept.
     """
+    if source.resolve() in (imagenet32_folder(root).resolve(), class_path(root, 0).parent.resolve()):
+        raise DataError(f"{source} is the folder to be built. Move what is there elsewhere first, and give that")
     opened = open_source(source, train, test)
     build = Build(root, opened, train, test, report)
     if build.complete():  # before the lock: complete data may lie on a read-only file system
@@ -66,6 +70,8 @@ def open_source(path: Path, train: int, test: int) -> Source:
     names = tree.names()
     if any(map(BATCH.fullmatch, names)):
         return BatchSource(tree, names, train, test)
+    if any(map(CLASS.fullmatch, names)):
+        return ClassSource(tree, names, train, test)
     return ImageSource(tree, names, train, test)
 
 

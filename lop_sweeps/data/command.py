@@ -27,7 +27,9 @@ SOURCE is one of
     zip archive, or a folder with train_data_batch_1 ... train_data_batch_10, also as .npz files;
   - ImageNet or Tiny ImageNet as image files: a folder with train/<WordNet id>/**/*.JPEG (or .png), or a .tar,
     .tar.gz or .zip archive of it. The images are resized to 32x32. Test images come from val/ where it says its
-    classes (val/<WordNet id>/, or Tiny ImageNet's val_annotations.txt), else from the next ones of train/.
+    classes (val/<WordNet id>/, or Tiny ImageNet's val_annotations.txt), else from the next ones of train/;
+  - ILSVRC2012_img_train.tar, as it is: the archive of an archive for each class;
+  - the files of a class each that the authors' code reads, or another build: classes/<id>.npy, in a folder or archive.
 
 ImageNet's licence does not let this command download it. With an account (free for research), get it from
 https://image-net.org/download-images under "Download downsampled image data (32x32)".
