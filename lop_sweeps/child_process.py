@@ -20,7 +20,9 @@ def command(module: str, *arguments: str) -> list[str]:
 
 
 def environment() -> dict[str, str]:
-    return {**os.environ, **SAFE}
+    """What they are given: ours, and a home that is not there where there is none, which libraries can live with."""
+    homeless = {"HOME": "/nonexistent"} if os.path.expanduser("~") == "~" else {}
+    return {**os.environ, **homeless, **SAFE}
 
 
 def run(module: str, *arguments: str) -> int:
