@@ -29,8 +29,10 @@ def record(run: Path, file: Path, steps: int = 300) -> Path:
     The friction is that of the run's last row. Raises `LopError` if the run is not one of control or has no
     checkpoint, and with what to install if nothing here can render.
     """
-    if "DISPLAY" not in os.environ:
-        os.environ.setdefault(MUJOCO_GL, "egl")
+    if not os.environ.get(MUJOCO_GL):
+        os.environ.pop(MUJOCO_GL, None)  # gymnasium does not take an empty one for none
+        if "DISPLAY" not in os.environ:
+            os.environ[MUJOCO_GL] = "egl"
     network, config = load_run(run)
     benchmark = components_of(config).benchmark
     if benchmark.protocol != "control":
