@@ -13,6 +13,7 @@ from lop_sweeps.data.cifar100 import CIFAR100
 from lop_sweeps.data.mnist import MNIST
 from lop_sweeps.data.published import PublishedSet
 from lop_sweeps.data.root import data_root
+from lop_sweeps.dot_env import load_dot_env
 from lop_sweeps.errors import DataError
 
 PUBLISHED: dict[str, PublishedSet] = {data.name: data for data in (MNIST, CIFAR100)}
@@ -71,6 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The console script; 0 when the data are in order, 1 when not, 130 after Ctrl-C."""
     parser = argument_parser()
     arguments = parser.parse_args(argv)
+    load_dot_env()
     root = data_root(arguments.data)
     try:
         if arguments.command == "build":

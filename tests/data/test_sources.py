@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lop_sweeps.data import class_images, image_source, main
+from lop_sweeps.data import cifar100, class_images, image_source, load_arrays, main
 from lop_sweeps.data.batch_source import read_batch
 from lop_sweeps.data.build_imagenet32 import open_source
 from lop_sweeps.data.file_tree import Folder, open_tree
@@ -246,3 +246,19 @@ def test_a_batch_that_is_no_regular_file_is_named(tmp_path: Path, monkeypatch: p
     source = open_source(tmp_path, 2, 1)
     with pytest.raises(DataError, match=r"train_data_batch_1.*pipe"):
         next(source.chunks(range(1000), {}, 0))
+
+
+@pytest.mark.parametrize("make", [pipe, listener, link_to_device, link_to_itself, sparse])
+def test_a_file_of_arrays_is_read_within_limits(tmp_path: Path, make: Callable[[Path], None]) -> None:
+    """Of the same kind: benchmark.file=part.npz."""
+    make(tmp_path / "part.npz")
+    with pytest.raises(DataError, match=r"part\.npz") as caught:
+        load_arrays(tmp_path / "part.npz")
+    assert "\n" not in str(caught.value)
+
+
+def test_arrays_that_unpack_to_gigabytes_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cifar100, "MAX_BYTES", 1 << 20)
+    write_zip(tmp_path / "part.npz", {"x_train.npy": bytes(2 << 20)})
+    with pytest.raises(DataError, match="unpacks to"):
+        load_arrays(tmp_path / "part.npz")
