@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from lop_sweeps import compiled_code
+
+compiled_code.prepare()  # before anything imports numba, in every process: commands, workers, jobs, notebooks
+
 __version__ = "0.1.0"
 __all__ = ["__version__", "load_run"]
 

@@ -18,6 +18,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from lop_sweeps.compiled_code import CACHE
+
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _MIX1 = np.uint64(0xBF58476D1CE4E5B9)
 _MIX2 = np.uint64(0x94D049BB133111EB)
@@ -42,7 +44,7 @@ def uniform(stepkey: np.uint64, index: int) -> float:
     return np.float64(_mix(stepkey + np.uint64(index + 1) * _GOLDEN) >> np.uint64(11)) * 2.0**-53
 
 
-@nb.njit(cache=True, nogil=True)
+@nb.njit(cache=CACHE, nogil=True)
 def uniforms(key: np.uint64, step: int, first: int, out: NDArray[np.float64]) -> None:
     """Fill `out` (n,) with draws first, first + 1, … of `step`: uniform on [0, 1)."""
     stepkey = step_key(key, step)
@@ -54,7 +56,7 @@ _LOG2, _SQRT2 = math.log(2.0), math.sqrt(2.0)
 _MANTISSA, _ONE = np.uint64(0x000FFFFFFFFFFFFF), np.uint64(0x3FF0000000000000)
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy")
+@nb.njit(cache=CACHE, nogil=True, error_model="numpy")
 def normals(key: np.uint64, step: int, out: NDArray[np.float64]) -> None:
     """Fill `out` (n,) with standard normal draws of `step`, by Box & Muller's method.
 

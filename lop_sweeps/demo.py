@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 import time
 
+from lop_sweeps import child_process
 from lop_sweeps.sweep.progress import duration
 
 EXPERIMENTS = ("demo_digits", "demo_regression")
@@ -16,7 +16,7 @@ def main() -> int:
     for experiment in EXPERIMENTS:
         arguments = [f"experiment={experiment}", *sys.argv[1:]]
         print("$ lop", " ".join(arguments), flush=True)
-        if code := subprocess.run([sys.executable, "-m", "lop_sweeps", *arguments]).returncode:
+        if code := child_process.run("lop_sweeps", *arguments):
             return code
     from lop_sweeps.analysis.__main__ import main as figures
 

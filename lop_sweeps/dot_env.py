@@ -1,12 +1,47 @@
-"""Settings of this machine from a file `.env` in the current folder; what the environment says wins."""
+"""Settings of this machine from a file `.env` in the current folder; what the environment says wins.
+
+Only the variables of `.env.example` are taken. The folder may be somebody else's, and PYTHONPATH or LD_PRELOAD in its
+`.env` would run code in every process that is started.
+"""
 
 from __future__ import annotations
 
+import io
+import os
+import sys
 from pathlib import Path
 
-from dotenv import load_dotenv
+from dotenv import dotenv_values
+
+from lop_sweeps.regular_file import read_bytes
+
+NAMES = (
+    "LOP_DATA",
+    "WANDB_API_KEY",
+    "WANDB_ENTITY",
+    "WANDB_PROJECT",
+    "WANDB_MODE",
+    "WANDB_BASE_URL",
+    "WANDB_ERROR_REPORTING",
+)
+OURS = ("LOP_", "WANDB_")  # such a name was meant for us; any other is for another program that reads this file
+MAX_BYTES = 1 << 16
 
 
 def load_dot_env() -> None:
-    """Put what `./.env` holds into the environment, where it is not set there."""
-    load_dotenv(Path.cwd() / ".env")
+    """Put what `./.env` says of `NAMES` into the environment, where it is not set there. Never fails."""
+    try:
+        text = read_bytes(Path.cwd() / ".env", MAX_BYTES).decode("utf-8-sig", errors="replace")
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        sys.stderr.write(f"lop: .env is left out: {error.strerror or error}\n")
+        return
+    values = dotenv_values(stream=io.StringIO(text), interpolate=False)  # ${HOME} stays what it is: text
+    for name in NAMES:
+        value = values.get(name)
+        if value is not None and "\0" not in value:
+            os.environ.setdefault(name, value)
+    unknown = [name for name in values if name.startswith(OURS) and name not in NAMES]
+    if unknown:
+        sys.stderr.write(f"lop: .env: {', '.join(unknown)} not taken; it may set {', '.join(NAMES)}\n")

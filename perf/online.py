@@ -71,6 +71,7 @@ import numpy as np
 import torch
 from reference import DECAY_RATE, MATURITY_THRESHOLD, Method, learn_all, make_learner
 
+from lop_sweeps import cores
 from lop_sweeps.algorithms.continual_backprop import ContinualBackprop
 from lop_sweeps.algorithms.shrink_and_perturb import ShrinkAndPerturb
 from lop_sweeps.benchmarks.benchmark import Benchmark
@@ -467,8 +468,8 @@ def two_threads(data: Path, quick: bool) -> dict[str, float]:
 
 
 def all_cores(data: Path, quick: bool) -> dict[str, float]:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    runs, tasks, their_steps, repeats = (cores, 2, 2_000, 1) if quick else (8, 40, 60_000, 3)
+    count = cores.allotted()
+    runs, tasks, their_steps, repeats = (count, 2, 2_000, 1) if quick else (8, 40, 60_000, 3)
 
     def sweep() -> None:
         with tempfile.TemporaryDirectory() as folder:
@@ -480,18 +481,18 @@ def all_cores(data: Path, quick: bool) -> dict[str, float]:
 
     def processes() -> None:
         script, place = str(Path(__file__).with_name("reference.py")), str(data.resolve())
-        with ThreadPoolExecutor(cores) as pool:
+        with ThreadPoolExecutor(count) as pool:
             lines = [(script, "--data", place, "--steps", str(their_steps), "--seed", str(i)) for i in range(runs)]
             list(pool.map(lambda line: run_quietly(*line), lines))
 
     both = [(seconds(sweep), seconds(processes)) for _ in range(repeats)]
     ours = runs * tasks * 60_000 / median(a for a, _ in both)
     theirs = runs * their_steps / median(b for _, b in both)
-    print(f"\nall {cores} cores, {runs} runs, start-up included{' (which is most of it, because of --quick)' * quick}:")
+    print(f"\nall {count} cores, {runs} runs, start-up included{' (which is most of it, because of --quick)' * quick}:")
     print(f"a sweep, {tasks * 60_000:,} steps a run, with its measurements and logs: {ours:,.0f} steps/s")
     print(f"{runs} processes, {other_side()}, {their_steps:,} steps a run: {theirs:,.0f} steps/s")
     print(f"ratio: {ours / theirs:.1f}")
-    return {"cores": cores, "runs": runs, "ours_steps_s": ours, "theirs_steps_s": theirs, "ratio": ours / theirs}
+    return {"cores": count, "runs": runs, "ours_steps_s": ours, "theirs_steps_s": theirs, "ratio": ours / theirs}
 
 
 def run_quietly(*line: str) -> None:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lop_sweeps import checks
+from lop_sweeps.compiled_code import CACHE
 from lop_sweeps.errors import ConfigError
 from lop_sweeps.optimizers.optimizer import per_run
 
@@ -104,7 +105,7 @@ class Experience(NamedTuple):
         return Experience(*(each[runs, rows] for each in self))
 
 
-@nb.njit(cache=True, nogil=True)
+@nb.njit(cache=CACHE, nogil=True)
 def advantages(
     rewards: Floats, values: Floats, next_values: Floats, ends: NDArray[np.bool_], discount: float, gae_lambda: float
 ) -> Floats:
@@ -209,7 +210,7 @@ class Loss:
         )
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy")
+@nb.njit(cache=CACHE, nogil=True, error_model="numpy")
 def _gradient(
     output: Array,
     actions: Array,

@@ -12,10 +12,11 @@ import numba as nb
 import numpy as np
 from numpy.typing import NDArray
 
+from lop_sweeps.compiled_code import CACHE
 from lop_sweeps.counter_random import step_key, uniform
 
 
-@nb.njit(cache=True)
+@nb.njit(cache=CACHE)
 def plan_replacements(
     ages: NDArray[np.int64],
     maturity_threshold: int,

@@ -13,12 +13,12 @@ from collections.abc import Callable
 from typing import Any
 
 import gymnasium
-import mujoco
 import numpy as np
 import torch
-from gymnasium.envs.mujoco import MujocoEnv
 from numpy.typing import NDArray
 from torch import Tensor
+
+from lop_sweeps.benchmarks.mujoco_library import MujocoEnv, mujoco
 
 Floats = NDArray[np.float64]
 Adapt = Callable[[Floats, float, bool], tuple[Floats, float]]

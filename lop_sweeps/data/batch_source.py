@@ -11,6 +11,7 @@ import io
 import math
 import pickle
 import re
+import zipfile
 from collections.abc import Container, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -24,6 +25,7 @@ from lop_sweeps.errors import DataError
 
 BATCHES = 10
 CLASSES = 1000
+BATCH_BYTES = 512 << 20  # of one batch; the official ones have 394 MB
 BATCH = re.compile(r"(?:.*/)?train_data_batch_(?P<number>\d+)(?P<npz>\.npz)?")
 
 
@@ -56,7 +58,9 @@ class BatchSource:
         """One batch each, of which the images that are still needed are kept."""
         counts = np.array([filled.get(id, 0) if id in classes else self.needed for id in range(CLASSES)])
         for name in self.files[done:]:
-            ((_, content),) = self.tree.read([name])  # one at a time: a tar archive has its own order
+            ((_, content),) = self.tree.read(
+                [name], limit=BATCH_BYTES
+            )  # one at a time: a tar archive has its own order
             data, labels = read_batch(f"{self.tree.path}: {name}", content)
             del content  # 400 MB
             kept, positions = [], []
@@ -73,6 +77,10 @@ def read_batch(name: str, content: bytes) -> tuple[NDArray[np.uint8], NDArray[np
     """Images (n, 3072) and labels (n,) of one batch file; raises `DataError` unless it is what it should be."""
     try:
         if name.endswith(".npz"):
+            with zipfile.ZipFile(io.BytesIO(content)) as packed:
+                size = sum(member.file_size for member in packed.infolist())
+            if size > BATCH_BYTES:
+                raise ValueError(f"it unpacks to {size:,} bytes; at most {BATCH_BYTES:,} are read")
             with np.load(io.BytesIO(content), allow_pickle=False) as file:
                 batch = {key: file[key] for key in ("data", "labels") if key in file}
         else:

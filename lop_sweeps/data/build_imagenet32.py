@@ -17,10 +17,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from filelock import FileLock
 from numpy.typing import NDArray
 
 from lop_sweeps.data.batch_source import BATCH, BatchSource
+from lop_sweeps.data.class_source import CLASS, ClassSource
 from lop_sweeps.data.file_tree import open_tree
 from lop_sweeps.data.image_source import ImageSource
 from lop_sweeps.data.imagenet32 import (
@@ -36,6 +36,7 @@ from lop_sweeps.data.imagenet32 import (
 from lop_sweeps.data.source import Chunk, Source
 from lop_sweeps.durable import sync_directory
 from lop_sweeps.errors import DataError
+from lop_sweeps.turns import own, turn
 
 
 def build_imagenet32(
@@ -43,10 +44,13 @@ def build_imagenet32(
 ) -> bool:
     """Build what is missing or damaged; True if there was anything to do. Processes take turns.
 
-    `source` is a folder or an archive, of the official downsampled set or of image files in `train/<WordNet id>/`;
+    `source` is a folder or an archive, of the official downsampled set, of image files in `train/<WordNet id>/` or of
+    the files of classes;
     `report` is given a line after each chunk. Raises `DataError` where the source is not what it should be, a class
     has too few images, or the folder holds something else; what was built is kept.
     """
+    if source.resolve() in (imagenet32_folder(root).resolve(), class_path(root, 0).parent.resolve()):
+        raise DataError(f"{source} is the folder to be built. Move what is there elsewhere first, and give that")
     opened = open_source(source, train, test)
     build = Build(root, opened, train, test, report)
     if build.complete():  # before the lock: complete data may lie on a read-only file system
@@ -54,7 +58,7 @@ def build_imagenet32(
         return False
     try:
         class_path(root, 0).parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(imagenet32_folder(root) / ".lock"):
+        with turn(imagenet32_folder(root) / ".lock"):
             return build.run()
     except OSError as error:
         raise DataError(f"cannot write ImageNet 32x32 to {imagenet32_folder(root)}: {error}") from error
@@ -66,6 +70,8 @@ def open_source(path: Path, train: int, test: int) -> Source:
     names = tree.names()
     if any(map(BATCH.fullmatch, names)):
         return BatchSource(tree, names, train, test)
+    if any(map(CLASS.fullmatch, names)):
+        return ClassSource(tree, names, train, test)
     return ImageSource(tree, names, train, test)
 
 
@@ -77,7 +83,7 @@ class Build:
         self.root, self.source, self.report = root, source, report
         self.images = train + test  # of each class
         self.header = npy_header(self.images)
-        self.staging = imagenet32_folder(root) / ".build"
+        self.staging = staging_folder(root)
         self.manifest = Manifest(source.kind, source.tree.path.name, train, test, len(source.class_names))
         self.done = 0  # files of the source that need not be read again
         self.filled: dict[int, int] = {}  # images in the file of each class that this build is about
@@ -232,6 +238,15 @@ class Build:
                 f"(--train {self.manifest.train} and --test {self.manifest.test}). "
                 "Ask for fewer, or check that the source is complete"
             )
+
+
+def staging_folder(root: Path) -> Path:
+    """Where classes are built; beside what another user has left there, so that it is not in the way."""
+    path = imagenet32_folder(root) / ".build"
+    try:
+        return path if path.stat().st_uid == os.getuid() else own(path)
+    except OSError:
+        return path
 
 
 def npy_header(images: int) -> bytes:

@@ -15,8 +15,10 @@ from numpy.typing import NDArray
 
 from lop_sweeps.data.published import PublishedFile, PublishedSet
 from lop_sweeps.errors import DataError
+from lop_sweeps.regular_file import open_regular
 
 CLASSES = 100
+MAX_BYTES = 1 << 30  # of a file of arrays; all of CIFAR-100 takes 184 MB
 
 # The MD5 sums are those that torchvision pins.
 CIFAR100 = PublishedSet(
@@ -80,7 +82,13 @@ def load_arrays(path: Path) -> LabelledImages:
     """
     arrays = {}
     try:
-        with path.open("rb") as stream:
+        with open_regular(path, MAX_BYTES) as stream:
+            if zipfile.is_zipfile(stream):
+                with zipfile.ZipFile(stream) as packed:
+                    size = sum(member.file_size for member in packed.infolist())
+                if size > MAX_BYTES:
+                    raise DataError(f"{path} unpacks to {size:,} bytes; at most {MAX_BYTES:,} are read")
+            stream.seek(0)
             file = np.load(stream, allow_pickle=False)
             if not isinstance(file, np.lib.npyio.NpzFile):
                 raise DataError(f"{path} is a single array; it should be an .npz file of four: {_NAMES}")

@@ -13,6 +13,7 @@ from lop_sweeps.data.cifar100 import CIFAR100
 from lop_sweeps.data.mnist import MNIST
 from lop_sweeps.data.published import PublishedSet
 from lop_sweeps.data.root import data_root
+from lop_sweeps.dot_env import load_dot_env
 from lop_sweeps.errors import DataError
 
 PUBLISHED: dict[str, PublishedSet] = {data.name: data for data in (MNIST, CIFAR100)}
@@ -27,7 +28,9 @@ SOURCE is one of
     zip archive, or a folder with train_data_batch_1 ... train_data_batch_10, also as .npz files;
   - ImageNet or Tiny ImageNet as image files: a folder with train/<WordNet id>/**/*.JPEG (or .png), or a .tar,
     .tar.gz or .zip archive of it. The images are resized to 32x32. Test images come from val/ where it says its
-    classes (val/<WordNet id>/, or Tiny ImageNet's val_annotations.txt), else from the next ones of train/.
+    classes (val/<WordNet id>/, or Tiny ImageNet's val_annotations.txt), else from the next ones of train/;
+  - ILSVRC2012_img_train.tar, as it is: the archive of an archive for each class;
+  - the files of a class each that the authors' code reads, or another build: classes/<id>.npy, in a folder or archive.
 
 ImageNet's licence does not let this command download it. With an account (free for research), get it from
 https://image-net.org/download-images under "Download downsampled image data (32x32)".
@@ -69,6 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The console script; 0 when the data are in order, 1 when not, 130 after Ctrl-C."""
     parser = argument_parser()
     arguments = parser.parse_args(argv)
+    load_dot_env()
     root = data_root(arguments.data)
     try:
         if arguments.command == "build":

@@ -19,17 +19,22 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from lop_sweeps import cores
 from lop_sweeps.data.batch_source import BATCHES
 from lop_sweeps.data.file_tree import FileTree
 from lop_sweeps.data.imagenet32 import SHAPE
 from lop_sweeps.data.source import Chunk
 from lop_sweeps.errors import DataError
 
+MAX_PIXELS = 80_000_000  # of one image, which take 240 MB
+Image.MAX_IMAGE_PIXELS = None  # Pillow's own limit is a warning on the screen; ours is an error that names the file
 CHUNK = 4096  # images between two saves of the progress
 
 # A name that begins with a dot is no image: macOS puts such files into archives.
 IMAGE = r"(?P<top>(?:.*?/)?){}/(?P<wnid>[^/]+)/(?:.*/)?[^/.][^/]*\.(?:jpe?g|png)"
 TRAIN = re.compile(IMAGE.format("train"), re.IGNORECASE)
+ARCHIVE = re.compile(r"(?:.*/)?(?:n\d{8}|[^/]*(?:imagenet|img_train|batch)[^/]*)\.(?:tar|tar\.gz|zip)", re.IGNORECASE)
+CLASS_FOLDER = re.compile(r"(?:.*/)?n\d{8}/")
 VAL = re.compile(IMAGE.format("val"), re.IGNORECASE)
 
 
@@ -46,7 +51,10 @@ class ImageSource:
         self.tree = tree
         tops = {match["top"] for match in map(TRAIN.fullmatch, names) if match}
         if not tops:
-            raise DataError(f"{tree.path} has neither train/<WordNet id>/*.JPEG nor train_data_batch_1 … {BATCHES}")
+            raise DataError(
+                f"{tree.path} has neither train/<WordNet id>/*.JPEG nor train_data_batch_1 … {BATCHES} nor "
+                f"classes/<id>.npy{_what_it_has(names)}"
+            )
         if len(tops) > 1:
             shown = ", ".join(f"{top}train" for top in sorted(tops))
             raise DataError(
@@ -101,11 +109,21 @@ class ImageSource:
     def chunks(self, classes: Container[int], filled: Mapping[int, int], done: int) -> Iterator[Chunk]:
         """The chosen images of `classes` after the first `done` files; `filled` is not needed."""
         files = self.tree.read([file for file, (id, _) in self.places.items() if id in classes], skip=done)
-        with ThreadPoolExecutor() as pool:  # Pillow works without the GIL
+        with ThreadPoolExecutor(cores.allotted()) as pool:  # Pillow works without the GIL
             while batch := list(islice(files, CHUNK)):
                 places = np.array([self.places[name] for name, _ in batch])
                 images = list(pool.map(lambda file: small_image(self.tree.path, *file), batch))
                 yield Chunk(len(batch), places[:, 0], places[:, 1], np.stack(images))
+
+
+def _what_it_has(names: Iterable[str]) -> str:
+    """What to do with what is there instead, if that is known."""
+    for name in names:
+        if ARCHIVE.fullmatch(name):
+            return f". It holds an archive, {name}: give that, or unpack it"
+        if CLASS_FOLDER.match(name):
+            return f". It holds the folders of classes ({name}): give the folder above it, and call it train"
+    return ""
 
 
 def _by_class(pattern: re.Pattern[str], names: Iterable[str], top: str) -> dict[str, list[str]]:
@@ -121,6 +139,8 @@ def small_image(source: Path, name: str, content: bytes) -> NDArray[np.uint8]:
     """The encoded image as RGB, uint8 (3, 32, 32); raises `DataError` that names it if it cannot be decoded."""
     try:
         with Image.open(io.BytesIO(content)) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise ValueError(f"{image.width} x {image.height} pixels; at most {MAX_PIXELS:,} are read")
             small = image.convert("RGB").resize(SHAPE[1:], Image.Resampling.BOX)
     except Exception as error:  # a damaged image may raise anything
         raise DataError(f"{source}: {name} cannot be decoded ({error}). Get the source again") from error

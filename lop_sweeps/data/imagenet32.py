@@ -37,7 +37,7 @@ class ClassFile:
 class Manifest:
     """What the folder holds, and what it was made from."""
 
-    kind: str  # of the source: "downsampled" (the official 32×32 set) or "images" (resized here)
+    kind: str  # of the source: "downsampled" (the official 32×32 set), "images" (resized here) or "classes"
     source: str  # the source's name
     train: int  # training images of each class, the first of its file
     test: int  # test images of each class, the rest

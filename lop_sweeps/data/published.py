@@ -15,9 +15,8 @@ from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
 
-from filelock import FileLock
-
 from lop_sweeps.errors import DataError
+from lop_sweeps.turns import own, turn
 
 
 @dataclass(frozen=True)
@@ -94,10 +93,10 @@ class PublishedSet:
         if not self.problems(root):  # before the lock: complete data may lie on a read-only file system
             return False
         home = root / Path(self.folder).parts[0]
-        staging = home / ".fetch"
+        staging = own(home / ".fetch")
         try:
             home.mkdir(parents=True, exist_ok=True)
-            with FileLock(home / ".lock"):
+            with turn(home / ".lock"):
                 damaged = self.problems(root)
                 if not damaged:  # another process was faster
                     return False

@@ -20,6 +20,7 @@ import numba as nb
 import numpy as np
 
 from lop_sweeps.algorithms.replacement_schedule import plan_replacements
+from lop_sweeps.compiled_code import CACHE
 from lop_sweeps.counter_random import step_key, uniform
 from lop_sweeps.fused import dense
 from lop_sweeps.fused.activations import activate, exponential
@@ -232,7 +233,7 @@ def _compile(sources: str) -> tuple[Any, Any]:
     that it calls has changed; `sources`, a digest of all of them, makes it see that.
     """
 
-    @nb.njit(cache=True, nogil=True, error_model="numpy")
+    @nb.njit(cache=CACHE, nogil=True, error_model="numpy")
     def activations(net: Net, stream: Stream, work: Work, h: Array) -> None:
         """Activations of all hidden units on the first examples of a stream: h (examples, all units), zeros before."""
         net, stream, h = borrow_net(net), borrow_stream(stream), borrowed(h)
@@ -248,7 +249,7 @@ def _compile(sources: str) -> tuple[Any, Any]:
                 activate(net.activation, units[i], z, slope)
                 n = active_units(units[i], z, slope, rows, values)
 
-    @nb.njit(cache=True, nogil=True, error_model="numpy")
+    @nb.njit(cache=CACHE, nogil=True, error_model="numpy")
     def train(
         net: Net,
         stream: Stream,

@@ -8,10 +8,12 @@ import numba as nb
 import numpy as np
 from numpy.typing import NDArray
 
+from lop_sweeps.compiled_code import CACHE
+
 Array = NDArray[Any]
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
+@nb.njit(cache=CACHE, nogil=True, error_model="numpy", fastmath={"contract"})
 def update(
     parameters: Array,
     gradient: Array,

@@ -409,8 +409,8 @@ class _Report:
 
 
 def components_of(config: dict[str, Any]) -> Components:
-    """What a run with this stored configuration consists of, whether or not its data are here."""
-    return assemble(_science(config), data=False)
+    """What a run with this stored configuration consists of, whether or not its data are here, or W&B takes it."""
+    return assemble({**_science(config), "tracking": None}, data=False)
 
 
 def load_run(path: str | Path) -> tuple[torch.nn.Module, dict[str, Any]]:

@@ -15,10 +15,12 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import psutil
 
+import lop_sweeps
 from lop_sweeps.errors import Interrupted, LopError
 from lop_sweeps.sweep.execute import Outcome
 from lop_sweeps.sweep.planning import Pack, Plan
@@ -31,16 +33,18 @@ WAIT_FOR_THE_END = 600.0  # seconds, after which a job that SLURM was to kill en
 @dataclass(frozen=True)
 class Job:
     """packs: one after another, `workers` at a time. seconds: its time limit; None = it has none.
-    margin: how long before it to stop.
+    margin: how long before it to stop. code: the copy of the code that it is to run; None = whatever there is.
     """
 
     packs: tuple[Pack, ...]
     workers: int = 1
     seconds: float | None = None
     margin: float = 0.0
+    code: Path | None = None
 
     def __call__(self) -> str:
         """Train; returns how the runs ended. Raises `LopError` if one failed, so that the job's exit code says so."""
+        self.check_code()
         from lop_sweeps.sweep.local_runner import run_here, run_workers
 
         plan, before = Plan(packs=list(self.packs)), self.steps_done()
@@ -57,6 +61,15 @@ class Job:
             texts = "\n".join(f"  {outcome.run}\n    {outcome.message}" for outcome in failed)
             raise LopError(f"{len(failed)} of {len(outcomes)} runs failed:\n{texts}")
         return ", ".join(f"{outcome.run.name}: {outcome.state}" for outcome in outcomes)
+
+    def check_code(self) -> None:
+        """Raise `LopError` unless this is the copy that was made when the job was submitted."""
+        running = Path(lop_sweeps.__file__).resolve().parents[1]
+        if self.code is not None and running != self.code.resolve():
+            raise LopError(
+                f"this job is to run the copy of the code in {self.code}, and finds lop_sweeps in {running}: does "
+                "hydra.launcher.setup or hydra.launcher.python set another PYTHONPATH?"
+            )
 
     def steps_done(self) -> int:
         return sum(RunDirectory(pack.folder / name).steps_done() for pack in self.packs for name in pack.todo)

@@ -21,6 +21,7 @@ from typing import Any
 
 import torch
 
+from lop_sweeps import compiled_code
 from lop_sweeps.errors import Interrupted
 from lop_sweeps.sweep.execute import Outcome, run_pack
 from lop_sweeps.sweep.mirroring import mirroring
@@ -177,6 +178,8 @@ def _run_workers(plan: Plan, workers: int) -> list[Outcome]:
 
 def _prepare(plan: Plan) -> None:
     """Load the compiled engine before workers are forked, and compile it, once per machine, where it is not yet."""
+    if compiled_code.NOTICE:
+        log.warning(compiled_code.NOTICE)
     if any(pack.engine == "fused" for pack in plan.packs):
         from lop_sweeps.fused.warm_up import warm_up
 

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator
 from typing import IO, Any
 
+from lop_sweeps import child_process
 from lop_sweeps.errors import Interrupted
 from lop_sweeps.sweep.planning import Plan
 from lop_sweeps.sweep.run_directory import RunDirectory
@@ -31,10 +32,10 @@ def mirroring(plan: Plan) -> Iterator[None]:
         yield
         return
     patience = max(tracking.patience for _, tracking in wanted)
-    command = [sys.executable, "-m", "lop_sweeps.tracking.process", str(patience)]
+    pipe = subprocess.PIPE
     # A session of its own: Ctrl-C is for the training, which tells it.
-    process = subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
+    process = child_process.start(
+        "lop_sweeps.tracking.process", str(patience), stdin=pipe, stdout=pipe, start_new_session=True
     )
     _tell(process.stdin, "".join(f"{run.path}\n" for run, _ in wanted) + "\n")
     try:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import platform
-import subprocess
 import sys
 import time
 from functools import lru_cache
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import lop_sweeps
+from lop_sweeps.sweep import checkout
 from lop_sweeps.sweep.run_directory import RunDirectory, write_atomically
 
 PACKAGES = ("torch", "numpy", "numba", "hydra-core", "omegaconf", "scikit-learn", "torchvision")
@@ -43,19 +43,8 @@ def _code() -> dict[str, Any]:
     copied = Path(__file__).parents[2] / "provenance.json"
     if copied.is_file():
         return dict(json.loads(copied.read_text()))
-    return {"commit": _git("rev-parse", "HEAD"), "diff": (_git("diff", "HEAD") or "")[:MAX_DIFF]}
-
-
-def _git(*arguments: str) -> str | None:
-    """Output of git in the folder that this package runs from; None where that is no checkout of it."""
     root = Path(__file__).parents[2]
-    if not (root / ".git").exists():
-        return None
-    try:
-        done = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, timeout=20)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout.strip() if done.returncode == 0 else None
+    return {"commit": checkout.commit(root), "diff": (checkout.diff(root) or "")[:MAX_DIFF]}
 
 
 def _cpu() -> str:

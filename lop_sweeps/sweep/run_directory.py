@@ -23,6 +23,7 @@ from typing import Any
 
 import yaml
 
+from lop_sweeps import yaml_file
 from lop_sweeps.errors import LopError
 
 STATES = ("waiting", "running", "done", "diverged", "failed")
@@ -58,10 +59,7 @@ class RunDirectory:
             raise LopError(f"cannot write in the sweep folder {self.path.parent}: {error.strerror or error}") from error
 
     def config(self) -> dict[str, Any]:
-        try:
-            loaded = yaml.load((self.path / "config.yaml").read_text(), Loader=_Loader)
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise LopError(f"cannot read {self.path / 'config.yaml'}: {error}") from error
+        loaded = yaml_file.load(self.path / "config.yaml")
         if not isinstance(loaded, dict):
             raise LopError(f"{self.path / 'config.yaml'} does not hold a configuration")
         return loaded
@@ -126,10 +124,6 @@ class _Dumper(getattr(yaml, "CSafeDumper", yaml.SafeDumper)):  # type: ignore[mi
     """Writes tuples as lists."""
 
 
-class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
-    """Reads a number such as 1e-05, which YAML 1.1 takes for a string."""
-
-
 _Dumper.add_representer(tuple, lambda dumper, data: dumper.represent_list(list(data)))
 _Dumper.add_representer(float, lambda dumper, data: dumper.represent_scalar("tag:yaml.org,2002:float", _float(data)))
 
@@ -142,7 +136,7 @@ def _float(value: float) -> str:
 def write_atomically(path: Path, text: str) -> None:
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
-        temporary.write_text(text)
+        temporary.write_text(text, encoding="utf-8")
         temporary.replace(path)
     except OSError:
         temporary.unlink(missing_ok=True)

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from hydra_plugins.lop_sweeps import SlurmLauncher
-from lop_sweeps import checks
-from lop_sweeps.errors import Interrupted, LopError
-from lop_sweeps.sweep import queue, snapshot
+from lop_sweeps import checks, child_process
+from lop_sweeps.errors import ConfigError, Interrupted, LopError
+from lop_sweeps.sweep import allocation, queue, snapshot
 from lop_sweeps.sweep.claim import is_alive
 from lop_sweeps.sweep.execute import Outcome
 from lop_sweeps.sweep.job import Job
@@ -45,6 +45,8 @@ class Submitted:
 def run_on_slurm(points: Sequence[Point], launcher: SlurmLauncher) -> list[Any]:
     """Plan, submit and, with `wait`, follow until the end."""
     check(launcher)
+    for folder in {point.directory.path.parent for point in points}:
+        check_folder(folder.resolve())
     workers = max(1, len(points))  # a run to a job, unless `pack` says otherwise
     if launcher.gpus or "gpu" in str(launcher.gres):
         points, workers = [on_gpu(point) for point in points], 1  # side by side on a GPU as many as it holds
@@ -110,8 +112,8 @@ def submit(plan: Plan, arrays: Sequence[Sequence[Job]], launcher: SlurmLauncher)
         try:
             executor = SlurmExecutor(folder=folder / "jobs", python=interpreter(launcher))
             executor.update_parameters(**parameters(launcher, first.name, code))
-            with executor.batch():
-                handles = [executor.submit(job) for job in array]
+            with allocation.outside(), executor.batch():
+                handles = [executor.submit(replace(job, code=code)) for job in array]
         except (RuntimeError, ValueError, OSError) as error:
             raise LopError(f"SLURM did not take the jobs: {_reason(error)}") from error
         for job, handle in zip(array, handles, strict=True):
@@ -121,6 +123,13 @@ def submit(plan: Plan, arrays: Sequence[Sequence[Job]], launcher: SlurmLauncher)
                 queue.record(run, one.job, one.log)
             submitted.append(one)
     return submitted
+
+
+def check_folder(folder: Path) -> None:
+    """Raise `ConfigError` where the name of a sweep's folder means something else to SLURM, or on PYTHONPATH."""
+    if found := {":", "%", "\\", "\n"} & set(str(folder)):
+        what = ", ".join(map(repr, sorted(found)))
+        raise ConfigError("paths.sweeps", str(folder), f"SLURM's jobs cannot have {what} in the name of their folder")
 
 
 def interpreter(launcher: SlurmLauncher) -> str:
@@ -141,10 +150,19 @@ def parameters(launcher: SlurmLauncher, name: str, code: Path) -> dict[str, Any]
         "cpus_per_task": launcher.cpus,
         "signal_delay_s": launcher.signal_delay,
         "array_parallelism": launcher.array_parallelism,
-        "setup": [f"export PYTHONPATH={code}:$PYTHONPATH", *launcher.setup_lines],
+        "setup": [*launcher.setup_lines, *python_path(code)],
         "stderr_to_stdout": True,
         "additional_parameters": {"requeue": True, **launcher.sbatch},
     }
+
+
+def python_path(code: Path) -> list[str]:
+    """Lines of shell that make a job run the copy of the code, not the folder that it is started in.
+
+    They come last: a user's line such as `module load python` may set PYTHONPATH.
+    """
+    lines = [f"export PYTHONPATH={shlex.quote(str(code))}${{PYTHONPATH:+:$PYTHONPATH}}"]
+    return lines + [f"export {name}={value}" for name, value in child_process.SAFE.items()]
 
 
 def max_array_size() -> int:

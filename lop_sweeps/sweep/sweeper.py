@@ -9,7 +9,6 @@ from __future__ import annotations
 import copy
 import itertools
 import logging
-import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -25,7 +24,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from hydra_plugins import lop_sweeps as plugins  # not its classes: Hydra's scan may execute the module again
-from lop_sweeps import checks
+from lop_sweeps import checks, cores
 from lop_sweeps.console import unknown_choice, unknown_key
 from lop_sweeps.errors import ConfigError
 from lop_sweeps.sweep.planning import Plan, Point, check_scale, make_plan, make_point, resolve
@@ -60,13 +59,6 @@ def sweep(
     return launcher.launch(list(todo.values()), initial_job_idx=0) if todo else []
 
 
-def cores_allotted() -> int:
-    """The cores that this process may use: inside a SLURM job those of the job, even if it is not bound to them."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    given = os.environ.get("SLURM_CPUS_PER_TASK") or os.environ.get("SLURM_JOB_CPUS_PER_NODE", "")
-    return min(cores, int(given)) if given.isdigit() else cores
-
-
 def chosen(points: Sequence[Point], only: str) -> list[Point]:
     """The points that the launcher's option `only` leaves."""
     if checks.choice("hydra.launcher.only", only, ("all", "failed")) == "all":
@@ -81,8 +73,8 @@ def run_locally(points: Sequence[Point], launcher: plugins.LocalLauncher) -> lis
     from lop_sweeps.sweep.local_runner import run_workers
     from lop_sweeps.training import devices
 
-    cores = cores_allotted()
-    default = devices.count() if any(point.device == "cuda" for point in points) else cores
+    on_gpu = any(point.device == "cuda" for point in points)
+    default = devices.count() if on_gpu else cores.allotted()
     workers = default if launcher.workers is None else checks.integer("hydra.launcher.workers", launcher.workers, 1)
     pack = None if launcher.pack is None else checks.integer("hydra.launcher.pack", launcher.pack, 1)
     threads = checks.integer("hydra.launcher.threads", launcher.threads, 1)

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from lop_sweeps.benchmarks.benchmark import ControlBenchmark
+from lop_sweeps.benchmarks.mujoco_library import VARIABLE as MUJOCO_GL
 from lop_sweeps.errors import LopError
 from lop_sweeps.networks.actor_critic import ActorCritic
 from lop_sweeps.sweep.execute import components_of, load_run
@@ -19,6 +20,7 @@ from lop_sweeps.training.metrics_log import MetricsLog
 
 PIXELS, EVERY = 240, 2  # a picture's sides; environment steps between two pictures
 SECONDS_PER_STEP = 0.05
+BACKENDS = ("egl", "osmesa", "glfw")
 
 
 def record(run: Path, file: Path, steps: int = 300) -> Path:
@@ -27,19 +29,32 @@ def record(run: Path, file: Path, steps: int = 300) -> Path:
     The friction is that of the run's last row. Raises `LopError` if the run is not one of control or has no
     checkpoint, and with what to install if nothing here can render.
     """
-    if "DISPLAY" not in os.environ:
-        os.environ.setdefault("MUJOCO_GL", "egl")
-    try:
-        importlib.import_module("mujoco")
-    except Exception as error:  # it loads what MUJOCO_GL names, and OpenGL's bindings raise all kinds
-        raise _cannot_render(error) from error
+    if not os.environ.get(MUJOCO_GL):
+        os.environ.pop(MUJOCO_GL, None)  # gymnasium does not take an empty one for none
+        if "DISPLAY" not in os.environ:
+            os.environ[MUJOCO_GL] = "egl"
     network, config = load_run(run)
     benchmark = components_of(config).benchmark
     if benchmark.protocol != "control":
         raise LopError(f"{run}: only runs in an environment can be shown")
+    _check_rendering()
     pictures = _pictures(benchmark, cast(ActorCritic, network), int(config["seed"]), _friction(run), steps)
     _write(file, pictures)
     return file
+
+
+def _check_rendering() -> None:
+    """Raise `LopError` where what MUJOCO_GL names cannot be had; gymnasium would leave a traceback on the screen."""
+    backend = os.environ.get(MUJOCO_GL)
+    if backend is None:  # gymnasium tries one after another
+        return
+    try:
+        if backend not in BACKENDS:
+            raise ValueError(f"must be one of {', '.join(BACKENDS)}")
+        context = importlib.import_module(f"mujoco.{backend}").GLContext(PIXELS, PIXELS)
+        context.free()
+    except Exception as error:  # OpenGL's bindings raise all kinds
+        raise _cannot_render(error) from error
 
 
 def _friction(run: Path) -> float | None:
@@ -76,10 +91,10 @@ def _pictures(
 
 
 def _cannot_render(error: Exception) -> LopError:
-    first = (str(error).splitlines() or [type(error).__name__])[0]
+    first = next(iter(str(error).splitlines()), type(error).__name__)
     return LopError(
         "nothing here can render: MuJoCo needs OpenGL without a screen. Install EGL (libegl1) or OSMesa (libosmesa6) "
-        f"and set MUJOCO_GL=egl or MUJOCO_GL=osmesa ({first})"
+        f"and set MUJOCO_GL=egl or MUJOCO_GL=osmesa (it is {os.environ.get(MUJOCO_GL) or 'not set'}: {first})"
     )
 
 

@@ -28,6 +28,7 @@ from filelock import FileLock, Timeout
 from lop_sweeps.errors import LopError
 from lop_sweeps.sweep.run_directory import RunDirectory, write_atomically
 from lop_sweeps.tracking.wandb import Away, NoAccount, Unavailable, Wandb
+from lop_sweeps.turns import acquire
 
 FACTS, LOCK = "mirror.json", "mirror.lock"
 FINAL = ("done", "diverged")
@@ -188,9 +189,8 @@ class Mirror:
 
     def _open(self, mirrored: Mirrored) -> None:
         tracking, config = self._settings(mirrored), mirrored.run.config()
-        lock = FileLock(mirrored.run.path / LOCK, blocking=False)
         try:
-            lock.acquire()
+            lock = acquire(mirrored.run.path / LOCK, blocking=False)
         except Timeout as error:
             raise Unavailable("another process is sending this run") from error
         try:

@@ -45,8 +45,13 @@ def _sync(
     terminal: TextIO,
 ) -> str:
     def settings(config: Mapping[str, Any]) -> Wandb:
-        stored = Wandb.of(config) or Wandb.of_environment()
-        return replace(stored, mode="online", project=project or stored.project, entity=entity or stored.entity)
+        node = config.get("tracking")
+        if not node:
+            stored = Wandb.of_environment()
+            return replace(stored, mode="online", project=project or stored.project, entity=entity or stored.entity)
+        # Put in its place before it is looked at: what was stored once may be refused now.
+        given = {key: value for key, value in (("project", project), ("entity", entity)) if value}
+        return Wandb(**{key: value for key, value in {**node, **given, "mode": "online"}.items() if key != "_target_"})
 
     try:
         Wandb().check_login()

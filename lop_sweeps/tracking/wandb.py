@@ -27,6 +27,17 @@ MODES = ("online", "offline", "disabled")
 LOCAL = ("paths", "checkpoint", "tracking", "trusted")  # what a configuration says about this machine, not the run
 PROVENANCE = ("lop_sweeps", "commit", "python", "packages", "machine")  # without the diff: it may hold anything
 FIGURES = "figures"  # job type of what lop-figures uploads
+# What the client or the server would refuse after the training: more characters than these, and some at all.
+LONGEST = 128
+IN_ADDRESSES = "/\\#?%:"
+NAMES = {
+    "project": (LONGEST, IN_ADDRESSES),
+    "entity": (LONGEST, IN_ADDRESSES),
+    "group": (LONGEST, ""),
+    "name": (LONGEST, ""),
+    "job_type": (64, ""),
+}
+TAG = 64
 INIT_SECONDS = 30.0  # that a server may take to answer
 PROBE_SECONDS = 5.0  # the same, when it is asked whether it is there
 FINISHED_SECONDS = (0.0, 1.0, 2.0, 4.0, 8.0)  # pauses before each look whether everything has arrived
@@ -59,17 +70,18 @@ class Wandb:
     patience: float = 60.0
 
     def __post_init__(self) -> None:
-        checks.text("project", self.project)
         checks.choice("mode", self.mode, MODES)
-        checks.text("job_type", self.job_type)
         checks.number("patience", self.patience, 0.0)
-        for key in ("entity", "group", "name", "notes"):
-            if getattr(self, key) is not None:
-                checks.text(key, getattr(self, key))
+        for key, (longest, refused) in NAMES.items():
+            if getattr(self, key) is not None or key in ("project", "job_type"):
+                check_name(key, getattr(self, key), longest, refused)
+        if self.notes is not None:
+            checks.text("notes", self.notes)
         if self.job_type == FIGURES:
             raise ConfigError("job_type", FIGURES, "is the job type of uploaded figures; take another")
-        if isinstance(self.tags, str) or not all(isinstance(tag, str) and 0 < len(tag) <= 64 for tag in self.tags):
-            raise ConfigError("tags", self.tags, "must be a list of texts of at most 64 characters")
+        listed = isinstance(self.tags, Sequence) and not isinstance(self.tags, str)
+        if not listed or not all(isinstance(tag, str) and 0 < len(tag) <= TAG for tag in self.tags):
+            raise ConfigError("tags", self.tags, f"must be a list of texts of at most {TAG} characters")
 
     @staticmethod
     def of(config: Mapping[str, Any]) -> Wandb | None:
@@ -81,6 +93,12 @@ class Wandb:
     def of_environment() -> Wandb:
         """For sweeps that were run without tracking: WANDB_PROJECT and WANDB_ENTITY, as in conf/tracking/wandb.yaml."""
         return Wandb(project=os.environ.get("WANDB_PROJECT") or "lop-sweeps", entity=os.environ.get("WANDB_ENTITY"))
+
+    def check_sweep(self, sweep: str) -> None:
+        """Raise `ConfigError` if the sweep's name, which is the group where no other is given, cannot be one."""
+        if self.group is None and len(sweep) > LONGEST:
+            allowed = f"is the group of its runs, which may have {LONGEST} characters; give a shorter one"
+            raise ConfigError("tracking.group", sweep, allowed)
 
     def place(self) -> dict[str, str | None]:
         """What tells one place that runs are sent to from another."""
@@ -108,7 +126,8 @@ class Wandb:
 
     def run_id(self, config: Mapping[str, Any]) -> str:
         """Ours, and four letters for the sweep: the same run in two sweeps is in two groups, so it is there twice."""
-        return f"{config['run']}-{hashlib.sha256(str(config['sweep']).encode()).hexdigest()[:4]}"
+        name = f"{config['run']}-{hashlib.sha256(str(config['sweep']).encode()).hexdigest()[:4]}"
+        return name[-LONGEST:]  # the end tells it from others
 
     def open(self, run: RunDirectory, config: Mapping[str, Any], earlier: Mapping[str, Any]) -> WandbRun:
         """The W&B run of this run: a new one, or the one that is there. Raises `Unavailable`.
@@ -129,7 +148,7 @@ class Wandb:
                 id=self.run_id(config),
                 group=self.group or str(config["sweep"]),
                 job_type=self.job_type,
-                name=self.name or run.name,
+                name=self.name or run.name[-LONGEST:],
                 tags=sorted({*self.tags, *_tags(config)}),
                 notes=self.notes,
                 config=public(config, run),
@@ -224,6 +243,18 @@ class WandbRun:
         raise Unavailable(f"the server has not taken everything of {self._run.id}{problem}")
 
 
+def check_name(key: str, value: Any, longest: int, refused: str) -> None:
+    """Raise `ConfigError` for what W&B would not take as a name."""
+    text = checks.text(key, value)
+    if len(text) > longest:
+        raise ConfigError(key, text, f"has {len(text)} characters; Weights & Biases takes at most {longest}")
+    if text != text.strip() or not text.isprintable():
+        raise ConfigError(key, text, "must not begin or end with a space, or have line breaks or the like")
+    if found := [character for character in refused if character in text]:
+        known = " (give user or team as tracking.entity)" if key == "project" and found == ["/"] else ""
+        raise ConfigError(key, text, f"must not have {' '.join(found)} in it{known}; nor any of {' '.join(refused)}")
+
+
 def quiet() -> Any:
     """Settings of the client: nothing on the screen, nothing about this machine but what provenance.json says."""
     import wandb
@@ -258,7 +289,7 @@ def _tags(config: Mapping[str, Any]) -> set[str]:
     choices = config.get("choices") or {}
     names = [choices.get(group) for group in ("benchmark", "network", "optimizer")]
     names += list(choices.get("algorithm") or ["backprop"])
-    return {str(name)[:64] for name in names if name}
+    return {str(name)[:TAG] for name in names if name}
 
 
 def _delete(folders: Sequence[Path]) -> None:

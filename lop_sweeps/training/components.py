@@ -219,16 +219,18 @@ def check_shape(config: Mapping[str, Any]) -> None:
     if sweep.is_absolute() or ".." in sweep.parts:
         raise ConfigError("sweep", str(sweep), "must be a name: the runs go to <paths.sweeps>/<sweep>")
     if config.get("tracking"):
-        _check_tracking(config["tracking"])
+        _check_tracking(config["tracking"], str(config.get("sweep") or ""))
     trusted = config.get("trusted") or []
     if not isinstance(trusted, list | tuple) or not all(isinstance(prefix, str) for prefix in trusted):
         raise ConfigError("trusted", trusted, "must be a list of module names, such as [my_package]")
 
 
-def _check_tracking(node: Any) -> None:
-    if not isinstance(node, Mapping) or not isinstance(build(node, "tracking"), Wandb):
+def _check_tracking(node: Any, sweep: str) -> None:
+    tracking = build(node, "tracking") if isinstance(node, Mapping) else None
+    if not isinstance(tracking, Wandb):
         asked = node.get("_target_") if isinstance(node, Mapping) else node
         raise ConfigError("tracking", asked, "must be a choice of the group: tracking=none or tracking=wandb")
+    tracking.check_sweep(sweep)
 
 
 def make_learner(

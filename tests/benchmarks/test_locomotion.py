@@ -7,7 +7,6 @@ import math
 from pathlib import Path
 from typing import Any
 
-import mujoco
 import numpy as np
 import pytest
 import torch
@@ -17,6 +16,7 @@ from lop_sweeps.benchmarks.ant import Ant
 from lop_sweeps.benchmarks.environment import Environment
 from lop_sweeps.benchmarks.hopper import Hopper
 from lop_sweeps.benchmarks.locomotion import Locomotion
+from lop_sweeps.benchmarks.mujoco_library import mujoco
 from lop_sweeps.benchmarks.slippery_ant import SlipperyAnt
 from lop_sweeps.benchmarks.walker2d import Walker2d
 from lop_sweeps.errors import ConfigError

@@ -6,7 +6,10 @@ from __future__ import annotations
 
 import hashlib
 import math
+import multiprocessing
+import os
 import sys
+import tempfile
 import threading
 from collections.abc import Callable
 from dataclasses import replace
@@ -154,7 +157,7 @@ def test_fetch_then_verify(downloads: Downloads, tmp_path: Path) -> None:
     assert main(["verify", *arguments]) == 0
     assert main(["fetch", *arguments]) == 0
     assert downloads.count == 1
-    assert not (tmp_path / "MNIST" / ".fetch").exists()
+    assert not list((tmp_path / "MNIST").glob(".fetch*"))
 
 
 def test_fetch_mends_a_truncated_file_and_leaves_the_others(downloads: Downloads, tmp_path: Path) -> None:
@@ -178,7 +181,7 @@ def test_failed_download_changes_nothing(
     assert str(error) in message
     assert "copy the folder MNIST/raw" in message
     assert not mnist_folder(tmp_path).exists()
-    assert not (tmp_path / "MNIST" / ".fetch").exists()
+    assert not list((tmp_path / "MNIST").glob(".fetch*"))
 
 
 def test_damaged_download_is_not_installed(
@@ -198,6 +201,28 @@ def test_concurrent_fetches_download_once(downloads: Downloads, tmp_path: Path) 
         thread.join()
     assert downloads.count == 1
     assert downloads.data.problems(tmp_path) == {}
+
+
+@pytest.mark.skipif(not hasattr(os, "getuid") or os.getuid() != 0, reason="only root can be somebody else")
+def test_what_a_colleague_left_in_a_shared_folder_is_not_in_the_way(downloads: Downloads) -> None:
+    """Case 5.10: a lock and a half-done download of another user, which nobody else can write."""
+    with tempfile.TemporaryDirectory() as folder:  # pytest's own are closed to others
+        root = Path(folder)
+        (root / "MNIST" / ".fetch" / "MNIST").mkdir(parents=True)
+        (root / "MNIST" / ".lock").touch(mode=0o600)
+        for shared in (root, root / "MNIST"):
+            shared.chmod(0o777)
+
+        def nobody() -> None:
+            os.setuid(65534)
+            downloads.data.fetch(root)
+
+        process = multiprocessing.get_context("fork").Process(target=nobody)
+        process.start()
+        process.join()
+        assert process.exitcode == 0
+        assert downloads.data.problems(root) == {}
+        assert (mnist_folder(root) / "images").stat().st_uid == 65534
 
 
 def test_unwritable_folder_is_an_error_of_one_line(

@@ -25,7 +25,7 @@ from lop_sweeps.sweep.planning import Plan, make_plan
 from lop_sweeps.sweep.run_directory import RunDirectory
 from lop_sweeps.sweep.status import main as lop_status
 from lop_sweeps.sweep.status import summarise
-from lop_sweeps.sweep.sweeper import chosen, cores_allotted
+from lop_sweeps.sweep.sweeper import chosen
 from lop_sweeps.sweep.timing import core_seconds
 from tests import runs
 from tests.contracts.table import ANT, IMAGENET
@@ -70,6 +70,7 @@ class Executor:
 
     def __init__(self, folder: Path, python: str) -> None:
         self.folder, self.parameters, self.jobs = folder, dict[str, Any](), list[Job]()
+        self.environment: dict[str, str] = {}
         Executor.made.append(self)
 
     def update_parameters(self, **parameters: Any) -> None:
@@ -81,6 +82,7 @@ class Executor:
 
     def submit(self, job: Job) -> Any:
         self.jobs.append(job)
+        self.environment = dict(os.environ)
         number = f"{len(Executor.made)}_{len(self.jobs) - 1}"
         return SimpleNamespace(job_id=number, paths=SimpleNamespace(stdout=self.folder / f"{number}.out"))
 
@@ -226,11 +228,61 @@ def test_options_reach_sbatch(programs: Programs, plan: Plan, executors: list[Ex
     }
     assert {key: given[key] for key in expected} == expected
     assert given["additional_parameters"] == {"nice": 100, "requeue": False}
-    assert given["setup"][1:] == ["module load x"]
-    assert given["setup"][0].startswith("export PYTHONPATH=/")
+    assert given["setup"][0] == "module load x"
+    assert given["setup"][1].startswith("export PYTHONPATH=/")
     (one,) = executor.jobs
     assert (len(one.packs), one.workers, one.seconds, one.margin) == (4, 2, 1800, 45)
     assert {pack.threads for pack in one.packs} == {2}
+
+
+@pytest.mark.parametrize("name", ["my study", "it's", 'a "b" $HOME `c`', "größe;x", "plain"])
+def test_a_job_runs_the_copy_whatever_the_folder_is_called(tmp_path: Path, name: str) -> None:
+    """Cases 5.4 and 5.6: not what the user's lines put on the path, and not the folder that it is started in."""
+    code, elsewhere = tmp_path / name / "code", tmp_path / "elsewhere"
+    for folder in (code, elsewhere):
+        folder.mkdir(parents=True)
+        (folder / "probe.py").write_text(f"print({folder.name!r})\n")
+    (elsewhere / "users.py").write_text("print('users')\n")
+    launcher = SlurmLauncher(setup=[f"export PYTHONPATH={elsewhere}"])
+    lines = slurm.parameters(launcher, "s", code)["setup"]
+    script = "\n".join([*lines, *(f"{sys.executable} -S -m {module}" for module in ("probe", "users"))])
+    done = subprocess.run(["bash", "-c", script], cwd=elsewhere, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["code", "users"]
+
+
+@pytest.mark.parametrize("name", ["50%", "a:b", "a\\b"])
+def test_a_folder_that_jobs_cannot_have_is_refused_at_once(
+    tmp_path: Path, executors: list[Executor], name: str
+) -> None:
+    """Case 5.4."""
+    points = [runs.point(tmp_path, *runs.SMALL, f"sweep='{name}'")]
+    with pytest.raises(ConfigError, match=r"paths\.sweeps"):
+        slurm.run_on_slurm(points, SlurmLauncher(wait=False, max_array=9))
+    assert not executors
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_job_that_finds_other_code_than_its_copy_fails(plan: Plan, tmp_path: Path) -> None:
+    """Case 5.4: silently running the working copy would be worse."""
+    with pytest.raises(LopError, match="copy of the code"):
+        Job(tuple(plan.packs), code=tmp_path / "code")()
+    Job(tuple(plan.packs), code=Path(slurm.__file__).parents[2]).check_code()
+
+
+def test_jobs_do_not_inherit_an_allocation(
+    plan: Plan, executors: list[Executor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Case 5.5: nor do they lose what the user has set for sbatch, or where SLURM is."""
+    gone = ("SLURM_CPU_BIND", "SLURM_MEM_PER_NODE", "SLURM_JOB_ID", "SRUN_CPUS_PER_TASK", "SBATCH_CPU_BIND_TYPE")
+    kept = ("SBATCH_ACCOUNT", "SLURM_CONF", "SLURM_JWT", "LOP_DATA")
+    for name in (*gone, *kept):
+        monkeypatch.setenv(name, "x")
+    slurm.run_on_slurm(plan.points, SlurmLauncher(wait=False, max_array=9))
+    (executor,) = executors
+    assert not set(gone) & executor.environment.keys()
+    assert set(kept) <= executor.environment.keys()
+    assert set(gone) <= os.environ.keys()
+    assert all(job.code and job.code.is_dir() for job in executor.jobs)
 
 
 @pytest.mark.parametrize("asked", [{"gpus": 1}, {"gres": "gpu:a100:1"}, {}])
@@ -342,6 +394,43 @@ def test_copy_runs_by_itself_and_says_what_it_was_copied_from(tmp_path: Path, mo
     assert (value, same) == ("3", "True")
 
 
+def test_of_the_users_package_only_its_code_is_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Case 2.4: no secrets, no data, nothing behind links, however they lead round in circles."""
+    outer = tmp_path / "mine" / "outer_idea"
+    inner = outer / "inner"
+    (inner / "deep").mkdir(parents=True)
+    for path in (outer / "__init__.py", inner / "__init__.py", inner / "a.py", inner / "deep" / "b.py"):
+        path.write_text("VALUE = 3\n")
+    for name in (".env", "key.pem", "id_rsa", "secrets.yaml", "token.json", "data.npy", ".hidden.py"):
+        (inner / name).write_text("secret")
+    for name in (".venv", "venv"):
+        (inner / name).mkdir()
+        (inner / name / "pyvenv.cfg").touch()
+        (inner / name / "c.py").touch()
+    (inner / "up").symlink_to("..")
+    (inner / "root").symlink_to("/")
+    (inner / "linked.py").symlink_to("/etc/passwd")
+    os.mkfifo(inner / "pipe.py")
+    monkeypatch.syspath_prepend(tmp_path / "mine")
+    code = snapshot.take(tmp_path / "code", ["outer_idea.inner.", "torch.optim", "sys"])
+    copied = {path.relative_to(code).as_posix() for path in code.rglob("*") if path.is_file()}
+    theirs = {name for name in copied if not name.startswith(("lop_sweeps/", "hydra_plugins/lop_sweeps/"))}
+    package = {"__init__.py", "inner/__init__.py", "inner/a.py", "inner/deep/b.py"}
+    assert theirs == {snapshot.FACTS} | {f"outer_idea/{name}" for name in package}
+    assert {Path(name).suffix for name in copied - theirs} <= {".py", ".yaml", ".typed", ".nbi", ".nbc"}
+    assert "lop_sweeps/conf/config.yaml" in copied
+
+
+def test_a_module_that_is_too_large_to_be_one_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Case 2.4."""
+    (tmp_path / "large_idea").mkdir()
+    with (tmp_path / "large_idea" / "weights.py").open("wb") as stream:
+        stream.truncate(1 << 40)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(LopError, match="large_idea"):
+        snapshot.take(tmp_path / "code", ["large_idea"])
+
+
 def test_module_that_cannot_be_copied_is_named(tmp_path: Path) -> None:
     with pytest.raises(LopError, match="no module no_such_thing"):
         snapshot.take(tmp_path / "code", ["no_such_thing"])
@@ -428,17 +517,3 @@ def test_what_submitit_is_to_start_again_is_the_same_job(plan: Plan) -> None:
     one = Job(tuple(plan.packs), 2, 60.0, 5.0)
     assert one.checkpoint().function == one
     assert job_module.PATIENCE > 1
-
-
-@pytest.mark.parametrize(
-    ("given", "expected"),
-    [({}, None), ({"SLURM_CPUS_PER_TASK": "1"}, 1), ({"SLURM_JOB_CPUS_PER_NODE": "2(x3)"}, None)],
-)
-def test_workers_follow_the_cpus_that_slurm_allots(
-    monkeypatch: pytest.MonkeyPatch, given: dict[str, str], expected: int | None
-) -> None:
-    for name in ("SLURM_CPUS_PER_TASK", "SLURM_JOB_CPUS_PER_NODE"):
-        monkeypatch.delenv(name, raising=False)
-    for name, value in given.items():
-        monkeypatch.setenv(name, value)
-    assert cores_allotted() == (expected or len(os.sched_getaffinity(0)))

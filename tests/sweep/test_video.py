@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from lop_sweeps.benchmarks import mujoco_library
 from lop_sweeps.errors import LopError
 from lop_sweeps.sweep import video
 from tests import runs
@@ -49,13 +50,30 @@ def test_policy_at_work(trained: Path, tmp_path: Path) -> None:
         assert picture.convert("RGB").tobytes() != first  # something moves
 
 
-def test_what_cannot_be_rendered_is_said(trained: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-c", RECORD, str(trained), str(tmp_path / "policy.gif")]
-    environment = {**os.environ, "MUJOCO_GL": "nonsense"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode
-    assert "nothing here can render" in done.stderr
-    assert "libegl1" in done.stderr
+@pytest.mark.parametrize("backend", ["nonsense", "osmesa"])
+def test_what_cannot_be_rendered_is_said(
+    trained: Path, tmp_path: Path, backend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Case 5.8: with what MUJOCO_GL says now, not what it said when MuJoCo was imported."""
+    monkeypatch.setenv("MUJOCO_GL", backend)
+    monkeypatch.setitem(sys.modules, "mujoco.osmesa", None)
+    with pytest.raises(LopError, match=f"MUJOCO_GL.*{backend}") as caught:
+        video.record(trained, tmp_path / "policy.gif", 2)
+    assert "libegl1" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("backend", ["osmesa", "nonsense", None])
+def test_training_draws_nothing_whatever_is_set(backend: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Case 5.8: MuJoCo loads OpenGL at its import, or fails there, unless the variable says that it should not."""
+    if backend is None:
+        monkeypatch.delenv("MUJOCO_GL", raising=False)
+    else:
+        monkeypatch.setenv("MUJOCO_GL", backend)
+    with mujoco_library._without_drawing():
+        assert os.environ["MUJOCO_GL"] == "disabled"
+    assert os.environ.get("MUJOCO_GL") == backend
+    assert not hasattr(mujoco_library.mujoco, "GLContext")  # it was imported so
 
 
 def test_run_without_an_environment_is_refused(tmp_path: Path) -> None:

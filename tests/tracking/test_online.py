@@ -189,9 +189,10 @@ def no_key_keeps_nothing_from_training(lab: Lab) -> None:
 
 
 def without_the_package_training_goes_on(lab: Lab) -> None:
-    # What Python finds in the current folder comes first.
-    (lab.folder / "wandb.py").write_text("raise ImportError('no such package')\n")
-    assert_nothing_sent(lab, lab.lop(*THREE, BRIEF), "the package wandb is not installed")
+    (lab.folder / "theirs").mkdir()  # what the user's PYTHONPATH names comes first
+    (lab.folder / "theirs" / "wandb.py").write_text("raise ImportError('no such package')\n")
+    command = lab.lop(*THREE, BRIEF, PYTHONPATH=str(lab.folder / "theirs"))
+    assert_nothing_sent(lab, command, "the package wandb is not installed")
 
 
 def rows_that_the_server_refuses_in_the_middle_are_sent_by_sync(lab: Lab) -> None:
