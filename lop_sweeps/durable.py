@@ -1,4 +1,4 @@
-"""What makes a renamed file safe."""
+"""What makes a written file safe."""
 
 from __future__ import annotations
 
@@ -13,3 +13,14 @@ def sync_directory(directory: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Whoever reads `path` sees the old content or the new; after an `OSError` the old one."""
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise

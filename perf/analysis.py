@@ -113,7 +113,7 @@ def write(points: list[Point], rows: Callable[[np.random.Generator], Iterator[Ro
     rng = np.random.default_rng(0)
     logs = ["".join(json.dumps(row) + "\n" for row in rows(rng)) for _ in range(different)]
     for index, point in enumerate(points):
-        point.directory.create(point.config, point.steps)
+        point.create()
         (point.directory.path / "metrics.jsonl").write_text(logs[index % different])
         point.directory.write_status(state="done", task=logs[0].count("\n"), num_tasks=logs[0].count("\n"))
     return points[0].directory.path.parent

@@ -25,8 +25,9 @@ from typing import Any, Protocol
 
 from filelock import FileLock, Timeout
 
+from lop_sweeps.durable import write_atomically
 from lop_sweeps.errors import LopError
-from lop_sweeps.sweep.run_directory import RunDirectory, write_atomically
+from lop_sweeps.sweep.run_directory import RunDirectory
 from lop_sweeps.tracking.wandb import Away, NoAccount, Unavailable, Wandb
 
 FACTS, LOCK = "mirror.json", "mirror.lock"
@@ -78,7 +79,8 @@ class Mirrored:
             facts = json.loads((self.run.path / FACTS).read_text())
         except (OSError, ValueError):
             return {}
-        return facts if isinstance(facts, dict) else {}
+        ours = isinstance(facts, dict) and facts.get("run", self.run.name) == self.run.name
+        return facts if ours else {}
 
 
 @dataclass
@@ -263,7 +265,7 @@ class Mirror:
 
     @staticmethod
     def _record(mirrored: Mirrored, *, problem: str | None = None, **facts: Any) -> None:
-        content = {**mirrored.facts(), **facts, "problem": problem}
+        content = {"run": mirrored.run.name, **mirrored.facts(), **facts, "problem": problem}
         write_atomically(mirrored.run.path / FACTS, json.dumps(content, indent=1) + "\n")
 
 
