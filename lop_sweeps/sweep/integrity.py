@@ -32,7 +32,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lop_sweeps.durable import write_atomically
+from lop_sweeps.durable import read_small, write_atomically
 from lop_sweeps.training.checkpoint_file import CHECKPOINT, PREVIOUS, facts_of, is_whole, name_of, owner_of
 
 IDENTITY, CONFIG, STATUS, LOG = "identity.json", "config.yaml", "status.json", "metrics.jsonl"
@@ -108,8 +108,8 @@ def stamp(path: Path) -> dict[str, int]:
 
 def run_folders(sweep: Path) -> Iterator[Path]:
     """The folders in a sweep's folder that hold a run, or what is left of one, by name."""
-    for path in sorted(sweep.iterdir()):
-        if not path.name.startswith(".") and holds_a_run(path):
+    for name in sorted(os.listdir(sweep)):
+        if not name.startswith(".") and holds_a_run(path := sweep / name):
             yield path
 
 
@@ -117,7 +117,7 @@ def holds_a_run(path: Path) -> bool:
     """Whether there is any file of a run; a folder that may not be entered is judged by its name."""
     for name in (CONFIG, IDENTITY, STATUS, LOG):
         try:
-            os.lstat(path / name)
+            os.lstat(f"{path}/{name}")
         except (FileNotFoundError, NotADirectoryError):
             continue
         except OSError:  # may not be entered, say: whoever reads it will say so
@@ -182,23 +182,21 @@ def look(folder: Path, notes: Notes | None = None, *, everything: bool = False) 
 
 
 def read_identity(folder: Path) -> dict[str, Any]:
-    """What `identity.json` holds; raises OSError, or ValueError if that is no identity."""
-    content = json.loads((folder / IDENTITY).read_text(encoding="utf-8"))
+    """What `identity.json` holds, and the `name` that it is hashed to; raises OSError, or ValueError."""
+    content = json.loads(read_small(f"{folder}/{IDENTITY}"))
     try:
-        well = isinstance(content["science"], dict) and isinstance(content["sha256"], str)
-        run_name(content["science"], content["seed"])
-    except (KeyError, TypeError, IndexError, AttributeError) as error:
-        raise ValueError("it does not hold an identity") from error
-    if not well:
-        raise ValueError("it does not hold an identity")
-    return dict(content)
+        if isinstance(content["sha256"], str):
+            return {**content, "name": run_name(content["science"], content["seed"])}
+    except (KeyError, TypeError, IndexError, AttributeError):
+        pass
+    raise ValueError("it does not hold an identity")
 
 
 def read_status(folder: Path) -> tuple[dict[str, Any], str]:
     """What `status.json` says, and what is wrong with it: if anything is, the run is looked at anew, as waiting."""
     anew: dict[str, Any] = {"state": "waiting", "task": 0}
     try:
-        status = json.loads((folder / STATUS).read_text(encoding="utf-8"))
+        status = json.loads(read_small(f"{folder}/{STATUS}"))
     except FileNotFoundError:
         return anew, ""
     except (OSError, ValueError, RecursionError) as error:
@@ -221,7 +219,7 @@ class _Check:
 
     def __init__(self, folder: Path, notes: Notes | None, everything: bool) -> None:
         self.folder, self.notes, self.everything = folder, notes, everything
-        self.name = name_of(folder)
+        self.name, self.base = name_of(folder), f"{folder}/"
         self.problems: dict[str, str] = {}
         self.unreadable: set[str] = set()
         self.unrecorded: list[str] = []
@@ -236,13 +234,14 @@ class _Check:
         except (OSError, ValueError, RecursionError) as error:
             self._cannot_read(IDENTITY, error)
         else:
-            name = run_name(self.recorded["science"], self.recorded["seed"])
-            if name != self.name:
-                self.problems[IDENTITY] = f"is of another run, {name} (was the folder renamed, or the file copied?)"
+            if self.recorded["name"] != self.name:
+                self.problems[IDENTITY] = (
+                    f"is of another run, {self.recorded['name']} (was the folder renamed, or the file copied?)"
+                )
 
     def config(self) -> None:
         try:
-            content = (self.folder / CONFIG).read_bytes()
+            content = read_small(self.base + CONFIG)
         except OSError as error:
             self._cannot_read(CONFIG, error)
             return
@@ -251,8 +250,8 @@ class _Check:
                 self.problems[CONFIG] = "is not as it was written (edited, or another run's?)"
                 if not _is_configuration(content):
                     self.unreadable.add(CONFIG)
-        elif not _is_configuration(content):
-            self.problems[CONFIG] = "is empty or damaged"
+        elif not content.strip():
+            self.problems[CONFIG] = "is empty"
             self.unreadable.add(CONFIG)
         else:
             stated = {key.decode(): value.decode() for key, value in STATED.findall(content)}
@@ -292,7 +291,7 @@ class _Check:
         if not isinstance(size, int):
             size, crc, final = 0, None, False
         try:
-            facts = (self.folder / LOG).stat()
+            facts = os.stat(self.base + LOG)
             if not stat.S_ISREG(facts.st_mode):
                 raise OSError("it is not a file")
         except FileNotFoundError:
@@ -313,7 +312,7 @@ class _Check:
     def checkpoint(self) -> None:
         record, final = self.said.get("checkpoint"), self.said["state"] in FINAL
         try:
-            facts = (self.folder / CHECKPOINT).stat()
+            facts = os.stat(self.base + CHECKPOINT)
             if not stat.S_ISREG(facts.st_mode):
                 raise OSError("it is not a file")
         except FileNotFoundError:
@@ -349,7 +348,7 @@ class _Check:
                 self.problems[PREVIOUS] = "is damaged"
         for file in OTHERS[1:]:
             try:
-                content = json.loads((self.folder / file).read_text(encoding="utf-8"))
+                content = json.loads(read_small(self.base + file))
             except FileNotFoundError:
                 continue
             except (OSError, ValueError, RecursionError) as error:

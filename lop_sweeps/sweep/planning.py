@@ -150,12 +150,11 @@ def make_point(resolved: Mapping[str, Any]) -> Point:
     )
 
 
-def _refusal(point: Point, verdict: Verdict) -> str:
-    """Why nothing may be trained in the folder of a point; empty if there is no reason.
+def _refusal(run: RunDirectory, verdict: Verdict) -> str:
+    """Why nothing may be trained in the folder of a run; empty if there is no reason.
 
-    What is missing or damaged of a run that is not finished is written anew: the point is what its name says.
+    What is missing or damaged of a run that is not finished is written anew: what was planned is what its name says.
     """
-    run = point.directory
     if verdict.refuses:
         final = verdict.status["state"] in FINAL
         anew = "move the run's folder away and it is trained anew" if final else "delete it and it is written anew"
@@ -163,7 +162,11 @@ def _refusal(point: Point, verdict: Verdict) -> str:
         return f"{run.path}/{verdict.of_experiment}; {advice}"
     if verdict.identity is None and CONFIG not in verdict.problems and run.path.is_dir():
         try:
-            compare(run.config(), run.name, None)
+            config = run.config()
+        except LopError as error:
+            return str(error) if verdict.status["state"] in FINAL else ""
+        try:
+            compare(config, run.name, None)
         except LopError as error:
             return f"{run.path}: {error}"
     return ""
@@ -182,10 +185,10 @@ def other_sources(run: RunDirectory, config: Mapping[str, Any]) -> str:
 
     A run without a checkpoint starts over, so it is not asked; nor is one whose user accepts the changes.
     """
-    if config.get("trusted_changes") == "accept" or not any(run.path.glob("checkpoint*.pt")):
+    trusted = config.get("trusted") or ()
+    if not trusted or config.get("trusted_changes") == "accept" or not any(run.path.glob("checkpoint*.pt")):
         return ""
-    changed = changed_sources(run, config.get("trusted") or ())
-    if not changed:
+    if not (changed := changed_sources(run, trusted)):
         return ""
     advice = "raise `version` there to begin another run, or go on all the same with trusted_changes=accept"
     return f"{_other(changed[0], [run.name])}; {advice}"
@@ -217,46 +220,9 @@ def make_plan(points: Iterable[Point], workers: int, pack: int | None, threads: 
         if twin is None or twin.num_tasks < point.num_tasks:  # the shorter of two lengths is the start of the longer
             unique[point.directory.path] = point
     plan.points = list(unique.values())
-    queued = queue.active_runs(point.directory for point in plan.points)
-    waiting: list[Point] = []
-    fresh: list[Path] = []
-    outdated: dict[str, list[str]] = defaultdict(list)
-    with ExitStack() as stack:
-        notes = {folder: stack.enter_context(Notes(folder)) for folder in plan.folders}
-        for point in plan.points:
-            run = point.directory
-            try:
-                taken = is_alive(run.path / "lock") or run.path in queued
-            except OSError as error:  # a folder that may not be entered, say
-                plan.refused[run.path] = str(error)
-                continue
-            begun = holds_a_run(run.path)
-            verdict = look(run.path, notes[run.path.parent]) if begun else Verdict(run.path)
-            refusal = _refusal(point, verdict) if begun else ""
-            if begun and not refusal and run.is_finished(point.num_tasks, verdict):
-                plan.finished += 1
-                for file in changed_sources(run, point.config.get("trusted") or ()):
-                    outdated[file].append(run.name)
-            elif taken:
-                plan.busy += 1
-                plan.nobodys += [run.path] if is_nobodys(run.path / "lock") else []
-            elif refusal or (refusal := other_sources(run, point.config)):
-                plan.refused[run.path] = refusal
-            else:
-                if verdict.problem:
-                    log.warning("%s/%s; %s", run.path, verdict.problem, _remedy(verdict))
-                fresh += [] if begun else [run.path]
-                waiting.append(point)
-    for file, names in outdated.items():
-        log.warning("%s; nothing is run again: raise `version` there if its results are others", _other(file, names))
-    for point in list(waiting) if create else ():
-        try:
-            point.create()
-        except LopError as error:
-            if point.directory.path in fresh:
-                raise
-            plan.refused[point.directory.path] = str(error)
-            waiting.remove(point)
+    waiting = _unfinished(plan)
+    if create:
+        waiting = [point for point in waiting if _is_created(point, plan)]
     saved = {point.directory.path: point.directory.pack() for point in waiting}
     for path, pack_file in list(saved.items()):  # a kill may have come before every member's file was written
         for name in pack_file["members"] if pack_file else ():
@@ -292,6 +258,57 @@ def make_plan(points: Iterable[Point], workers: int, pack: int | None, threads: 
         for part in split(names, pack or (1 if threads == 1 else share)):
             plan.packs.append(Pack(folder, part, part, threads, "fused"))
     return plan
+
+
+def _unfinished(plan: Plan) -> list[Point]:
+    """The plan's points that are to be trained here; the others are counted in it."""
+    queued = queue.active_runs(point.directory for point in plan.points)
+    waiting: list[Point] = []
+    outdated: dict[str, list[str]] = defaultdict(list)
+    with ExitStack() as stack:
+        notes = {folder: stack.enter_context(Notes(folder)) for folder in plan.folders}
+        for point in plan.points:
+            run = point.directory
+            try:
+                taken = is_alive(run.path / "lock") or run.path in queued
+            except OSError as error:  # a folder that may not be entered, say
+                plan.refused[run.path] = str(error)
+                continue
+            begun = holds_a_run(run.path)
+            verdict = look(run.path, notes[run.path.parent]) if begun else Verdict(run.path)
+            refusal = _refusal(run, verdict) if begun else ""
+            if begun and not refusal and run.is_finished(point.num_tasks, verdict):
+                plan.finished += 1
+                for file in changed_sources(run, point.config.get("trusted") or ()):
+                    outdated[file].append(run.name)
+            elif taken:
+                plan.busy += 1
+                plan.nobodys += [run.path] if is_nobodys(run.path / "lock") else []
+            elif refusal or (refusal := other_sources(run, point.config)):
+                plan.refused[run.path] = refusal
+            else:
+                if verdict.problem:
+                    log.warning("%s/%s; %s", run.path, verdict.problem, _remedy(verdict))
+                waiting.append(point)
+    for file, names in outdated.items():
+        log.warning("%s; nothing is run again: raise `version` there if its results are others", _other(file, names))
+    return waiting
+
+
+def _is_created(point: Point, plan: Plan) -> bool:
+    """Whether the folder of a run could be made or brought up to date; a run whose folder is there is refused if not.
+
+    Raises `LopError` if not even a new folder can be made.
+    """
+    begun = holds_a_run(point.directory.path)
+    try:
+        point.create()
+    except LopError as error:
+        if not begun:
+            raise
+        plan.refused[point.directory.path] = str(error)
+        return False
+    return True
 
 
 def split(names: Sequence[str], size: int) -> list[tuple[str, ...]]:

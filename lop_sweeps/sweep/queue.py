@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
-from lop_sweeps.durable import write_atomically
+from lop_sweeps.durable import read_small, write_atomically
 from lop_sweeps.errors import LopError
 from lop_sweeps.sweep.run_directory import RunDirectory
 
@@ -34,7 +34,7 @@ def record(run: RunDirectory, job: str, log: Path) -> None:
 def job_of(run: RunDirectory) -> dict[str, Any] | None:
     """What `record` has noted; None if the run was not submitted."""
     try:
-        facts = json.loads((run.path / NAME).read_text())
+        facts = json.loads(read_small(f"{run.path}/{NAME}"))
     except (OSError, ValueError, RecursionError):
         return None
     ours = isinstance(facts, dict) and {"job", "log"} <= set(facts) and facts.get("run", run.name) == run.name

@@ -27,7 +27,7 @@ from typing import Any
 
 import yaml
 
-from lop_sweeps.durable import write_atomically
+from lop_sweeps.durable import read_small, write_atomically
 from lop_sweeps.errors import LopError
 from lop_sweeps.sweep import integrity
 from lop_sweeps.sweep.integrity import FINAL, Verdict
@@ -175,12 +175,12 @@ def _float(value: float) -> str:
 def _record(name: str, identity: Mapping[str, Any], digest: str, before: str | None = None) -> str:
     """The content of identity.json. before: the hash of a configuration that is about to be replaced."""
     replaced = {} if before is None else {"before": before}
-    return json.dumps({"run": name, **identity, "sha256": digest, **replaced}, indent=1) + "\n"
+    return json.dumps({"run": name, **identity, "sha256": digest, **replaced}) + "\n"
 
 
 def _bytes_of(path: Path) -> bytes | None:
     try:
-        return path.read_bytes()
+        return read_small(str(path))
     except FileNotFoundError:
         return None
 

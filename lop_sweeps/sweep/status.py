@@ -16,6 +16,7 @@ from pathlib import Path
 from statistics import fmean
 
 from lop_sweeps.dot_env import load_dot_env
+from lop_sweeps.durable import read_small
 from lop_sweeps.errors import LopError
 from lop_sweeps.sweep import integrity, queue
 from lop_sweeps.sweep.claim import is_alive
@@ -145,7 +146,7 @@ def mirror_facts(runs: Sequence[RunDirectory]) -> str:
     facts = []
     for run in runs:
         with contextlib.suppress(OSError, ValueError):
-            facts.append((run, json.loads((run.path / "mirror.json").read_text())))
+            facts.append((run, json.loads(read_small(f"{run.path}/mirror.json"))))
     if not facts:
         return ""
     written = [known for _, known in facts if known.get("mode") == "offline"]

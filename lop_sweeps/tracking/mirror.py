@@ -27,6 +27,7 @@ from filelock import FileLock, Timeout
 
 from lop_sweeps.durable import write_atomically
 from lop_sweeps.errors import LopError
+from lop_sweeps.sweep import integrity
 from lop_sweeps.sweep.run_directory import RunDirectory
 from lop_sweeps.tracking.wandb import Away, NoAccount, Unavailable, Wandb
 
@@ -95,6 +96,7 @@ class Mirror:
     say: Callable[[str], None] = lambda text: None
     said: set[str] = field(default_factory=set)
     url: str = ""
+    checked: dict[Path, integrity.Notes] = field(default_factory=dict)
     away_until: float = 0.0  # nothing can be sent; no run is opened before
     wait: float = RETRY[0]
     hopeless: bool = False  # waiting is of no use
@@ -154,6 +156,10 @@ class Mirror:
                 return True
         if state in ENDED and sum(other.finishing is not None for other in self.runs) >= FINISHERS:
             return False
+        sweep = mirrored.run.path.parent
+        notes = self.checked.get(sweep) or self.checked.setdefault(sweep, integrity.Notes(sweep))
+        if problem := integrity.look(mirrored.run.path, notes).of_results:
+            raise LopError(problem)
         if mirrored.stream is None:
             if time.monotonic() < self.away_until:
                 return False
@@ -170,7 +176,7 @@ class Mirror:
     @staticmethod
     def _durable(run: RunDirectory, status: Mapping[str, Any]) -> int:
         """Bytes of the log that no kill takes back."""
-        if status["state"] in FINAL:
+        if status["state"] in FINAL and status.get("durable") is None:
             return (run.path / "metrics.jsonl").stat().st_size
         return int(status.get("durable") or 0)
 
