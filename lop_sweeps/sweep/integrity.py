@@ -285,7 +285,7 @@ class _Check:
             size, crc, time, source = *self._by_checkpoint(), None, "its checkpoint says"
             final = final and self.said["state"] == "done"
             if size is None:
-                size, source = self.said.get("durable"), "was saved"
+                size, source = self.said.get("durable") or None, "was saved"
                 final = self.said["state"] in FINAL
         recorded = isinstance(size, int)
         if not isinstance(size, int):

@@ -176,7 +176,7 @@ class Mirror:
     @staticmethod
     def _durable(run: RunDirectory, status: Mapping[str, Any]) -> int:
         """Bytes of the log that no kill takes back."""
-        if status["state"] in FINAL and status.get("durable") is None:
+        if status["state"] in FINAL and not status.get("durable"):  # from before it was recorded, or empty
             return (run.path / "metrics.jsonl").stat().st_size
         return int(status.get("durable") or 0)
 
