@@ -322,20 +322,21 @@ class _Check:
         except OSError as error:
             self._cannot_read(CHECKPOINT, error)
             return
-        if final and isinstance(record, dict) and isinstance(record.get("crc32"), int):
+        recorded = final and isinstance(record, dict) and isinstance(record.get("crc32"), int)
+        if recorded and isinstance(record, dict):
             size, crc = record.get("bytes"), record["crc32"]
             if facts.st_size != size:
                 self.problems[CHECKPOINT] = f"has {facts.st_size} bytes, and {size} were recorded"
-                return
-            self._compare(CHECKPOINT, facts, size, crc, record.get("mtime_ns"), "is not as it was written")
-        if CHECKPOINT in self.problems or not self._is_new(CHECKPOINT, facts, [0]):
+            else:
+                self._compare(CHECKPOINT, facts, facts.st_size, crc, record.get("mtime_ns"), "is not as it was written")
+        if CHECKPOINT not in self.problems and not self._is_new(CHECKPOINT, facts, [0]):
             return
         owner = owner_of(self.folder / CHECKPOINT)
         if owner and self.name not in owner:
             self.problems[CHECKPOINT] = f"is of another run, {owner[0]}"
         elif self.everything and not is_whole(self.folder / CHECKPOINT):
             self.problems[CHECKPOINT] = "is damaged"
-        else:
+        elif CHECKPOINT not in self.problems:
             self._note(CHECKPOINT, facts, [0])
 
     def others(self) -> None:
