@@ -17,7 +17,7 @@ from lop_sweeps.sweep import queue
 from lop_sweeps.sweep.claim import is_alive, is_nobodys
 from lop_sweeps.sweep.identity import compare, of, pack_key
 from lop_sweeps.sweep.integrity import CONFIG, FINAL, LOG, Notes, Verdict, digest, holds_a_run, look, run_name
-from lop_sweeps.sweep.provenance import changed_sources
+from lop_sweeps.sweep.provenance import changed_sources, sources
 from lop_sweeps.sweep.run_directory import RunDirectory
 from lop_sweeps.training.components import assemble
 
@@ -263,6 +263,8 @@ def make_plan(points: Iterable[Point], workers: int, pack: int | None, threads: 
 def _unfinished(plan: Plan) -> list[Point]:
     """The plan's points that are to be trained here; the others are counted in it."""
     queued = queue.active_runs(point.directory for point in plan.points)
+    for trusted in {tuple(point.config.get("trusted") or ()) for point in plan.points}:
+        sources(trusted)  # as they are now, for workers that are forked from this process
     waiting: list[Point] = []
     outdated: dict[str, list[str]] = defaultdict(list)
     with ExitStack() as stack:

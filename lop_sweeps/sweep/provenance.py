@@ -26,6 +26,7 @@ from lop_sweeps.sweep.run_directory import RunDirectory
 
 PACKAGES = ("torch", "numpy", "numba", "hydra-core", "omegaconf", "scikit-learn", "torchvision")
 MAX_DIFF = 200_000  # characters
+_SEEN: dict[str, tuple[Any, str]] = {}  # module -> what it was loaded by, and the hash of its file then
 
 
 @lru_cache(maxsize=1)
@@ -75,16 +76,25 @@ def _cpu() -> str:
 
 
 def sources(trusted: Sequence[str]) -> dict[str, str]:
-    """Module -> SHA-256 of its file, for the Python modules under these prefixes that this process has loaded."""
+    """Module -> SHA-256 of its file, for the Python modules under these prefixes that this process has loaded.
+
+    As it was when this was first asked, soon after it was loaded: an edit since does not change what is trained with.
+    """
     found = {}
-    for name in sorted(sys.modules):
-        if any(f"{name}.".startswith(f"{prefix.rstrip('.')}.") for prefix in trusted) and (file := _file_of(name)):
-            found[name] = _hash(file)
+    for name, module in sorted(sys.modules.items()):
+        if not any(f"{name}.".startswith(f"{prefix.rstrip('.')}.") for prefix in trusted):
+            continue
+        spec = getattr(module, "__spec__", None)
+        if name not in _SEEN or _SEEN[name][0] is not spec:  # not yet, or loaded again
+            if (file := _file_of(name)) is None:
+                continue
+            _SEEN[name] = (spec, _hash(file))
+        found[name] = _SEEN[name][1]
     return found
 
 
 def changed_sources(run: RunDirectory, trusted: Sequence[str]) -> list[str]:
-    """The files that have changed since the latest session of a run that recorded any; [] if none has."""
+    """The files that have, by now, changed since the latest session of a run that recorded any; [] if none has."""
     if not trusted:
         return []
     recorded: Any = next((one["sources"] for one in reversed(_sessions(run)) if one.get("sources")), {})
