@@ -505,7 +505,7 @@ def _checkpoint(run: RunDirectory, problem: str | None, older: bool) -> dict[str
     newest, previous = checkpoint.NAMES
     try:
         if problem:
-            raise CheckpointError(f"{run.path / newest} {problem}")
+            raise CheckpointError(f"{run.path / newest}: {problem}")
         return checkpoint.load(run.path, newest)
     except CheckpointError as error:
         try:

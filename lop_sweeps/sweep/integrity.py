@@ -82,7 +82,7 @@ class Verdict:
         return bool(wrong) and (self.status.get("state") in FINAL or not wrong <= self.unreadable)
 
     def _of(self, *files: str) -> str:
-        return next((f"{file} {self.problems[file]}" for file in files if file in self.problems), "")
+        return next((f"{file}: {self.problems[file]}" for file in files if file in self.problems), "")
 
 
 def digest(content: Any) -> str:
@@ -206,7 +206,7 @@ def read_status(folder: Path) -> tuple[dict[str, Any], str]:
     if bad := next((key for key in NUMBERS if not _is_number(status.get(key))), None):
         return anew, f"does not hold a status: {bad} is {str(status[bad])[:40]!r}"
     if status.get("run", name := name_of(folder)) != name:
-        return anew, f"is of another run, {str(status['run'])[:200]}"
+        return anew, f"of another run, {str(status['run'])[:200]}"
     return status, ""
 
 
@@ -236,7 +236,7 @@ class _Check:
         else:
             if self.recorded["name"] != self.name:
                 self.problems[IDENTITY] = (
-                    f"is of another run, {self.recorded['name']} (was the folder renamed, or the file copied?)"
+                    f"of another run, {self.recorded['name']} (was the folder renamed, or the file copied?)"
                 )
 
     def config(self) -> None:
@@ -247,17 +247,17 @@ class _Check:
             return
         if self.recorded is not None:
             if sha256(content) not in (self.recorded["sha256"], self.recorded.get("before")):
-                self.problems[CONFIG] = "is not as it was written (edited, or another run's?)"
+                self.problems[CONFIG] = "not as it was written (edited, or another run's?)"
                 if not _is_configuration(content):
                     self.unreadable.add(CONFIG)
         elif not content.strip():
-            self.problems[CONFIG] = "is empty"
+            self.problems[CONFIG] = "empty"
             self.unreadable.add(CONFIG)
         else:
             stated = {key.decode(): value.decode() for key, value in STATED.findall(content)}
             named = NAMED.search(self.name)
             if stated.get("run", self.name) != self.name:
-                self.problems[CONFIG] = f"is of another run, {stated['run']}"
+                self.problems[CONFIG] = f"of another run, {stated['run']}"
             elif named and stated.get("seed", named[1]) != named[1]:
                 self.problems[CONFIG] = f"has seed {stated['seed']}, and the run {named[1]}"
 
@@ -296,7 +296,7 @@ class _Check:
                 raise OSError("it is not a file")
         except FileNotFoundError:
             if size:
-                self.problems[LOG] = f"is missing, and had {size} bytes"
+                self.problems[LOG] = f"missing, and had {size} bytes"
             return
         except OSError as error:
             self._cannot_read(LOG, error)
@@ -307,7 +307,7 @@ class _Check:
             self.problems[LOG] = f"has {facts.st_size} bytes, and {size} {'were saved' if size else source}"
         elif size and isinstance(crc, int):
             when = time if final else None
-            self._compare(LOG, facts, size, crc, when, "is not as it was written (edited, or another run's?)")
+            self._compare(LOG, facts, size, crc, when, "not as it was written (edited, or another run's?)")
 
     def checkpoint(self) -> None:
         record, final = self.said.get("checkpoint"), self.said["state"] in FINAL
@@ -317,7 +317,7 @@ class _Check:
                 raise OSError("it is not a file")
         except FileNotFoundError:
             if final and (self.folder / PREVIOUS).exists():
-                self.problems[CHECKPOINT] = f"is missing, and there is an earlier one ({PREVIOUS})"
+                self.problems[CHECKPOINT] = f"missing, and there is an earlier one ({PREVIOUS})"
             return
         except OSError as error:
             self._cannot_read(CHECKPOINT, error)
@@ -328,14 +328,14 @@ class _Check:
             if facts.st_size != size:
                 self.problems[CHECKPOINT] = f"has {facts.st_size} bytes, and {size} were recorded"
             else:
-                self._compare(CHECKPOINT, facts, facts.st_size, crc, record.get("mtime_ns"), "is not as it was written")
+                self._compare(CHECKPOINT, facts, facts.st_size, crc, record.get("mtime_ns"), "not as it was written")
         if CHECKPOINT not in self.problems and not self._is_new(CHECKPOINT, facts, [0]):
             return
         owner = owner_of(self.folder / CHECKPOINT)
         if owner and self.name not in owner:
-            self.problems[CHECKPOINT] = f"is of another run, {owner[0]}"
+            self.problems[CHECKPOINT] = f"of another run, {owner[0]}"
         elif self.everything and not is_whole(self.folder / CHECKPOINT):
-            self.problems[CHECKPOINT] = "is damaged"
+            self.problems[CHECKPOINT] = "damaged"
         elif CHECKPOINT not in self.problems:
             self._note(CHECKPOINT, facts, [0])
 
@@ -344,9 +344,9 @@ class _Check:
         if (previous := self.folder / PREVIOUS).exists():
             owner = owner_of(previous)
             if owner and self.name not in owner:
-                self.problems[PREVIOUS] = f"is of another run, {owner[0]}"
+                self.problems[PREVIOUS] = f"of another run, {owner[0]}"
             elif not is_whole(previous):
-                self.problems[PREVIOUS] = "is damaged"
+                self.problems[PREVIOUS] = "damaged"
         for file in OTHERS[1:]:
             try:
                 content = json.loads(read_small(self.base + file))
@@ -357,9 +357,9 @@ class _Check:
                 continue
             members = content.get("members", [self.name]) if isinstance(content, dict) else []
             if not isinstance(members, list) or self.name not in members:
-                self.problems[file] = "is not this run's"
+                self.problems[file] = "not this run's"
             elif content.get("run", self.name) != self.name:
-                self.problems[file] = f"is of another run, {content['run']}"
+                self.problems[file] = f"of another run, {content['run']}"
 
     def _by_checkpoint(self) -> tuple[int | None, int | None]:
         """The size and checksum of the log that the newest checkpoint covers."""
@@ -395,7 +395,7 @@ class _Check:
 
     def _cannot_read(self, file: str, error: Exception) -> None:
         missing = isinstance(error, FileNotFoundError)
-        self.problems[file] = "is missing" if missing else f"cannot be read: {_reason(error)}"
+        self.problems[file] = "missing" if missing else f"cannot be read: {_reason(error)}"
         self.unreadable.add(file)
 
 

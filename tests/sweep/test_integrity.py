@@ -157,7 +157,7 @@ def test_a_finished_run_of_another_experiment_fails_and_the_others_go_on(
     assert code == 3
     assert "2 done" in text
     assert "1 damaged" in text
-    assert f"    {file} " in text
+    assert f"    {file}: " in text
     loaded = load(sweeps / "s")
     assert len(loaded.runs) == 2
     assert any(f"{run.name}/{file}" in note for note in loaded.notes)
@@ -183,7 +183,7 @@ def test_a_finished_run_whose_log_is_another_is_not_finished(
     kept = (run / "metrics.jsonl").read_bytes() if (run / "metrics.jsonl").exists() else b""
     _, text = said(sweeps / "s", capsys=capsys)
     assert "2 done" in text
-    assert f"{run}\n    {file} " in text
+    assert f"{run}\n    {file}: " in text
     assert any(f"{run.name}/{file}" in note for note in load(sweeps / "s").notes)
     with caplog.at_level(logging.WARNING, "lop"):
         plan = again(sweeps)
@@ -237,7 +237,7 @@ def test_verify_names_what_no_result_hangs_on(sweeps: Path, name: str, capsys: p
     shutil.copy(other / name, run / name)
     code, text = said(sweeps / "s", "--verify", capsys=capsys)
     assert code == 3
-    assert f"{run}\n    {name} " in text
+    assert f"{run}\n    {name}: " in text
 
 
 def test_a_renamed_folder_is_named(sweeps: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -395,7 +395,7 @@ def test_a_damaged_newest_checkpoint_is_not_passed_over(sweeps: Path, capsys: py
         load_run(broken, older=True)
     _code, text = said(sweeps / "s", capsys=capsys)
     assert "3 done" in text  # their results are as they were
-    assert text.count("    checkpoint.pt ") == 3
+    assert text.count("    checkpoint.pt: ") == 3
     assert again(sweeps).finished == 3
 
 
@@ -440,7 +440,7 @@ def test_what_is_left_of_a_run_is_listed(sweeps: Path, capsys: pytest.CaptureFix
             path.unlink()
     _code, text = said(sweeps / "s", "--all", capsys=capsys)
     assert run.name in text
-    assert "config.yaml is missing" in text
+    assert "config.yaml: missing" in text
     assert any(run.name in note for note in load(sweeps / "s").notes)
     with pytest.raises(AnalysisError, match=r"config\.yaml"):
         load(run)
