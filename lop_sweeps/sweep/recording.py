@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from lop_sweeps.errors import LopError
+from lop_sweeps.errors import ConfigError, LopError
 from lop_sweeps.sweep import integrity
 from lop_sweeps.sweep.claim import Claim
 from lop_sweeps.sweep.identity import compare, configured, of
@@ -13,10 +13,23 @@ from lop_sweeps.sweep.run_directory import RunDirectory, runs_in
 from lop_sweeps.training.checkpoint_file import CHECKPOINT
 
 
-def record(sweep: Path) -> str:
-    """Record what can be told of each run that is what it should be, and that nobody is training; in words.
+def edited(run: RunDirectory) -> str:
+    """What is wrong with a run that does not record its identity, by today's code; empty if nothing, or if a component
+    of the user's own is not here, so that nobody can tell.
+    """
+    try:
+        compare(run.config(), run.name, None)
+    except ConfigError:
+        return ""
+    except LopError as error:
+        return str(error)
+    return ""
 
-    What does not agree is never written over.
+
+def record(sweep: Path) -> tuple[str, int]:
+    """Record what can be told of each run that is what it should be, and that nobody is training.
+
+    What was done, in words, and of how many runs it could not be. What does not agree is never written over.
     """
     written, left = 0, []
     for run in runs_in(sweep):
@@ -33,7 +46,7 @@ def record(sweep: Path) -> str:
                 claim.release()
         except (LopError, OSError) as error:
             left.append(f"\n  {run.path}: {error}")
-    return f"recorded what {written} runs lacked" + "".join(left)
+    return f"recorded what {written} runs lacked" + "".join(left), len(left)
 
 
 def _record(run: RunDirectory, verdict: integrity.Verdict) -> bool:

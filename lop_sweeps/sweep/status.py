@@ -10,7 +10,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from statistics import fmean
@@ -104,6 +104,8 @@ def summarise(folder: Path, *, every_run: bool, verify: bool = False) -> tuple[s
     jobs = queue.states(submitted)
     with Notes(folder) as notes:
         runs = [look(run, jobs, notes, everything=verify) for run in found]
+    if verify:
+        runs = [_asked_today(run) for run in runs]
     if not runs:
         raise LopError(f"{folder}: holds no runs (a run is a folder with a config.yaml)")
     counts = Counter(run.state for run in runs)
@@ -139,6 +141,18 @@ def summarise(folder: Path, *, every_run: bool, verify: bool = False) -> tuple[s
         counts["problems"] = sum(bool(run.verdict.problem) for run in runs)
         lines.append(f"  verified: {len(runs) - counts['problems']} of {len(runs)} runs are what they should be")
     return "\n".join(lines), counts
+
+
+def _asked_today(run: RunStatus) -> RunStatus:
+    """A run from before `identity.json`, asked whether its configuration is its own: only the components can tell."""
+    if run.verdict.problem or "identity" not in run.verdict.unrecorded:
+        return run
+    from lop_sweeps.sweep.recording import edited  # it loads them, and torch
+
+    if not (problem := edited(run.run)):
+        return run
+    verdict = replace(run.verdict, problems={integrity.CONFIG: problem})
+    return replace(run, verdict=verdict, state=run.state if run.state == "running" else "damaged")
 
 
 def mirror_facts(runs: Sequence[RunDirectory]) -> str:
@@ -198,6 +212,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--cancel", action="store_true", help="end the sweep's jobs on SLURM; what they saved stays")
     options = parser.parse_args(argv)
     load_dot_env()
+    unrecorded = 0
     try:
         folders = options.folder or _default_folders()
         if options.prune:
@@ -223,7 +238,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
             for folder in folders:
                 summarise(folder, every_run=False)  # refuses what is no sweep
-                print(f"{folder}: {record(folder)}")
+                text, left = record(folder)
+                print(f"{folder}: {text}")
+                unrecorded += left
         if options.cancel:
             for folder in folders:
                 summarise(folder, every_run=False)
@@ -241,7 +258,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (KeyboardInterrupt, BrokenPipeError):
         os._exit(0)
     wrong = ("failed", "lost", "damaged", "problems")
-    return 3 if any(counts[state] for _, counts in summaries for state in wrong) else 0
+    return 3 if unrecorded or any(counts[state] for _, counts in summaries for state in wrong) else 0
 
 
 def _is_going(folder: Path) -> bool:

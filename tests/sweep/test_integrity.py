@@ -500,13 +500,20 @@ def test_a_digit_in_the_log_of_a_run_from_before_is_seen_by_its_checkpoint(befor
 @pytest.mark.parametrize(
     "damage", [edit("config.yaml", b"step_size: 0.003", b"step_size: 0.5"), edit("config.yaml", b"seed: 0", b"seed: 9")]
 )
-def test_a_run_from_before_that_was_edited_is_not_what_todays_code_makes_of_it(before: Path, damage: Damage) -> None:
+def test_a_run_from_before_that_was_edited_is_not_what_todays_code_makes_of_it(
+    before: Path, damage: Damage, capsys: pytest.CaptureFixture[str]
+) -> None:
     one, other, _ = integrity.run_folders(before)
     damage(one, other)
     plan = runs.plan(before.parent, *OLD, seeds=3)
     assert (plan.finished, list(plan.refused)) == (2, [one])
     with pytest.raises(IdentityError):
         load_run(one)
+    code, text = said(before, "--verify", "--record", capsys=capsys)
+    assert code == 3
+    assert "1 damaged" in text
+    assert f"{one}\n    config.yaml: " in text
+    assert not (one / "identity.json").exists()
 
 
 def test_a_run_from_before_whose_component_has_another_version_is_loaded(
