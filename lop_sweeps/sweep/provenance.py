@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import lop_sweeps
-from lop_sweeps.durable import write_atomically
+from lop_sweeps.durable import read_small, write_atomically
 from lop_sweeps.sweep.run_directory import RunDirectory
 
 PACKAGES = ("torch", "numpy", "numba", "hydra-core", "omegaconf", "scikit-learn", "torchvision")
@@ -154,7 +154,7 @@ def _write(run: RunDirectory, sessions: list[dict[str, Any]]) -> None:
 def _sessions(run: RunDirectory) -> list[dict[str, Any]]:
     """Of this run: the file may be damaged, or another run's."""
     try:
-        content = json.loads((run.path / "provenance.json").read_text(encoding="utf-8"))
+        content = json.loads(read_small(f"{run.path}/provenance.json"))
         sessions = content["sessions"] if content.get("run", run.name) == run.name else []
         return [session for session in sessions if isinstance(session, dict)]
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):

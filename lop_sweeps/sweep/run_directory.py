@@ -89,7 +89,7 @@ class RunDirectory:
 
     def config(self) -> dict[str, Any]:
         try:
-            loaded = yaml.load((self.path / "config.yaml").read_text(encoding="utf-8"), Loader=_Loader)
+            loaded = yaml.load(read_small(f"{self.path}/config.yaml").decode("utf-8"), Loader=_Loader)
         except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
             raise LopError(f"cannot read {self.path / 'config.yaml'}: {' '.join(str(error).split())}") from error
         if not isinstance(loaded, dict):
@@ -137,7 +137,7 @@ class RunDirectory:
         None if that was not yet, or if the file is damaged.
         """
         with contextlib.suppress(OSError, ValueError, RecursionError):
-            saved = json.loads((self.path / "pack.json").read_text(encoding="utf-8"))
+            saved = json.loads(read_small(f"{self.path}/pack.json"))
             if isinstance(saved, dict) and _is_pack(saved) and self.name in saved["members"]:
                 return {"engine": "torch", **saved}
         return None

@@ -20,6 +20,8 @@ def name_of(folder: Path) -> str:
 def is_whole(checkpoint: Path) -> bool:
     """Whether what a checkpoint holds has the checksums that were written with it; torch does not compare them."""
     try:
+        if not checkpoint.is_file():  # a pipe, say, would be waited for
+            return False
         with zipfile.ZipFile(checkpoint) as archive:
             return archive.testzip() is None
     except Exception:  # there is none that a damaged file cannot raise
@@ -40,6 +42,8 @@ def facts_of(checkpoint: Path) -> dict[str, list[Any]]:
     key: str | None = None
     token: Any = None
     try:
+        if not checkpoint.is_file():
+            return found
         with checkpoint.open("rb") as file:
             head = file.read(HEAD)
         start = 30 + int.from_bytes(head[26:28], "little") + int.from_bytes(head[28:30], "little")

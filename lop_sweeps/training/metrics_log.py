@@ -35,6 +35,8 @@ class MetricsLog:
         """The rows of the log up to `position`; raise `CheckpointError` if it does not hold what was written."""
         size, checksum = position
         path = directory / cls.NAME
+        if os.path.lexists(path) and not path.is_file():  # a pipe, say, would be waited for
+            raise OSError(f"{path} is not a file")
         content = path.read_bytes()[:size] if path.exists() else b""
         if len(content) != size or zlib.crc32(content) != checksum:
             raise CheckpointError(f"{path} has changed or lost rows since the checkpoint was written")
