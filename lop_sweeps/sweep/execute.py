@@ -135,7 +135,7 @@ def _after_failure(
     """What becomes of the runs of a pack that failed after some of them had ended with `outcomes`."""
     ended = {outcome.run.name for outcome in outcomes}
     left = [name for name in pack.todo if name not in ended]
-    lost = [name for name in left if isinstance(failure, ClaimLost) and not _is_held(claims[name])]
+    lost = [name for name in left if not _is_held(claims[name])]
     busy = [Outcome(pack.folder / name, "busy", str(failure)) for name in lost]
     left = [name for name in left if name not in lost]
     full = isinstance(failure, OSError) and failure.errno in (errno.ENOSPC, errno.EDQUOT)
