@@ -4,10 +4,13 @@ import glob
 from collections import Counter, defaultdict
 from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
+
+from lop_sweeps.sweep.integrity import CONFIG, Notes, holds_a_run, run_folders
 
 from .errors import AnalysisError
 from .frame import layer_sizes, runs_frame, tasks_frame
@@ -15,7 +18,6 @@ from .label import configuration
 from .remote import SCHEME, fetch
 from .rundir import Configurations, Run, read
 
-CONFIG = "config.yaml"
 FINAL = ("done", "diverged")
 
 
@@ -76,15 +78,24 @@ def load(paths: str | Path | Sequence[str | Path]) -> Sweep:
 
     Runs in W&B are downloaded, whole, and kept in a cache (`remote`). A run that lies in several sweeps (same id: same
     configuration and seed) counts once. Raises AnalysisError if a folder does not exist or holds no run, if no run has
-    a finished task, if a file is damaged, or if W&B has no such runs.
+    a finished task, or if W&B has no such runs. A run that is damaged or not what it recorded is left out, and named in
+    the notes; AnalysisError if no other is left.
     """
     here, there = _local(paths), _remote(paths)
-    folders = [folder for sweep in (sweep_folders(here) if here or not there else ()) for folder in _run_folders(sweep)]
+    sweeps = sweep_folders(here) if here or not there else []
+    here_found = [folder for sweep in sweeps for folder in _run_folders(sweep)]
     downloaded = [fetch(url) for url in there]
-    folders += [folder for runs, _ in downloaded for folder in runs]
     configurations = Configurations()
-    with ThreadPoolExecutor() as pool:  # threads: most of the time is Arrow's and the disk's
-        runs, notes = _unique(list(pool.map(lambda folder: read(folder, configurations), folders)))
+    folders = here_found + [folder for runs, _ in downloaded for folder in runs]
+    with ThreadPoolExecutor() as pool, ExitStack() as stack:  # threads: most of the time is Arrow's and the disk's
+        checked = {sweep: stack.enter_context(Notes(sweep)) for sweep in {folder.parent for folder in here_found}}
+        found = list(pool.map(lambda folder: _try(folder, configurations, checked.get(folder.parent)), folders))
+    left_out = [error for error in found if isinstance(error, AnalysisError)]
+    usable = [run for run in found if isinstance(run, Run)]
+    if not usable:
+        raise left_out[0]
+    runs, notes = _unique(usable)
+    notes += [f"left out: {error}" for error in left_out]
     notes += [note for _, of_url in downloaded for note in of_url]
     if not any(run.tasks for run in runs):
         states = ", ".join(f"{n} {s}" for s, n in sorted(Counter(run.state for run in runs).items()))
@@ -105,7 +116,31 @@ def load(paths: str | Path | Sequence[str | Path]) -> Sweep:
                 f"runs on {benchmark} have {lengths.min()} to {lengths.max()} finished tasks, and early and late in "
                 "the table are each run's own; compare the curves at the same task"
             )
-    return Sweep(frame, tasks_frame(runs, frame), notes)
+    return Sweep(frame, tasks_frame(runs, frame), notes + _unrecorded(runs))
+
+
+def _try(folder: Path, configurations: Configurations, notes: Notes | None) -> Run | AnalysisError:
+    """A run, or why it cannot be shown, which keeps no other from being shown."""
+    try:
+        return read(folder, configurations, notes)
+    except AnalysisError as error:
+        return error
+    except OSError as error:
+        return AnalysisError(f"{folder}: {error}")
+
+
+def _unrecorded(runs: Sequence[Run]) -> list[str]:
+    """Which of the runs could not be checked, a sentence for each sweep."""
+    notes = []
+    for sweep in dict.fromkeys(run.folder.parent for run in runs):
+        of_sweep = [run for run in runs if run.folder.parent == sweep]
+        if lacking := [run for run in of_sweep if run.unrecorded]:
+            what = ", ".join(sorted({text for run in lacking for text in run.unrecorded}))
+            notes.append(
+                f"not recorded in {sweep}, and so not checked, for {len(lacking)} of {len(of_sweep)} runs: {what} "
+                "(lop-status --verify --record writes it)"
+            )
+    return notes
 
 
 def output_folder(paths: str | Path | Sequence[str | Path], out: str | Path | None) -> Path:
@@ -147,9 +182,9 @@ def _local(paths: str | Path | Sequence[str | Path]) -> list[str | Path]:
 
 
 def _run_folders(sweep: Path) -> list[Path]:
-    if (sweep / CONFIG).is_file():
+    if holds_a_run(sweep):
         return [sweep]
-    folders = sorted(folder.parent for folder in sweep.glob(f"*/{CONFIG}"))
+    folders = list(run_folders(sweep))
     if not folders:
         inner = sorted({str(folder.parent.parent) for folder in sweep.glob(f"*/*/{CONFIG}")})
         hint = f"; it holds sweeps: {', '.join(inner[:5])}{', …' * (len(inner) > 5)}" if inner else ""

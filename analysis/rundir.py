@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
+
+from lop_sweeps import yaml_file
+from lop_sweeps.sweep.integrity import Notes, look
 
 from .columns import Column, read_columns
 from .errors import AnalysisError
@@ -21,13 +23,17 @@ IDENTITY = re.compile(r"^(?:run: \w[\w.+-]*|seed: \d+)$", re.ASCII | re.MULTILIN
 
 @dataclass(frozen=True)
 class Run:
-    """columns: metric → (tasks,), or (tasks, layers) for a list per layer; `task`, `examples` are int64."""
+    """columns: metric → (tasks,), or (tasks, layers) for a list per layer; `task`, `examples` are int64.
+
+    unrecorded: what could not be checked.
+    """
 
     folder: Path
     config: dict[str, Any]
     state: str
     num_tasks: int | None
     columns: dict[str, Column]
+    unrecorded: tuple[str, ...] = ()
 
     @property
     def id(self) -> str:
@@ -38,21 +44,19 @@ class Run:
         return len(self.columns["task"])
 
 
-class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]  # C: 8 times faster
-    """PyYAML takes `1e-5` for a string; Hydra, which composed the configuration, for a number."""
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
-)
-
-
-def read(folder: Path, configurations: "Configurations") -> Run:
+def read(folder: Path, configurations: "Configurations", notes: Notes | None = None) -> Run:
     """Read `config.yaml`, `status.json` (absent: waiting) and `metrics.jsonl` (absent: no finished task).
 
     A diverged run keeps only the tasks it finished before: its later rows are no measurement of learning.
-    Raises AnalysisError naming the file, and the line of a damaged row.
+    notes: with them, the folder is asked whether it is itself (`integrity`). Raises AnalysisError naming the file, and
+    the line of a damaged row.
     """
+    unrecorded: tuple[str, ...] = ()
+    if notes is not None:
+        verdict = look(folder, notes)
+        if problem := verdict.of_results:
+            raise AnalysisError(f"{folder}/{problem}")
+        unrecorded = verdict.unrecorded
     config = configurations.read(folder / "config.yaml")
     status = _read_status(folder / "status.json")
     state = str(status.get("state", "waiting"))
@@ -61,7 +65,7 @@ def read(folder: Path, configurations: "Configurations") -> Run:
         kept = _tasks_before_divergence(columns, status.get("task"))
         columns = {name: values[:kept] for name, values in columns.items()}
     num_tasks = status.get("num_tasks", config["benchmark"].get("num_tasks"))
-    return Run(folder, config, state, None if num_tasks is None else int(num_tasks), columns)
+    return Run(folder, config, state, None if num_tasks is None else int(num_tasks), columns, unrecorded)
 
 
 class Configurations:
@@ -88,11 +92,11 @@ class Configurations:
     def _parse(self, text: str) -> Any:
         found = IDENTITY.findall(text)
         if len(found) != 2:
-            return yaml.load(text, _Loader)
-        identity = yaml.load("\n".join(found), _Loader)
+            return yaml_file.parse(text)
+        identity = yaml_file.parse("\n".join(found))
         shared = IDENTITY.sub("", text)
         if shared not in self._known:
-            config = yaml.load(text, _Loader)
+            config = yaml_file.parse(text)
             if not isinstance(config, dict) or any(config.get(key) != value for key, value in identity.items()):
                 return config  # what looks like the run's identity is part of a longer text
             self._known[shared] = config

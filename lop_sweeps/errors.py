@@ -33,6 +33,18 @@ class CheckpointError(LopError):
     """A checkpoint or log cannot be used to go on."""
 
 
+class LogChanged(LopError):
+    """Somebody else has written to the log of a run while it was trained."""
+
+
+class IdentityError(LopError):
+    """The folder of a run does not hold the run that it is named after."""
+
+
+class SourcesChanged(LopError):
+    """The user's own modules are not those that a run was begun with."""
+
+
 class ClaimLost(LopError):
     """Another process has taken this run over, or holds it."""
 

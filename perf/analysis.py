@@ -25,6 +25,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
 
 from hydra_plugins.lop_sweeps import register
+from lop_sweeps.sweep import integrity
 from lop_sweeps.sweep.planning import Point
 from lop_sweeps.sweep.sweeper import Composer, expand
 
@@ -113,9 +114,11 @@ def write(points: list[Point], rows: Callable[[np.random.Generator], Iterator[Ro
     rng = np.random.default_rng(0)
     logs = ["".join(json.dumps(row) + "\n" for row in rows(rng)) for _ in range(different)]
     for index, point in enumerate(points):
-        point.directory.create(point.config, point.steps)
+        point.create()
         (point.directory.path / "metrics.jsonl").write_text(logs[index % different])
-        point.directory.write_status(state="done", task=logs[0].count("\n"), num_tasks=logs[0].count("\n"))
+        tasks = logs[index % different].count("\n")
+        record = {"rows": tasks, **integrity.stamp(point.directory.path / integrity.LOG)}
+        point.directory.write_status(state="done", task=tasks, num_tasks=tasks, log=record, durable=record["bytes"])
     return points[0].directory.path.parent
 
 

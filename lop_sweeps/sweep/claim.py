@@ -1,7 +1,7 @@
 """One process per run: a lock file that says who, and is touched while they work.
 
-A lock is stale when its process is known to be dead (same machine), or when it has not been touched for a minute.
-Ages are measured by the file system's own clock, so that machines need not agree on the time.
+A lock is stale when its process is known to be dead (same machine, same process numbers), or when it has not been
+touched for a minute. Ages are measured by the file system's own clock, so that machines need not agree on the time.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -36,16 +37,40 @@ class Claim:
         """Try to become the owner; False if a living process is."""
         for _ in range(3):  # a stale lock may be removed by somebody else between two of these lines
             try:
-                descriptor = os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
+                self._make()
             except FileExistsError:
                 if is_alive(self.path):
                     return False
                 self._remove_stale()
                 continue
-            with os.fdopen(descriptor, "w") as file:
-                json.dump({"token": self.token, **_myself()}, file)
             return True
         return False
+
+    def _make(self) -> None:
+        """The lock with its content, at one moment: an empty one would be in everybody's way for a minute."""
+        content = json.dumps({"token": self.token, **_myself()})
+        whole = self.path.with_name(f"lock.{self.token}")
+        try:
+            whole.write_text(content)
+            try:
+                os.link(whole, self.path)
+            except FileExistsError:
+                raise
+            except OSError:  # a file system without links
+                self._make_in_place(content)
+        finally:
+            with contextlib.suppress(OSError):
+                whole.unlink()
+
+    def _make_in_place(self, content: str) -> None:
+        descriptor = os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
+        try:
+            with os.fdopen(descriptor, "w") as file:
+                file.write(content)
+        except OSError:
+            with contextlib.suppress(OSError):
+                self.path.unlink()
+            raise
 
     def _remove_stale(self) -> None:
         """Move the stale lock aside; of several that try, one succeeds, and a fresh lock is never touched."""
@@ -58,25 +83,43 @@ class Claim:
             aside.unlink()
 
     def held(self) -> bool:
-        return read(self.path).get("token") == self.token
+        """Whether the lock is there and ours. Raises OSError if that cannot be read, which is no loss of the claim."""
+        try:
+            content = self.path.read_text(encoding="utf-8")
+        except FileNotFoundError:
+            return False
+        return _owner(content).get("token") == self.token
 
     def beat(self) -> None:
-        if self.held():
-            with contextlib.suppress(OSError):  # a lost claim is noticed by `check_held`
+        with contextlib.suppress(OSError):  # a lost claim is noticed by `check_held`
+            if self.held():
                 os.utime(self.path)
 
     def release(self) -> None:
-        if self.held():
-            self.path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # it is stale soon enough
+            if self.held():
+                self.path.unlink(missing_ok=True)
 
 
 def read(lock: Path) -> dict[str, Any]:
     """Who holds a lock; empty if nobody does or the file is damaged."""
     try:
-        content = json.loads(lock.read_text())
-    except (OSError, ValueError):
+        return _owner(lock.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError):
         return {}
-    return content if isinstance(content, dict) else {}
+
+
+def _owner(content: str) -> dict[str, Any]:
+    try:
+        owner = json.loads(content)
+    except (ValueError, RecursionError):
+        return {}
+    return owner if isinstance(owner, dict) else {}
+
+
+def is_nobodys(lock: Path) -> bool:
+    """Whether there is a lock that names no owner: what is left of one that could not be written."""
+    return lock.exists() and "token" not in read(lock)
 
 
 def is_alive(lock: Path) -> bool:
@@ -86,14 +129,30 @@ def is_alive(lock: Path) -> bool:
     except (FileNotFoundError, NotADirectoryError):
         return False
     owner = read(lock)
-    if owner.get("host") == socket.gethostname():
+    here = namespace()
+    if owner.get("namespace", here) == here and owner.get("host") == socket.gethostname():
         try:
             process = psutil.Process(int(owner["pid"]))
-            same = abs(process.create_time() - float(owner["started"])) < 2.0
-            return same and process.status() != psutil.STATUS_ZOMBIE
-        except (psutil.NoSuchProcess, KeyError, ValueError):
+            if abs(process.create_time() - float(owner["started"])) < 2.0:
+                return process.status() != psutil.STATUS_ZOMBIE
+        except (psutil.Error, KeyError, TypeError, ValueError, OverflowError):
+            pass  # it has ended, or that is no lock of ours
+        if "namespace" in owner:
             return False
     return _file_system_time(lock.parent) - touched < STALE_AFTER
+
+
+@lru_cache(maxsize=1)
+def namespace() -> str:
+    """What process numbers mean here: the machine since it was started and, in a container, the container.
+
+    Containers can have one host name and different processes of one number. Empty where there is no such thing.
+    """
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{boot} {os.readlink('/proc/self/ns/pid')}"
+    except OSError:
+        return ""
 
 
 def _file_system_time(directory: Path) -> float:
@@ -110,7 +169,8 @@ def _file_system_time(directory: Path) -> float:
 def _myself() -> dict[str, Any]:
     process = psutil.Process()
     job = os.environ.get("SLURM_JOB_ID")
-    return {"host": socket.gethostname(), "pid": process.pid, "started": process.create_time(), "job": job}
+    place = {"host": socket.gethostname(), "namespace": namespace()}
+    return {**place, "pid": process.pid, "started": process.create_time(), "job": job}
 
 
 class Heartbeat:
@@ -139,4 +199,4 @@ class Heartbeat:
 def check_held(claims: Sequence[Claim]) -> None:
     for claim in claims:
         if not claim.held():
-            raise ClaimLost(f"another process has taken over {claim.path.parent.name}")
+            raise ClaimLost(f"another process has taken over {claim.path.parent.name}, or its lock is gone")

@@ -21,12 +21,14 @@ import torch
 
 from lop_sweeps.benchmarks.benchmark import Benchmark, steps_before
 from lop_sweeps.data import data_root
-from lop_sweeps.errors import CheckpointError, ClaimLost, Interrupted
-from lop_sweeps.sweep import provenance, queue
+from lop_sweeps.errors import CheckpointError, ClaimLost, IdentityError, Interrupted, LogChanged, SourcesChanged
+from lop_sweeps.sweep import integrity, provenance, queue
 from lop_sweeps.sweep.claim import Claim, Heartbeat, check_held
-from lop_sweeps.sweep.planning import DESCRIPTION, FACTS, Pack, split
+from lop_sweeps.sweep.identity import compare, configured
+from lop_sweeps.sweep.planning import Pack, other_sources, split
 from lop_sweeps.sweep.run_directory import RunDirectory
 from lop_sweeps.training import checkpoint, devices, session
+from lop_sweeps.training.checkpoint_file import CHECKPOINT
 from lop_sweeps.training.components import Components, assemble, make_learner
 from lop_sweeps.training.control import Control
 from lop_sweeps.training.metrics_log import MetricsLog
@@ -88,13 +90,19 @@ def _run_in_step(pack: Pack, on_progress: Progress, should_stop: Callable[[], bo
     taken, outcomes = [], []
     for name in pack.todo:
         run = RunDirectory(pack.folder / name)
-        if not claims[name].take():
-            outcomes.append(Outcome(run.path, "busy"))
-        elif run.is_finished():  # by another process, since the sweep was planned
-            claims[name].release()
-            outcomes.append(Outcome(run.path, str(run.status()["state"])))
-        else:
-            taken.append(name)
+        try:
+            if not claims[name].take():
+                outcomes.append(Outcome(run.path, "busy"))
+                continue
+            if run.is_finished():  # by another process, since the sweep was planned
+                outcomes.append(Outcome(run.path, str(run.status()["state"])))
+            else:
+                verify(run)
+                taken.append(name)
+                continue
+        except Exception as error:  # its folder is gone, or not what it was: the others go on
+            outcomes.append(_fail(run, error))
+        claims[name].release()
     held = [claims[name] for name in taken]
     if not taken:
         return outcomes
@@ -127,13 +135,20 @@ def _after_failure(
     """What becomes of the runs of a pack that failed after some of them had ended with `outcomes`."""
     ended = {outcome.run.name for outcome in outcomes}
     left = [name for name in pack.todo if name not in ended]
-    lost = [name for name in left if not claims[name].held()]
+    lost = [name for name in left if not _is_held(claims[name])]
     busy = [Outcome(pack.folder / name, "busy", str(failure)) for name in lost]
     left = [name for name in left if name not in lost]
     full = isinstance(failure, OSError) and failure.errno in (errno.ENOSPC, errno.EDQUOT)
     if len(pack.members) == 1 or full or isinstance(failure, ClaimLost):
         return busy + [_fail(RunDirectory(pack.folder / name), failure) for name in left]
     return busy + _in_parts(pack, left, claims, failure, on_progress, should_stop)
+
+
+def _is_held(claim: Claim) -> bool:
+    try:
+        return claim.held()
+    except OSError:  # cannot be read, which is no loss
+        return True
 
 
 def _in_parts(
@@ -170,7 +185,7 @@ def _is_lack_of_memory(error: Exception) -> bool:
 def _runs_that_fit(pack: Pack) -> int:
     """How many of a new pack's runs have room on the GPU, by what a step of one and of two of them takes."""
     config = RunDirectory(pack.folder / pack.todo[0]).config()
-    components = assemble(_science(config))
+    components = assemble(configured(config))
     components.benchmark.load(data_root(config["paths"].get("data")))
 
     def step(runs: int) -> None:
@@ -190,10 +205,27 @@ def _fail(run: RunDirectory, error: Exception) -> Outcome:
         "message": str(error),
         "traceback": "".join(traceback.format_exception(error)),
     }
+    lost: dict[str, Any] = {"durable": 0, "log": None} if isinstance(error, LogChanged) else {}
     with contextlib.suppress(OSError):  # a full disk, say: the message still reaches the screen
-        run.write_status(state="failed", error=described)
-        provenance.end_session(run, "failed")
+        if run.status()["state"] not in integrity.FINAL:  # what is finished stays so, though it cannot be extended
+            run.write_status(state="failed", error=described, **lost)
+            provenance.end_session(run, "failed")
     return Outcome(run.path, "failed", f"{type(error).__name__}: {error}")
+
+
+def verify(run: RunDirectory) -> None:
+    """Raise `IdentityError` unless a run's folder is itself, and what today's code would train under its name.
+
+    Raises `SourcesChanged` if it would go on with other source files of the user's than it was begun with.
+    """
+    verdict = integrity.look(run.path)
+    if problem := verdict.of_experiment:
+        raise IdentityError(f"{run.path}/{problem}")
+    config = run.config()
+    if older := compare(config, run.name, verdict.identity):
+        raise IdentityError(f"{run.path} was begun with {', '.join(older)}; the same command begins another run")
+    if text := other_sources(run, config):
+        raise SourcesChanged(text)
 
 
 def _train(
@@ -207,7 +239,7 @@ def _train(
     torch.set_num_threads(1 if pack.engine == "fused" else pack.threads)
     runs = {name: RunDirectory(pack.folder / name) for name in pack.todo}
     configs = {name: runs[name].config() for name in pack.todo}
-    components = {name: assemble(_science(config)) for name, config in configs.items()}
+    components = {name: assemble(configured(config)) for name, config in configs.items()}
     first = pack.todo[0]
     benchmark = components[first].benchmark
     with _LOADING:
@@ -222,8 +254,11 @@ def _train(
         member = session.Member(pack.folder / name, seed, active=name in pack.todo)
         if member.active:
             size, checksum = payloads[name]["metrics"] if payloads else (0, 0)
+            if int(runs[name].status().get("durable") or 0) > size:  # said before, so that nothing is missing meanwhile
+                record = {"rows": MetricsLog.check(member.directory, (size, checksum)), "bytes": size}
+                runs[name].write_status(state="waiting", durable=size, log={**record, "crc32": checksum})
             member.log = MetricsLog(member.directory, (size, checksum))
-            member.durable = size
+            member.durable = member.log.record
         members.append(member)
     control = None
     if benchmark.protocol == "control":
@@ -238,7 +273,9 @@ def _train(
         if "SLURM_JOB_ID" not in os.environ:
             queue.forget(runs[name])
         began_at = {"task": position.task, "step": position.step}
-        provenance.begin_session(runs[name], engine=pack.engine, pack=len(pack.members), **began_at)
+        provenance.begin_session(
+            runs[name], engine=pack.engine, pack=len(pack.members), **began_at, **_own_sources(configs[name])
+        )
 
     todo = [runs[name] for name in pack.todo]
     latest = [control.environments.latest[pack.members.index(run.name)] for run in todo] if control else []
@@ -247,19 +284,29 @@ def _train(
     options = configs[pack.todo[0]]["checkpoint"]
     clock = session.Clock(float(options["first"]), float(options["every"]))
 
+    failed: dict[str, Outcome] = {}
+
+    def fail(member: session.Member, error: Exception) -> None:
+        if member.log is not None:
+            member.log.close()
+            member.log = None
+            member.durable = dict.fromkeys(member.durable, 0)
+            failed[member.directory.name] = _fail(RunDirectory(member.directory), error)
+
+    def end(member: session.Member, state: str, **place: Any) -> None:
+        try:
+            _end(RunDirectory(member.directory), state, member, **place)
+        except LogChanged as error:
+            fail(member, error)
+
     def on_interval(task: int, step: int) -> None:
         report.advance(task, step, sum(member.active for member in members))
         for member in members:
-            if member.diverged and member.log is not None:
+            if member.failure is not None:
+                fail(member, member.failure)
+            elif member.diverged and member.log is not None:
                 task, step = member.diverged
-                _end(
-                    RunDirectory(member.directory),
-                    "diverged",
-                    member,
-                    task=task,
-                    step=step,
-                    steps=report.at(task, step),
-                )
+                end(member, "diverged", task=task, step=step, steps=report.at(task, step))
 
     report.write(state="running", error=None)
     try:
@@ -269,26 +316,21 @@ def _train(
     except Interrupted:
         for member in members:
             if member.active:
-                _end(RunDirectory(member.directory), "waiting", member, **report.place)
+                end(member, "waiting", **report.place)
     except Exception:
         report.write()  # how far it is saved, which the last heartbeat may not have known
         raise
     else:
         for member in members:
             if member.active:
-                _end(RunDirectory(member.directory), "done", member, **report.place)
+                end(member, "done", **report.place)
     finally:
         for member in members:
+            if member.failure is not None:
+                fail(member, member.failure)
             if member.log is not None:
                 member.log.close()
-    return [Outcome(run.path, _outcome(run)) for run in todo]
-
-
-def _science(config: dict[str, Any]) -> dict[str, Any]:
-    """A stored configuration as `assemble` takes it."""
-    benchmark = {key: value for key, value in config["benchmark"].items() if key not in DESCRIPTION}
-    rest = {key: value for key, value in config.items() if key not in FACTS}
-    return {**rest, "benchmark": benchmark}
+    return [failed.get(run.name) or Outcome(run.path, _outcome(run)) for run in todo]
 
 
 def _outcome(run: RunDirectory) -> str:
@@ -297,13 +339,29 @@ def _outcome(run: RunDirectory) -> str:
 
 
 def _end(run: RunDirectory, state: str, member: session.Member, **position: Any) -> None:
+    """Leave a run in this state, and record its files; raises `LogChanged` if the log is not as it was written."""
+    facts: dict[str, Any] = {}
     if member.log is not None:
         member.log.sync()
-        member.durable = member.log.position[0]
+        member.durable = member.log.record
         member.log.close()
         member.log = None
-    run.write_status(state=state, rate=None, durable=member.durable, **position)
+        saved = run.path / CHECKPOINT
+        facts = {"checkpoint": integrity.stamp(saved) if saved.exists() else None}
+    run.write_status(state=state, rate=None, **_saved(member), **facts, **position)
     provenance.end_session(run, state)
+
+
+def _saved(member: session.Member) -> dict[str, Any]:
+    """What status.json says of the log that no kill takes back."""
+    return {"durable": member.durable["bytes"], "log": dict(member.durable)}
+
+
+def _own_sources(config: dict[str, Any]) -> dict[str, Any]:
+    """What a session records of the user's own modules."""
+    if not (trusted := config.get("trusted") or ()):
+        return {}
+    return {"sources": provenance.sources(trusted), "trusted_changes": config.get("trusted_changes") or "refuse"}
 
 
 def _usable_checkpoints(run: RunDirectory) -> list[dict[str, Any]]:
@@ -350,12 +408,19 @@ def _position(payload: dict[str, Any]) -> tuple[int, int]:
 
 
 def _start_over(run: RunDirectory, *, lost: bool) -> None:
-    """Remove checkpoints that cannot be used. If there were others (lost), the log that they made is kept aside."""
+    """Remove checkpoints that cannot be used. If all are damaged or gone (lost), the log that they made is kept aside.
+
+    A run that was killed before its first checkpoint looks the same; its rows are few.
+    """
     files = list(run.path.glob("checkpoint*.pt"))
     for file in files:
         file.unlink()
-    if lost and (files or run.status()["state"] == "done") and (kept := MetricsLog.set_aside(run.path)):
-        log.warning("%s starts over: its checkpoints are damaged or deleted; its log is now %s", run.name, kept.name)
+    if lost and (kept := MetricsLog.set_aside(run.path)):
+        why = "damaged, deleted, or not of this log" if files else "not there"
+        log.warning("%s starts over: its checkpoints are %s; its log is now %s", run.name, why, kept.name)
+    if run.status()["state"] in integrity.FINAL:
+        begin: dict[str, Any] = {"task": 0, "step": 0, "steps": 0, "durable": 0, "log": None, "checkpoint": None}
+        run.write_status(state="waiting", **begin)
 
 
 class _Report:
@@ -398,9 +463,9 @@ class _Report:
             "rate": (self.place["steps"] - self.first) / elapsed if elapsed > 1.0 else None,
         }
         for i, (member, claim) in enumerate(zip(self.members, self.claims, strict=True)):
-            if not claim.held():
+            if member.failure is not None or not _is_held(claim):
                 continue
-            facts["durable"] = member.durable
+            facts |= _saved(member)
             if self.returns and self.returns[i]:
                 facts["return"] = fmean(self.returns[i])
             with contextlib.suppress(OSError):  # the run itself will say so when it has to write
@@ -410,19 +475,43 @@ class _Report:
 
 def components_of(config: dict[str, Any]) -> Components:
     """What a run with this stored configuration consists of, whether or not its data are here, or W&B takes it."""
-    return assemble({**_science(config), "tracking": None}, data=False)
+    return assemble({**configured(config), "tracking": None}, data=False)
 
 
-def load_run(path: str | Path) -> tuple[torch.nn.Module, dict[str, Any]]:
+def load_run(path: str | Path, *, older: bool = False) -> tuple[torch.nn.Module, dict[str, Any]]:
     """The trained network of a run, in evaluation mode, and its configuration.
 
-    Raises `CheckpointError` if the run has no readable checkpoint (not started, or pruned).
+    older: if the newest checkpoint is damaged, take the one before it. Raises `CheckpointError` if the run has no
+    readable checkpoint (not started, or pruned) or, without `older`, the newest is damaged or another run's; and
+    `IdentityError` if the configuration is not the run's.
     """
     run = RunDirectory(Path(path))
+    verdict = integrity.look(run.path)
+    if problem := verdict.of_experiment:
+        raise IdentityError(f"{run.path}/{problem}")
     config = run.config()
-    payloads = checkpoint.load_all(run.path)
-    if not payloads:
-        raise CheckpointError(f"{run.path} has no readable checkpoint")
+    if versions := compare(config, run.name, verdict.identity):
+        log.warning("%s was made with %s; here it is another version", run.path, ", ".join(versions))
+    if problem := verdict.of_results:
+        log.warning("%s/%s", run.path, problem)
+    payload = _checkpoint(run, verdict.problems.get(CHECKPOINT), older)
     learner = make_learner([components_of(config)], [int(config["seed"])], "torch")
-    session.restore(learner, payloads[:1])
+    session.restore(learner, [payload])
     return learner.network.eval(), config
+
+
+def _checkpoint(run: RunDirectory, problem: str | None, older: bool) -> dict[str, Any]:
+    """The newest checkpoint, of which `problem` is known; with `older`, the one before it if that is damaged."""
+    newest, previous = checkpoint.NAMES
+    try:
+        if problem:
+            raise CheckpointError(f"{run.path / newest}: {problem}")
+        return checkpoint.load(run.path, newest)
+    except CheckpointError as error:
+        try:
+            earlier = checkpoint.load(run.path, previous)
+        except CheckpointError:
+            raise CheckpointError(f"{run.path} has no readable checkpoint ({error})") from error
+        if older:
+            return earlier
+        raise CheckpointError(f"{error}; load_run(..., older=True) takes the one before it") from error

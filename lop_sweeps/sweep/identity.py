@@ -4,19 +4,27 @@ Each component contributes its class, its integer `version`, and the options tha
 defaults; so an option added later, with a default that keeps the old behaviour, changes no existing identity, and a
 change of behaviour does, by raising `version`. Numbers that are equal are the same (1 and 1.0). The number of tasks
 is not part of it: a longer run is the same run, further on.
+
+`compare` asks whether a stored configuration is still what today's code would train under that name.
 """
 
 from __future__ import annotations
 
-import hashlib
+import itertools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from lop_sweeps.build import locate, options, parameters
+from lop_sweeps.errors import IdentityError
+from lop_sweeps.sweep.integrity import digest, run_name
 
 PROTOCOLS = {"online": 1, "epochs": 1, "control": 1}  # versions
 LENGTHS = frozenset({"num_tasks", "num_steps"})
+# Facts that config.yaml adds for readers: of the benchmark, and beside the components.
+DESCRIPTION = ("name", "protocol", "bin_tasks", "performance", "inputs", "outputs")
+FACTS = ("schema", "run", "configuration", "choices", "layers", "num_tasks")
+OLDER = 4_096  # combinations of earlier versions that are tried for a run that does not record its own
 
 
 def normalise(value: Any) -> Any:
@@ -64,16 +72,79 @@ def scientific(config: Mapping[str, Any], *, shape_only: bool = False) -> dict[s
     }
 
 
-def digest(content: Any) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
+def of(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What the name of a run with this resolved configuration is the hash of, as it is stored in identity.json."""
+    return {"science": scientific(config), "seed": int(config["seed"])}
 
 
 def run_id(config: Mapping[str, Any]) -> str:
     """`<modules of the interventions, or backprop>-seed<n>-<hash>`, for a resolved configuration."""
-    content = scientific(config)
-    seed = int(config["seed"])
-    names = [part["target"].split(".")[-2] for part in content["algorithm"]]
-    return f"{'+'.join(names) or 'backprop'}-seed{seed}-{digest([content, seed])}"
+    return run_name(**of(config))
+
+
+def configured(stored: Mapping[str, Any]) -> dict[str, Any]:
+    """A stored configuration without the facts that were added for readers: what components are built from."""
+    benchmark = {key: value for key, value in stored["benchmark"].items() if key not in DESCRIPTION}
+    return {**{key: value for key, value in stored.items() if key not in FACTS}, "benchmark": benchmark}
+
+
+def compare(stored: Mapping[str, Any], name: str, recorded: Mapping[str, Any] | None) -> list[str]:
+    """Is this stored configuration of run `name` what would be trained under it today?
+
+    recorded: its identity.json; None for a run from before there was one. Returns components that have another version
+    today, such as "version 1 of package.module.Class", which makes it another run, but not one that was edited.
+    Raises `IdentityError` if the configuration is not that of the run, or `ConfigError` if a component cannot be had.
+    """
+    try:
+        today = of(configured(stored))
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise IdentityError(f"{name}: config.yaml does not hold a configuration") from error
+    if run_name(**today) == name:
+        return []
+    now = json.loads(json.dumps(today))  # tuples are lists in what was recorded
+    if recorded is not None:
+        then = [{"science": recorded["science"], "seed": recorded["seed"]}]
+    else:
+        then = list(itertools.islice(_with_earlier_versions(now), OLDER))
+    for content in then:
+        if run_name(**content) == name and _without_versions(content) == _without_versions(now):
+            return [text for text, other in zip(_versions(content), _versions(now), strict=True) if text != other]
+    raise IdentityError(f"{name}: its config.yaml is of another experiment, {run_name(**today)} (edited?)")
+
+
+def _parts(content: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The components of an identity."""
+    science = content["science"]
+    rest = [science[group] for group in ("benchmark", "network", "optimizer", "agent") if group in science]
+    return [*rest, *science["algorithm"]]
+
+
+def _versions(content: Mapping[str, Any]) -> list[str]:
+    protocol, version = content["science"]["protocol"]
+    return [
+        f"version {version} of the protocol {protocol}",
+        *(f"version {part['version']} of {part['target']}" for part in _parts(content)),
+    ]
+
+
+def _without_versions(content: Mapping[str, Any]) -> Any:
+    copy = json.loads(json.dumps(content))
+    copy["science"]["protocol"][1] = None
+    for part in _parts(copy):
+        part["version"] = None
+    return copy
+
+
+def _with_earlier_versions(content: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """The same with each combination of versions up to today's, the latest first."""
+    copy = json.loads(json.dumps(content))
+    parts = _parts(copy)
+    latest = [int(copy["science"]["protocol"][1]), *(int(part["version"]) for part in parts)]
+    for versions in itertools.product(*(range(version, 0, -1) for version in latest)):
+        copy["science"]["protocol"][1] = versions[0]
+        for part, version in zip(parts, versions[1:], strict=True):
+            part["version"] = version
+        yield json.loads(json.dumps(copy))
 
 
 def pack_key(config: Mapping[str, Any]) -> str:

@@ -22,7 +22,7 @@ from typing import Any
 import torch
 
 from lop_sweeps import compiled_code
-from lop_sweeps.errors import Interrupted
+from lop_sweeps.errors import Interrupted, LopError
 from lop_sweeps.sweep.execute import Outcome, run_pack
 from lop_sweeps.sweep.mirroring import mirroring
 from lop_sweeps.sweep.planning import Pack, Plan
@@ -184,8 +184,16 @@ def _prepare(plan: Plan) -> None:
         from lop_sweeps.fused.warm_up import warm_up
 
         fused = [pack for pack in plan.packs if pack.engine == "fused"]
-        for precision in sorted({RunDirectory(pack.folder / pack.todo[0]).config()["precision"] for pack in fused}):
+        for precision in sorted(set(filter(None, map(_precision, fused)))):
             warm_up(precision)
+
+
+def _precision(pack: Pack) -> str:
+    """Of the runs of a pack; empty if their folder does not tell, which they will say themselves."""
+    try:
+        return str(RunDirectory(pack.folder / pack.todo[0]).config()["precision"])
+    except (LopError, KeyError):
+        return ""
 
 
 def _stopped(outcomes: Sequence[Outcome], *, saved: bool) -> Interrupted:

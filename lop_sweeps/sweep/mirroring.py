@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import IO, Any
 
 from lop_sweeps import child_process
-from lop_sweeps.errors import Interrupted
+from lop_sweeps.errors import Interrupted, LopError
 from lop_sweeps.sweep.planning import Plan
 from lop_sweeps.sweep.run_directory import RunDirectory
 from lop_sweeps.tracking.wandb import Wandb
@@ -54,7 +54,10 @@ def _wanted(plan: Plan) -> list[tuple[RunDirectory, Wandb]]:
     planned = {point.directory.path: point.config for point in plan.points}
     wanted = []
     for run in (RunDirectory(pack.folder / name) for pack in plan.packs for name in pack.todo):
-        tracking = Wandb.of(planned[run.path] if run.path in planned else run.config())
+        try:
+            tracking = Wandb.of(planned[run.path] if run.path in planned else run.config())
+        except LopError:  # its folder is not what it was, which training it will say
+            continue
         if tracking is not None and tracking.mode != "disabled":
             wanted.append((run, tracking))
     return wanted

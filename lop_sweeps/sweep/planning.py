@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import logging
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from lop_sweeps import checks
 from lop_sweeps.benchmarks.benchmark import steps_before
+from lop_sweeps.errors import LopError
 from lop_sweeps.sweep import queue
-from lop_sweeps.sweep.claim import is_alive
-from lop_sweeps.sweep.identity import digest, pack_key, run_id, scientific
+from lop_sweeps.sweep.claim import is_alive, is_nobodys
+from lop_sweeps.sweep.identity import compare, of, pack_key
+from lop_sweeps.sweep.integrity import CONFIG, FINAL, LOG, Notes, Verdict, digest, holds_a_run, look, run_name
+from lop_sweeps.sweep.provenance import changed_sources, sources
 from lop_sweeps.sweep.run_directory import RunDirectory
 from lop_sweeps.training.components import assemble
 
+log = logging.getLogger("lop")
+
 SCHEMA = 1
-# Facts that config.yaml adds for readers: of the benchmark, and beside the components.
-DESCRIPTION = ("name", "protocol", "bin_tasks", "performance", "inputs", "outputs")
-FACTS = ("schema", "run", "configuration", "choices", "layers", "num_tasks")
 PACK_PARAMETERS = 500_000  # of all runs of a pack: beyond a core's cache, side by side is no faster
 PACK_RUNS = 32
 PACK_RUNS_GPU = 64  # or fewer, if they do not fit in its memory
@@ -30,6 +34,7 @@ class Point:
     """One run of a sweep: a checked, resolved configuration with its identity and place. steps: of the whole run."""
 
     config: Mapping[str, Any]
+    identity: Mapping[str, Any]
     directory: RunDirectory
     pack_key: str
     parameters: int
@@ -47,15 +52,24 @@ class Point:
     def is_finished(self) -> bool:
         return self.directory.is_finished(self.num_tasks)
 
+    def create(self) -> None:
+        self.directory.create(self.config, self.steps, self.identity)
+
 
 @dataclass
 class Plan:
-    """What a sweep will do. packs: run names in order; `todo` are those of them that are not finished."""
+    """What a sweep will do. packs: run names in order; `todo` are those of them that are not finished.
+
+    busy: runs that somebody else has, or is to have. nobodys: those of them whose lock names nobody.
+    refused: run -> why it is not trained, which is a failure of it.
+    """
 
     points: list[Point] = field(default_factory=list)
     duplicates: int = 0
     finished: int = 0
     busy: int = 0
+    nobodys: list[Path] = field(default_factory=list)
+    refused: dict[Path, str] = field(default_factory=dict)
     packs: list[Pack] = field(default_factory=list)
 
     @property
@@ -110,20 +124,22 @@ def make_point(resolved: Mapping[str, Any]) -> Point:
     """Check a resolved configuration and give it its identity; raises `ConfigError` or `DataError`."""
     science = {key: value for key, value in resolved.items() if key != "choices"}
     components = assemble(science)
-    name = run_id(science)
+    identity = of(science)
+    name = run_name(**identity)
     folder = Path(resolved["paths"]["sweeps"]) / resolved["sweep"]
     benchmark = {**resolved["benchmark"], "name": resolved["choices"]["benchmark"]}
     benchmark["protocol"] = components.benchmark.protocol
     benchmark["bin_tasks"] = components.benchmark.BIN_TASKS
     benchmark["performance"] = getattr(components.benchmark, "PERFORMANCE", None)
     benchmark |= {"inputs": components.benchmark.inputs, "outputs": components.benchmark.outputs}
-    stored = {"schema": SCHEMA, "run": name, "configuration": digest(scientific(science)), **resolved}
+    stored = {"schema": SCHEMA, "run": name, "configuration": digest(identity["science"]), **resolved}
     stored |= {"benchmark": benchmark, "num_tasks": components.benchmark.num_tasks}
     stored["layers"] = {"units": list(components.units), "weights": list(components.weights)}
     run = RunDirectory(folder / name)
     steps = steps_before(components.benchmark, components.benchmark.num_tasks)
     return Point(
         stored,
+        identity,
         run,
         pack_key(science),
         sum(components.weights),
@@ -134,6 +150,55 @@ def make_point(resolved: Mapping[str, Any]) -> Point:
         components.device,
         components.device_reason,
     )
+
+
+def _refusal(run: RunDirectory, verdict: Verdict) -> str:
+    """Why nothing may be trained in the folder of a run; empty if there is no reason.
+
+    What is missing or damaged of a run that is not finished is written anew: what was planned is what its name says.
+    """
+    if verdict.refuses:
+        final = verdict.status["state"] in FINAL
+        anew = "move the run's folder away and it is trained anew" if final else "delete it and it is written anew"
+        advice = f"put back what was there, or {anew}"
+        return f"{run.path}/{verdict.of_experiment}; {advice}"
+    if verdict.identity is None and CONFIG not in verdict.problems and run.path.is_dir():
+        try:
+            config = run.config()
+        except LopError as error:
+            return str(error) if verdict.status["state"] in FINAL else ""
+        try:
+            compare(config, run.name, None)
+        except LopError as error:
+            return f"{run.path}: {error}"
+    return ""
+
+
+def _remedy(verdict: Verdict) -> str:
+    if verdict.status["state"] in FINAL:
+        return "it is not finished, and is trained again"
+    if LOG in verdict.problems:
+        return "it goes on from what is sound"
+    return "that is written anew"
+
+
+def other_sources(run: RunDirectory, config: Mapping[str, Any]) -> str:
+    """Which of the user's own files are not those that an unfinished run was begun with, in words; empty if none.
+
+    A run without a checkpoint starts over, so it is not asked; nor is one whose user accepts the changes.
+    """
+    trusted = config.get("trusted") or ()
+    if not trusted or config.get("trusted_changes") == "accept" or not any(run.path.glob("checkpoint*.pt")):
+        return ""
+    if not (changed := changed_sources(run, trusted)):
+        return ""
+    advice = "raise `version` there to begin another run, or go on all the same with trusted_changes=accept"
+    return f"{_other(changed[0], [run.name])}; {advice}"
+
+
+def _other(file: str, names: Sequence[str]) -> str:
+    some = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+    return f"{file} has changed since it was used by {some}"
 
 
 def check_scale(config: Mapping[str, Any], scales: Mapping[str, Any] | None) -> None:
@@ -157,17 +222,9 @@ def make_plan(points: Iterable[Point], workers: int, pack: int | None, threads: 
         if twin is None or twin.num_tasks < point.num_tasks:  # the shorter of two lengths is the start of the longer
             unique[point.directory.path] = point
     plan.points = list(unique.values())
-    queued = queue.active_runs(point.directory for point in plan.points)
-    waiting = []
-    for point in plan.points:
-        if point.is_finished():
-            plan.finished += 1
-        elif is_alive(point.directory.path / "lock") or point.directory.path in queued:
-            plan.busy += 1
-        else:
-            waiting.append(point)
-    for point in waiting if create else ():
-        point.directory.create(point.config, point.steps)
+    waiting = _unfinished(plan)
+    if create:
+        waiting = [point for point in waiting if _is_created(point, plan)]
     saved = {point.directory.path: point.directory.pack() for point in waiting}
     for path, pack_file in list(saved.items()):  # a kill may have come before every member's file was written
         for name in pack_file["members"] if pack_file else ():
@@ -204,6 +261,59 @@ def make_plan(points: Iterable[Point], workers: int, pack: int | None, threads: 
         for part in split(names, pack or (1 if threads == 1 else share)):
             plan.packs.append(Pack(folder, part, part, threads, "fused"))
     return plan
+
+
+def _unfinished(plan: Plan) -> list[Point]:
+    """The plan's points that are to be trained here; the others are counted in it."""
+    queued = queue.active_runs(point.directory for point in plan.points)
+    for trusted in {tuple(point.config.get("trusted") or ()) for point in plan.points}:
+        sources(trusted)  # as they are now, for workers that are forked from this process
+    waiting: list[Point] = []
+    outdated: dict[str, list[str]] = defaultdict(list)
+    with ExitStack() as stack:
+        notes = {folder: stack.enter_context(Notes(folder)) for folder in plan.folders}
+        for point in plan.points:
+            run = point.directory
+            try:
+                taken = is_alive(run.path / "lock") or run.path in queued
+            except OSError as error:  # a folder that may not be entered, say
+                plan.refused[run.path] = str(error)
+                continue
+            begun = holds_a_run(run.path)
+            verdict = look(run.path, notes[run.path.parent]) if begun else Verdict(run.path)
+            refusal = _refusal(run, verdict) if begun else ""
+            if begun and not refusal and run.is_finished(point.num_tasks, verdict):
+                plan.finished += 1
+                for file in changed_sources(run, point.config.get("trusted") or ()):
+                    outdated[file].append(run.name)
+            elif taken:
+                plan.busy += 1
+                plan.nobodys += [run.path] if is_nobodys(run.path / "lock") else []
+            elif refusal or (refusal := other_sources(run, point.config)):
+                plan.refused[run.path] = refusal
+            else:
+                if verdict.problem:
+                    log.warning("%s/%s; %s", run.path, verdict.problem, _remedy(verdict))
+                waiting.append(point)
+    for file, names in outdated.items():
+        log.warning("%s; nothing is run again: raise `version` there if its results are others", _other(file, names))
+    return waiting
+
+
+def _is_created(point: Point, plan: Plan) -> bool:
+    """Whether the folder of a run could be made or brought up to date; a run whose folder is there is refused if not.
+
+    Raises `LopError` if not even a new folder can be made.
+    """
+    begun = holds_a_run(point.directory.path)
+    try:
+        point.create()
+    except LopError as error:
+        if not begun:
+            raise
+        plan.refused[point.directory.path] = str(error)
+        return False
+    return True
 
 
 def split(names: Sequence[str], size: int) -> list[tuple[str, ...]]:

@@ -13,8 +13,9 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
+from lop_sweeps.durable import read_small, write_atomically
 from lop_sweeps.errors import LopError
-from lop_sweeps.sweep.run_directory import RunDirectory, write_atomically
+from lop_sweeps.sweep.run_directory import RunDirectory
 
 NAME = "job.json"
 ENDED = frozenset(
@@ -26,17 +27,18 @@ IDS_PER_CALL = 500
 
 def record(run: RunDirectory, job: str, log: Path) -> None:
     """Note that a run was submitted."""
-    facts = {"job": job, "log": str(log), "submitted": time.time()}
+    facts = {"run": run.name, "job": job, "log": str(log), "submitted": time.time()}
     write_atomically(run.path / NAME, json.dumps(facts) + "\n")
 
 
 def job_of(run: RunDirectory) -> dict[str, Any] | None:
     """What `record` has noted; None if the run was not submitted."""
     try:
-        facts = json.loads((run.path / NAME).read_text())
-    except (OSError, ValueError):
+        facts = json.loads(read_small(f"{run.path}/{NAME}"))
+    except (OSError, ValueError, RecursionError):
         return None
-    return facts if isinstance(facts, dict) and "job" in facts else None
+    ours = isinstance(facts, dict) and {"job", "log"} <= set(facts) and facts.get("run", run.name) == run.name
+    return facts if ours else None
 
 
 def forget(run: RunDirectory) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from lop_sweeps.errors import LopError
+from lop_sweeps.sweep.claim import is_nobodys
 from lop_sweeps.sweep.execute import Outcome
 from lop_sweeps.sweep.planning import Plan
 
@@ -22,6 +23,8 @@ def describe(plan: Plan) -> str:
         parts.append(f"{plan.finished} finished already")
     if plan.busy:
         parts.append(f"{plan.busy} queued or being run elsewhere")
+    if plan.refused:
+        parts.append(f"{len(plan.refused)} refused")
     parts.append(f"{todo} to run{_engines(plan)}")
     folders = ", ".join(str(folder) for folder in plan.folders)
     return f"{folders}: {', '.join(parts)}"
@@ -82,7 +85,14 @@ def finish(plan: Plan, outcomes: Sequence[Outcome]) -> None:
     if parts:
         sys.stderr.write(", ".join(parts) + "\n")
     failed = [outcome for outcome in outcomes if outcome.state == "failed"]
+    failed += [Outcome(run, "failed", why) for run, why in plan.refused.items()]
     if failed:
         rows = [f"  {outcome.run}\n    {outcome.message}" for outcome in failed]
         advice = "the same command runs them again; tracebacks are in their status.json"
-        raise SweepFailed(f"{len(failed)} of {len(outcomes)} runs failed ({advice}):\n" + "\n".join(rows))
+        number = len(outcomes) + len(plan.refused)
+        raise SweepFailed(f"{len(failed)} of {number} runs failed ({advice}):\n" + "\n".join(rows))
+    left = [*plan.nobodys, *(outcome.run for outcome in outcomes if outcome.state == "busy")]
+    if nobodys := [run for run in left if is_nobodys(run / "lock")]:
+        rows = [f"  {run / 'lock'}" for run in nobodys]
+        advice = "after a minute the same command runs them"
+        raise SweepFailed(f"{len(nobodys)} runs are locked by nobody ({advice}):\n" + "\n".join(rows))

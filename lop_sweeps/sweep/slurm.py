@@ -65,8 +65,7 @@ def run_on_slurm(points: Sequence[Point], launcher: SlurmLauncher) -> list[Any]:
     submitted = submit(plan, arrays, launcher)
     ids = ", ".join(sorted({one.job.partition("_")[0] for one in submitted}, key=int))
     sys.stderr.write(f"submitted as job {ids}; lop-status shows how they get on\n")
-    if launcher.wait:
-        finish(plan, follow(submitted))
+    finish(plan, follow(submitted) if launcher.wait else [])
     return []
 
 

@@ -10,26 +10,28 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from statistics import fmean
-from typing import Any
 
 from lop_sweeps.dot_env import load_dot_env
+from lop_sweeps.durable import read_small
 from lop_sweeps.errors import LopError
-from lop_sweeps.sweep import queue
+from lop_sweeps.sweep import integrity, queue
 from lop_sweeps.sweep.claim import is_alive
+from lop_sweeps.sweep.integrity import FINAL, Notes, Verdict
 from lop_sweeps.sweep.progress import duration
 from lop_sweeps.sweep.run_directory import RunDirectory, runs_in
 
-ORDER = ("done", "diverged", "running", "queued", "waiting", "lost", "failed")
+ORDER = ("done", "diverged", "running", "queued", "waiting", "lost", "failed", "damaged")
 
 
 @dataclass(frozen=True)
 class RunStatus:
     """One run, as its files tell. rate: steps per second of a running run. latest_return: in control, the mean return
-    of the latest episodes.
+    of the latest episodes. verdict: whether its folder is itself. A run is damaged if its results cannot be believed,
+    and the sweep's command would not continue it.
     """
 
     run: RunDirectory
@@ -38,18 +40,29 @@ class RunStatus:
     total_steps: int
     rate: float
     error: str
+    verdict: Verdict
     latest_return: float | None = None
 
 
-def look(run: RunDirectory, jobs: Mapping[str, str] | None = None) -> RunStatus:
+def look(
+    run: RunDirectory,
+    jobs: Mapping[str, str] | None = None,
+    notes: Notes | None = None,
+    *,
+    everything: bool = False,
+) -> RunStatus:
     """A run that says it is running, but whose process is gone, is waiting: the next sweep continues it.
 
+    everything: read all its files, whatever their sizes and times say.
     jobs: what SLURM says of them. A run whose job waits there is queued; one that was begun by a job that has ended
     without a word is lost, which the same command continues, too.
     """
-    status: dict[str, Any] = run.status()
+    verdict = integrity.look(run.path, notes, everything=everything)
+    status = verdict.status
     state = str(status["state"])
-    alive = is_alive(run.path / "lock") if state in ("running", "waiting") else False
+    alive = False
+    with contextlib.suppress(OSError):  # a folder that may not be entered, which the verdict says
+        alive = is_alive(run.path / "lock") if state in ("running", "waiting") else False
     facts = queue.job_of(run) if state in ("running", "waiting") else None
     error = status.get("error")
     lost = ""
@@ -65,25 +78,34 @@ def look(run: RunDirectory, jobs: Mapping[str, str] | None = None) -> RunStatus:
         state = "running"
     elif state == "running":
         state = "waiting"
+    if verdict.of_results and (state in FINAL or (not alive and verdict.refuses)):
+        state = "damaged"
     return RunStatus(
         run,
         state,
-        run.steps_done(),
+        run.steps_done(status),
         int(status.get("total_steps") or int(status.get("num_tasks") or 0) * int(status.get("steps_per_task") or 0)),
         float(status.get("rate") or 0.0) if state == "running" else 0.0,
         f"{error.get('type')}: {error.get('message')}" if state == "failed" and isinstance(error, dict) else lost,
+        verdict,
         status.get("return"),
     )
 
 
-def summarise(folder: Path, *, every_run: bool) -> tuple[str, Counter[str]]:
-    """The text that `lop-status` prints for one sweep folder, and how many runs are in each state."""
+def summarise(folder: Path, *, every_run: bool, verify: bool = False) -> tuple[str, Counter[str]]:
+    """The text that `lop-status` prints for one sweep folder, and how many runs are in each state.
+
+    verify: read every file of every run, and name all that are not what they should be.
+    """
     if not folder.is_dir():
         raise LopError(f"{folder}: no such sweep folder")
     found = list(runs_in(folder))
     submitted = {str(facts["job"]) for run in found if (facts := queue.job_of(run))}
     jobs = queue.states(submitted)
-    runs = [look(run, jobs) for run in found]
+    with Notes(folder) as notes:
+        runs = [look(run, jobs, notes, everything=verify) for run in found]
+    if verify:
+        runs = [_asked_today(run) for run in runs]
     if not runs:
         raise LopError(f"{folder}: holds no runs (a run is a folder with a config.yaml)")
     counts = Counter(run.state for run in runs)
@@ -108,7 +130,29 @@ def summarise(folder: Path, *, every_run: bool) -> tuple[str, Counter[str]]:
             lines.append(f"  failed: {run.run.path}\n    {run.error.splitlines()[0] if run.error else 'no message'}")
         if run.state == "lost":
             lines.append(f"  lost: {run.run.path}\n    {run.error}")
+        if run.verdict.problem:
+            word = "damaged" if run.state == "damaged" else "look at"
+            lines.append(f"  {word}: {run.run.path}\n    {run.verdict.problem}")
+    if unrecorded := [run for run in runs if run.verdict.unrecorded]:
+        what = ", ".join(sorted({text for run in unrecorded for text in run.verdict.unrecorded}))
+        advice = "made by an earlier version; lop-status --verify --record writes it"
+        lines.append(f"  not recorded for {len(unrecorded)} of {len(runs)} runs: {what} ({advice})")
+    if verify:
+        counts["problems"] = sum(bool(run.verdict.problem) for run in runs)
+        lines.append(f"  verified: {len(runs) - counts['problems']} of {len(runs)} runs are what they should be")
     return "\n".join(lines), counts
+
+
+def _asked_today(run: RunStatus) -> RunStatus:
+    """A run from before `identity.json`, asked whether its configuration is its own: only the components can tell."""
+    if run.verdict.problem or "identity" not in run.verdict.unrecorded:
+        return run
+    from lop_sweeps.sweep.recording import edited  # it loads them, and torch
+
+    if not (problem := edited(run.run)):
+        return run
+    verdict = replace(run.verdict, problems={integrity.CONFIG: problem})
+    return replace(run, verdict=verdict, state=run.state if run.state == "running" else "damaged")
 
 
 def mirror_facts(runs: Sequence[RunDirectory]) -> str:
@@ -116,7 +160,7 @@ def mirror_facts(runs: Sequence[RunDirectory]) -> str:
     facts = []
     for run in runs:
         with contextlib.suppress(OSError, ValueError):
-            facts.append((run, json.loads((run.path / "mirror.json").read_text())))
+            facts.append((run, json.loads(read_small(f"{run.path}/mirror.json"))))
     if not facts:
         return ""
     written = [known for _, known in facts if known.get("mode") == "offline"]
@@ -159,9 +203,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     for name in ("project", "entity"):
         where = f"with --sync: the {name} (default: what the runs say, else WANDB_{name.upper()})"
         parser.add_argument(f"--{name}", help=where)
+    parser.add_argument(
+        "--verify", action="store_true", help="read every file, and name each run that is not what it should be"
+    )
+    parser.add_argument(
+        "--record", action="store_true", help="with --verify: write what runs of earlier versions do not record"
+    )
     parser.add_argument("--cancel", action="store_true", help="end the sweep's jobs on SLURM; what they saved stays")
     options = parser.parse_args(argv)
     load_dot_env()
+    unrecorded = 0
     try:
         folders = options.folder or _default_folders()
         if options.prune:
@@ -180,13 +231,23 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 0
         if options.project or options.entity:
             raise LopError("--project and --entity go with --sync")
+        if options.record and not options.verify:
+            raise LopError("--record goes with --verify")
+        if options.record:
+            from lop_sweeps.sweep.recording import record
+
+            for folder in folders:
+                summarise(folder, every_run=False)  # refuses what is no sweep
+                text, left = record(folder)
+                print(f"{folder}: {text}")
+                unrecorded += left
         if options.cancel:
             for folder in folders:
                 summarise(folder, every_run=False)
                 print(f"{folder}: {queue.cancel(runs_in(folder))} jobs cancelled")
             return 0
         while True:
-            summaries = [summarise(folder, every_run=options.all) for folder in folders]
+            summaries = [summarise(folder, every_run=options.all, verify=options.verify) for folder in folders]
             print("\n".join(text for text, _ in summaries), flush=True)
             if not options.watch or not any(counts["running"] or counts["queued"] for _, counts in summaries):
                 break
@@ -196,7 +257,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     except (KeyboardInterrupt, BrokenPipeError):
         os._exit(0)
-    return 3 if any(counts["failed"] or counts["lost"] for _, counts in summaries) else 0
+    wrong = ("failed", "lost", "damaged", "problems")
+    return 3 if unrecorded or any(counts[state] for _, counts in summaries for state in wrong) else 0
 
 
 def _is_going(folder: Path) -> bool:

@@ -45,7 +45,7 @@ def steps_per_second(point: Point) -> float:
 
     with tempfile.TemporaryDirectory() as folder:
         run = RunDirectory(Path(folder) / point.directory.name)
-        run.create(point.config, point.steps)
+        run.create(point.config, point.steps, point.identity)
         name = run.name
         outcomes = run_pack(Pack(Path(folder), (name,), (name,), 1, point.engine), on_progress, enough)
     if outcomes[0].state == "failed":

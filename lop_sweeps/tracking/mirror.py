@@ -25,8 +25,10 @@ from typing import Any, Protocol
 
 from filelock import FileLock, Timeout
 
+from lop_sweeps.durable import write_atomically
 from lop_sweeps.errors import LopError
-from lop_sweeps.sweep.run_directory import RunDirectory, write_atomically
+from lop_sweeps.sweep import integrity
+from lop_sweeps.sweep.run_directory import RunDirectory
 from lop_sweeps.tracking.wandb import Away, NoAccount, Unavailable, Wandb
 from lop_sweeps.turns import acquire
 
@@ -79,7 +81,8 @@ class Mirrored:
             facts = json.loads((self.run.path / FACTS).read_text())
         except (OSError, ValueError):
             return {}
-        return facts if isinstance(facts, dict) else {}
+        ours = isinstance(facts, dict) and facts.get("run", self.run.name) == self.run.name
+        return facts if ours else {}
 
 
 @dataclass
@@ -94,6 +97,7 @@ class Mirror:
     say: Callable[[str], None] = lambda text: None
     said: set[str] = field(default_factory=set)
     url: str = ""
+    checked: dict[Path, integrity.Notes] = field(default_factory=dict)
     away_until: float = 0.0  # nothing can be sent; no run is opened before
     wait: float = RETRY[0]
     hopeless: bool = False  # waiting is of no use
@@ -153,6 +157,10 @@ class Mirror:
                 return True
         if state in ENDED and sum(other.finishing is not None for other in self.runs) >= FINISHERS:
             return False
+        sweep = mirrored.run.path.parent
+        notes = self.checked.get(sweep) or self.checked.setdefault(sweep, integrity.Notes(sweep))
+        if problem := integrity.look(mirrored.run.path, notes).of_results:
+            raise LopError(problem)
         if mirrored.stream is None:
             if time.monotonic() < self.away_until:
                 return False
@@ -169,7 +177,7 @@ class Mirror:
     @staticmethod
     def _durable(run: RunDirectory, status: Mapping[str, Any]) -> int:
         """Bytes of the log that no kill takes back."""
-        if status["state"] in FINAL:
+        if status["state"] in FINAL and not status.get("durable"):  # from before it was recorded, or empty
             return (run.path / "metrics.jsonl").stat().st_size
         return int(status.get("durable") or 0)
 
@@ -263,7 +271,7 @@ class Mirror:
 
     @staticmethod
     def _record(mirrored: Mirrored, *, problem: str | None = None, **facts: Any) -> None:
-        content = {**mirrored.facts(), **facts, "problem": problem}
+        content = {"run": mirrored.run.name, **mirrored.facts(), **facts, "problem": problem}
         write_atomically(mirrored.run.path / FACTS, json.dumps(content, indent=1) + "\n")
 
 

@@ -7,16 +7,18 @@ runs of a pack save one after the other and must be able to go back to a positio
 
 from __future__ import annotations
 
+import contextlib
 import os
-import zipfile
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from lop_sweeps.durable import sync_directory
+from lop_sweeps.errors import CheckpointError
+from lop_sweeps.training.checkpoint_file import CHECKPOINT, PREVIOUS, is_whole, name_of
 
-NAMES = ("checkpoint.pt", "checkpoint.previous.pt")
+NAMES = (CHECKPOINT, PREVIOUS)
 FORMAT = 1
 
 
@@ -38,19 +40,37 @@ def save(directory: Path, payload: dict[str, Any]) -> None:
     sync_directory(directory)
 
 
+def load(directory: Path, name: str = NAMES[0]) -> dict[str, Any]:
+    """One checkpoint of a run, by the name of its file.
+
+    Raises `CheckpointError` if it is not there, is damaged, has another format, or is of another run.
+    """
+    path = directory / name
+    try:
+        if not is_whole(path) and path.exists():  # torch does not compare the checksums that it writes
+            raise CheckpointError(f"{path} is damaged")
+        payload = torch.load(path, weights_only=True)
+    except CheckpointError:
+        raise
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{path} is missing") from error
+    except Exception as error:  # there is none that a damaged file cannot raise
+        raise CheckpointError(f"{path} is damaged") from error
+    if not isinstance(payload, dict) or payload.get("format") != FORMAT:
+        raise CheckpointError(f"{path} has a format that this version does not read")
+    # Earlier versions named only the runs that were saved together.
+    owner = [payload["run"]] if "run" in payload else payload.get("together", [])
+    if owner and name_of(directory) not in owner:
+        raise CheckpointError(f"{path} is of another run, {owner[0]}")
+    return {**payload, "file": name}
+
+
 def load_all(directory: Path) -> list[dict[str, Any]]:
-    """The readable checkpoints of a run, newest first; damaged files and other formats are passed over."""
+    """The usable checkpoints of a run, newest first; damaged ones, other formats and other runs' are passed over."""
     found = []
     for name in NAMES:
-        try:
-            with zipfile.ZipFile(directory / name) as archive:
-                if archive.testzip() is not None:  # torch does not compare the checksums that it writes
-                    continue
-            payload = torch.load(directory / name, weights_only=True)
-        except Exception:  # there is none that a damaged file cannot raise
-            continue
-        if isinstance(payload, dict) and payload.get("format") == FORMAT:
-            found.append({**payload, "file": name})
+        with contextlib.suppress(CheckpointError):
+            found.append(load(directory, name))
     return found
 
 

@@ -30,7 +30,7 @@ PROTOCOLS = ("online", "epochs", "control")
 DTYPES = {"float32": torch.float32, "float64": torch.float64, "tf32": torch.float32}
 KEYS = frozenset(
     {"benchmark", "network", "optimizer", "algorithm", "agent", "scale", "seed", "precision", "variants", "variant"}
-    | {"sweep", "engine", "device", "checkpoint", "trusted", "paths", "tracking"}
+    | {"sweep", "engine", "device", "checkpoint", "trusted", "trusted_changes", "paths", "tracking"}
 )
 SECTIONS = {"checkpoint": ("first", "every"), "paths": ("sweeps", "data")}
 
@@ -220,6 +220,7 @@ def check_shape(config: Mapping[str, Any]) -> None:
         raise ConfigError("sweep", str(sweep), "must be a name: the runs go to <paths.sweeps>/<sweep>")
     if config.get("tracking"):
         _check_tracking(config["tracking"], str(config.get("sweep") or ""))
+    checks.choice("trusted_changes", config.get("trusted_changes") or "refuse", ("refuse", "accept"))
     trusted = config.get("trusted") or []
     if not isinstance(trusted, list | tuple) or not all(isinstance(prefix, str) for prefix in trusted):
         raise ConfigError("trusted", trusted, "must be a list of module names, such as [my_package]")

@@ -2,44 +2,55 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import zlib
 from pathlib import Path
 from typing import Any
 
-from lop_sweeps.errors import CheckpointError
+from lop_sweeps.errors import CheckpointError, LogChanged
 
 
 class MetricsLog:
     """Appends rows to `metrics.jsonl`, and knows how far the file is: (bytes, checksum).
 
-    `position` goes into each checkpoint; opening the log at a position cuts off what was written after it.
+    `position` goes into each checkpoint; opening the log at a position cuts off what was written after it. `record` is
+    what status.json says of the log.
     """
 
     NAME = "metrics.jsonl"
 
     def __init__(self, directory: Path, position: tuple[int, int] = (0, 0)) -> None:
         """Open the log at `position`; raise `CheckpointError` if the file does not hold what was written up to it."""
-        self.check(directory, position)
-        path = directory / self.NAME
+        self._path = directory / self.NAME
+        self._rows = self.check(directory, position)
         self._bytes, self._checksum = position
-        self._file = path.open("r+b" if path.exists() else "w+b")
+        self._file = self._path.open("r+b" if self._path.exists() else "w+b")
         self._file.truncate(self._bytes)
         self._file.seek(self._bytes)
 
     @classmethod
-    def check(cls, directory: Path, position: tuple[int, ...]) -> None:
-        """Raise `CheckpointError` if the log does not hold what was written up to `position`."""
+    def check(cls, directory: Path, position: tuple[int, ...]) -> int:
+        """The rows of the log up to `position`; raise `CheckpointError` if it does not hold what was written."""
         size, checksum = position
         path = directory / cls.NAME
+        if os.path.lexists(path) and not path.is_file():  # a pipe, say, would be waited for
+            raise OSError(f"{path} is not a file")
         content = path.read_bytes()[:size] if path.exists() else b""
         if len(content) != size or zlib.crc32(content) != checksum:
             raise CheckpointError(f"{path} has changed or lost rows since the checkpoint was written")
+        return content.count(b"\n")
 
     @property
     def position(self) -> tuple[int, int]:
         return self._bytes, self._checksum
+
+    @property
+    def record(self) -> dict[str, int]:
+        """How much of the log there is, and when it was last written."""
+        written = os.fstat(self._file.fileno()).st_mtime_ns
+        return {"rows": self._rows, "bytes": self._bytes, "crc32": self._checksum, "mtime_ns": written}
 
     @classmethod
     def set_aside(cls, directory: Path) -> Path | None:
@@ -47,19 +58,32 @@ class MetricsLog:
         path = directory / cls.NAME
         if not path.is_file() or not path.stat().st_size:
             return None
-        number = 1 + sum(1 for _ in directory.glob(f"{cls.NAME}.*"))
-        return path.rename(directory / f"{cls.NAME}.{number}")
+        free = next(n for n in itertools.count(1) if not os.path.lexists(directory / f"{cls.NAME}.{n}"))
+        return path.rename(directory / f"{cls.NAME}.{free}")
 
     def append(self, row: dict[str, Any]) -> None:
         line = (json.dumps(row, allow_nan=False) + "\n").encode()
         self._file.write(line)
         self._file.flush()
+        self._rows += 1
         self._bytes += len(line)
         self._checksum = zlib.crc32(line, self._checksum)
 
     def sync(self) -> None:
-        """Force the rows to disk, before a checkpoint says that they are there."""
+        """Force the rows to disk, before a checkpoint says that they are there, and see that they are.
+
+        Raises `LogChanged` if somebody else has deleted, replaced or changed the file meanwhile.
+        """
         os.fsync(self._file.fileno())
+        ours = os.fstat(self._file.fileno())
+        try:
+            found = self._path.stat()
+        except FileNotFoundError as error:
+            raise LogChanged(f"{self._path} was deleted by somebody else while the run was trained") from error
+        if (found.st_dev, found.st_ino) != (ours.st_dev, ours.st_ino):
+            raise LogChanged(f"{self._path} was replaced by somebody else while the run was trained")
+        if found.st_size != self._bytes or zlib.crc32(self._path.read_bytes()) != self._checksum:
+            raise LogChanged(f"{self._path} was changed by somebody else while the run was trained")
 
     def close(self) -> None:
         self._file.close()

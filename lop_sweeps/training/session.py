@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from lop_sweeps.diagnostics.measure import LayerSample
+from lop_sweeps.errors import LogChanged
 from lop_sweeps.training import checkpoint
 from lop_sweeps.training.engine import Learner
 from lop_sweeps.training.metrics_log import MetricsLog
@@ -22,7 +23,8 @@ from lop_sweeps.training.metrics_log import MetricsLog
 class Member:
     """A run's place in a pack. Inactive members keep their slot, masked, and write nothing.
 
-    durable: bytes of the log that the checkpoints of the whole pack cover, and that no kill takes back.
+    durable: what `MetricsLog.record` says of the log that the checkpoints of the whole pack cover, and that no kill
+    takes back. failure: why it was taken out of the pack.
     """
 
     directory: Path
@@ -30,7 +32,8 @@ class Member:
     log: MetricsLog | None = None
     active: bool = True
     diverged: tuple[int, int] | None = None  # (task, step) at which its loss was no longer finite
-    durable: int = 0
+    durable: dict[str, int] = field(default_factory=lambda: {"rows": 0, "bytes": 0, "crc32": 0})
+    failure: LogChanged | None = None
 
 
 @dataclass
@@ -131,16 +134,23 @@ class World(Protocol):
 
 
 def save(learner: Learner, members: Sequence[Member], position: Position, world: World | None) -> None:
-    """Write a checkpoint of every active run."""
+    """Write a checkpoint of every active run. One whose log somebody else has changed is taken out of the pack."""
     state = learner.state()
+    for run, member in enumerate(members):
+        if member.active and member.log is not None:
+            try:
+                member.log.sync()
+            except LogChanged as error:
+                member.active, member.failure = False, error
+                learner.mask(run)
     together = [member.directory.name for member in members if member.active]
     for run, member in enumerate(members):
         if member.active and member.log is not None:
-            member.log.sync()
             payload = {
-                **position.payload(run),
+                "run": member.directory.name,
                 "metrics": list(member.log.position),
                 "together": together,
+                **position.payload(run),
                 "learner": {name: _kept(value[run]) for name, value in state.items()},
             }
             if world is not None:
@@ -148,7 +158,7 @@ def save(learner: Learner, members: Sequence[Member], position: Position, world:
             checkpoint.save(member.directory, payload)
     for member in members:
         if member.active and member.log is not None:
-            member.durable = member.log.position[0]
+            member.durable = member.log.record
 
 
 def _kept(value: Tensor) -> Tensor:

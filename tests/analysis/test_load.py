@@ -1,6 +1,7 @@
 """Reading sweep folders: the tidy frame, and every way in which a folder can be unusable."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -301,14 +302,17 @@ def test_broken_seed_after_a_good_one_is_noticed(tmp_path: Path) -> None:
         configurations.read(config(tmp_path, f"run: a\nseed: null\n{REST}"))
 
 
-def test_first_unusable_run_is_the_one_reported(sweep: SweepBuilder) -> None:
-    """Runs are read side by side."""
+def test_unusable_runs_are_left_out_and_named_in_order(sweep: SweepBuilder) -> None:
+    """Runs are read side by side (cases 1.9)."""
     for seed in range(20):
         sweep.add(seed=seed, text='{"task": 0\n{"task": 1}\n' if seed in (7, 8) else None)
     (sweep.folder / "run-0012" / "config.yaml").write_text("a: [1")
+    (sweep.folder / "run-0013" / "config.yaml").unlink()
     for _ in range(5):
-        with pytest.raises(AnalysisError, match=r"run-0007.*line 1: damaged"):
-            load(sweep.folder)
+        loaded = load(sweep.folder)
+        assert sorted(set(range(20)) - set(loaded.runs["seed"])) == [7, 8, 12, 13]
+        named = [re.findall(r"run-\d+", note)[0] for note in loaded.notes if "left out" in note]
+        assert named == ["run-0007", "run-0008", "run-0012", "run-0013"]
 
 
 def test_runs_of_different_lengths_are_pointed_out(sweep: SweepBuilder) -> None:

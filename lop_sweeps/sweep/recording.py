@@ -1,0 +1,66 @@
+"""Write what runs from before `identity.json` do not record: `lop-status --verify --record`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from lop_sweeps.errors import ConfigError, LopError
+from lop_sweeps.sweep import integrity
+from lop_sweeps.sweep.claim import Claim
+from lop_sweeps.sweep.identity import compare, configured, of
+from lop_sweeps.sweep.run_directory import RunDirectory, runs_in
+from lop_sweeps.training.checkpoint_file import CHECKPOINT
+
+
+def edited(run: RunDirectory) -> str:
+    """What is wrong with a run that does not record its identity, by today's code; empty if nothing, or if a component
+    of the user's own is not here, so that nobody can tell.
+    """
+    try:
+        compare(run.config(), run.name, None)
+    except ConfigError:
+        return ""
+    except LopError as error:
+        return str(error)
+    return ""
+
+
+def record(sweep: Path) -> tuple[str, int]:
+    """Record what can be told of each run that is what it should be, and that nobody is training.
+
+    What was done, in words, and of how many runs it could not be. What does not agree is never written over.
+    """
+    written, left = 0, []
+    for run in runs_in(sweep):
+        verdict = integrity.look(run.path, everything=True)
+        if not verdict.unrecorded or verdict.problem:
+            continue
+        claim = Claim(run.path)
+        try:
+            if not claim.take():
+                continue
+            try:
+                written += _record(run, verdict)
+            finally:
+                claim.release()
+        except (LopError, OSError) as error:
+            left.append(f"\n  {run.path}: {error}")
+    return f"recorded what {written} runs lacked" + "".join(left), len(left)
+
+
+def _record(run: RunDirectory, verdict: integrity.Verdict) -> bool:
+    config = run.config()
+    if verdict.identity is None:
+        if versions := compare(config, run.name, None):
+            raise LopError(f"was made with {', '.join(versions)}, and this is another version: only that one can tell")
+        run.record_identity(of(configured(config)))
+    facts: dict[str, Any] = {}
+    for key, file in (("log", integrity.LOG), ("checkpoint", CHECKPOINT)):
+        if verdict.status["state"] in integrity.FINAL and (run.path / file).is_file():
+            facts[key] = integrity.stamp(run.path / file)
+    if "log" in facts:
+        facts["log"]["rows"] = (run.path / integrity.LOG).read_bytes().count(b"\n")
+    if facts:
+        run.write_status(**facts)
+    return True
