@@ -23,7 +23,7 @@ import numpy.typing as npt
 import pandas as pd
 import yaml
 
-from lop_sweeps.analysis.bootstrap import bootstrap_mean
+from lop_sweeps.analysis.statistics.bootstrap import bootstrap_mean
 from lop_sweeps.analysis.load import load
 
 Floats = npt.NDArray[np.float64]

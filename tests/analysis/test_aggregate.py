@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from lop_sweeps.analysis.aggregate import bin_tasks, curves, early_late
-from lop_sweeps.analysis.bootstrap import bootstrap_mean
+from lop_sweeps.analysis.statistics.bootstrap import bootstrap_mean
 from lop_sweeps.analysis.errors import AnalysisError
 from lop_sweeps.analysis.load import load
 from tests.analysis.sweep_builder import SweepBuilder, task_rows

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from lop_sweeps.analysis.bootstrap import bootstrap
+from lop_sweeps.analysis.statistics.bootstrap import bootstrap
 from lop_sweeps.analysis.comparison import (
     comparable,
     compare,

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from lop_sweeps.analysis.aggregate import Curve
-from lop_sweeps.analysis.band import Band
+from lop_sweeps.analysis.statistics.band import Band
 from lop_sweeps.analysis.errors import AnalysisError
 from lop_sweeps.analysis.figures.curve import ends
 from lop_sweeps.analysis.figures.diagnostic import diagnostic

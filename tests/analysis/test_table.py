@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from lop_sweeps.analysis import table
-from lop_sweeps.analysis.band import Band
+from lop_sweeps.analysis.statistics.band import Band
 from lop_sweeps.analysis.load import load
 from tests.analysis.sweep_builder import SweepBuilder, task_rows
 

@@ -5,10 +5,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lop_sweeps.analysis.band import DEFAULT, Band
-from lop_sweeps.analysis.bootstrap import bootstrap, bootstrap_mean
+from lop_sweeps.analysis.statistics.band import DEFAULT, Band
+from lop_sweeps.analysis.statistics.bootstrap import bootstrap, bootstrap_mean
 from lop_sweeps.analysis.errors import AnalysisError
-from lop_sweeps.analysis.estimators import ESTIMATORS, Estimator, mean, standard_error
+from lop_sweeps.analysis.statistics.estimators import ESTIMATORS, Estimator, mean, standard_error
 
 VALUES = np.random.default_rng(0).normal(size=(12, 5))
 
