@@ -83,8 +83,9 @@ def markdown(table: pd.DataFrame, naming: Naming | None = None, notes: Sequence[
 def tex(table: pd.DataFrame, naming: Naming | None = None, notes: Sequence[str] = ()) -> str:
     given = set((naming or Naming()).given(map(str, table["method"])).values())
     words = ". ".join([note(table), *notes])
+    words = f"{words[0].upper()}{words[1:]}."
     return latex.document(
-        [latex.tabular(cells, title, f"{of}. {words}.", given) for title, cells, of in _blocks(table, naming)]
+        [latex.tabular(cells, title, f"{of}. {words}", given) for title, cells, of in _blocks(table, naming)]
     )
 
 

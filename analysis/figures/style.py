@@ -79,12 +79,19 @@ class Looks(dict[str, Look]):
         return look.text if look is not None and look.text else label.replace("_", " ")
 
     def typeset(self, fig: Figure) -> Figure:
-        """Formulas in what the user calls labels become formulas, those in all other names stay letters."""
-        formulas = {formula for look in self.values() for formula in FORMULA.findall(look.text)}
-        for text in fig.findobj(Text) if formulas else ():
+        """Formulas in what the user calls labels become formulas; those in all other names stay letters.
+
+        Also on the caller's axes, whose titles may have been told otherwise.
+        """
+        names = {label: self.text(label) for label in self if "$" in self.text(label)}
+        formulas = {formula for label in names for formula in FORMULA.findall(self[label].text)}
+        for text in fig.findobj(Text) if names else ():
             assert isinstance(text, Text)
-            if any(formula in text.get_text() for formula in formulas):
+            shown = text.get_text().replace("\n", " ")
+            if any(formula in shown for formula in formulas):
                 text.set_parse_math(True)
+            elif any(name in shown for name in names.values()):
+                text.set_parse_math(False)
         return fig
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from lop_sweeps.analysis import bootstrap as module
+from lop_sweeps.analysis.statistics import bootstrap as module
 from lop_sweeps.analysis.statistics.bootstrap import bootstrap, bootstrap_mean, resamples
 from lop_sweeps.analysis.statistics.estimators import ESTIMATORS, Estimator, iqm
 
