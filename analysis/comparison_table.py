@@ -24,10 +24,10 @@ from .tables import latex
 
 HEADINGS = ("method", "runs", "pairs", "difference", "p, t-test", "p, Wilcoxon", "probability of being better")
 NOTE = (
-    "difference: {summary}, method − {baseline}, {statistic} over seeds that both have, with {interval}; p: two-sided "
-    "paired tests of that difference, each for itself, not corrected for the number of methods; probability that a run "
-    "of the method is better than one of {baseline} (0.5: no difference; a run that diverged is worse than any), "
-    "with its 95% score interval, as Wilson's is of a share (none below three runs)"
+    "difference: {summary}, method − {baseline}, {statistic} over seeds that both have ({interval}); p: "
+    "two-sided paired tests of that difference, each for itself, not corrected for the number of methods; probability "
+    "that a run of the method is better than one of {baseline} (0.5: no difference; a run that diverged is worse than "
+    "any), with its 95% score interval, as Wilson's is of a share (none below three runs)"
 )
 # Pairs below which Wilcoxon's test cannot come below 0.05.
 FEW_PAIRS = 6

@@ -77,8 +77,8 @@ class Sweep:
 def load(paths: str | Path | Sequence[str | Path], where: Sequence[str] = ()) -> Sweep:
     """Read a sweep folder, several, a glob ('sweeps/permuted_*'), or W&B ('wandb://entity/project?group=NAME').
 
-    where: conditions that all runs fulfil, as 'optimizer.step_size==0.01' (`reading.where`); labels are then made of what
-    the runs that are left differ in. A run that cannot be read is left out, with a note.
+    where: conditions that all runs fulfil, as 'optimizer.step_size==0.01' (`reading.where`); labels are then made of
+    what the runs that are left differ in. A run that cannot be read is left out, with a note.
 
     Runs in W&B are downloaded, whole, and kept in a cache (`remote`). A run that lies in several sweeps (same id: same
     configuration and seed) counts once. Raises AnalysisError if a folder does not exist or holds no run, if no run has
@@ -118,8 +118,8 @@ def load(paths: str | Path | Sequence[str | Path], where: Sequence[str] = ()) ->
     for benchmark, lengths in started.groupby("benchmark")["tasks"]:
         if lengths.nunique() > 1:
             notes.append(
-                f"runs on {benchmark} have {lengths.min()} to {lengths.max()} finished tasks; tables are over the tasks "
-                "that every method has, without runs that lack some of them"
+                f"runs on {benchmark} have {lengths.min()} to {lengths.max()} finished tasks; tables are over the "
+                "tasks that every method has, without runs that lack some of them"
             )
     return Sweep(frame, tasks_frame(runs, frame), notes)
 

@@ -53,7 +53,7 @@ class Options:
     instead of it; with figures=['overview'], as the panels beside performance. per_layer: also a figure with one panel
     per layer for each diagnostic.
     k: tasks averaged per point, default what the benchmark says for its performance. formats: of figures, and 'tex' of
-    tables. baseline: a label, or a name that stands for one, for what is drawn relative to one. naming: order, texts and
+    tables. baseline: a label, or a name that stands for one, for what is drawn relative to it. naming: order, texts and
     colours of labels. limits: of axes, by the quantity that they show. csv: also values per run, and curves.
     """
 

@@ -45,10 +45,11 @@ def select(
 ) -> Selection:
     """Per benchmark and method the configuration with the best `summary` over its runs on `tuning_seeds`.
 
-    band: best by its estimate over runs, which has its interval in the table. by: the column of `sweep.runs` that names the method ('algorithm', 'variant', …). summary: of the benchmark's
+    by: the column of `sweep.runs` that names the method ('algorithm', 'variant', …). summary: of the benchmark's
     performance, see `curve_summary.summarise`. larger_is_better: default what is known of the metric (errors and
-    losses: smaller). Of equally good configurations the first in `label.ordered`. One that diverged on a tuning seed is
-    never chosen; one without runs on tuning seeds was not tried.
+    losses: smaller). band: best is what has the best of its estimates over runs; the table has its intervals. Of
+    equally good configurations the first in `label.ordered`. One that diverged on a tuning seed is never chosen; one
+    without runs on tuning seeds was not tried.
 
     Raises AnalysisError, naming the methods, if one has no run on a tuning seed or its chosen configuration no finished
     task on another; if all its configurations diverged; if those that did not were tried on different seeds or over

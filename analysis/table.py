@@ -21,8 +21,8 @@ from .tables import latex
 
 HEADINGS = ("method", "runs", "early", "late", "late − early")
 NOTE = (
-    "early, late: mean over the first and last tenth of a run's tasks, then {estimator}over runs, with {interval}; "
-    "late − early is paired within runs; runs: those with late performance"
+    "early, late: mean over the first and last tenth of a run's tasks, then {estimator}over runs; intervals: "
+    "{interval}; late − early is paired within runs; runs: those with late performance"
 )
 
 

@@ -24,10 +24,10 @@ def markdown(cells: Cells) -> str:
 
 
 def p_value(p: float) -> str:
-    """Two digits; '–' for none."""
+    """'–' for none."""
     if pd.isna(p):
         return "–"
-    return "<0.001" if p < 0.001 else f"{p:.3f}" if p < 0.01 else f"{p:.2f}"
+    return "<0.001" if p < 0.001 else f"{p:.3f}" if p < 0.1 else f"{p:.2f}"
 
 
 def interval(numbers: Sequence[float], metric: str, runs: int, sign: bool = False) -> str:

@@ -51,8 +51,8 @@ def births_and_deaths(
     Counts are summed over layers, and averaged over runs and over the tasks of a bar, of which there are at most a
     hundred. All rows share their axes; the left one is logarithmic beyond 1 where bars differ much in height. A right
     panel without dead units in the log says so. n: runs that have what is drawn.
-    Frames of one benchmark. axes: of the caller's, left and right of each row, as far as they go (then without title and
-    caption). notes: more sentences of the caption. Raises AnalysisError if no run logged replacements, revivals or
+    Frames of one benchmark. axes: of the caller's, left and right of each row, as far as they go (then without title
+    and caption). notes: more sentences of the caption. Raises AnalysisError if no run logged replacements, revivals or
     deaths, and for more axes than there are panels.
     """
     if runs["benchmark"].nunique() > 1:

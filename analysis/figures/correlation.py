@@ -189,11 +189,13 @@ def _text(name: str, present: "pd.Series[bool]") -> str:
 
 
 def _caption(within: pd.DataFrame, labels: bool, methods: int, band: Band) -> list[str]:
-    pooled = f"; {methods} methods are pooled: no interval, as runs of one method are not independent"
+    across = "bar: 95% bootstrap interval"
+    if methods > 1:
+        across = f"{methods} methods are pooled: no interval, as runs of one method are not independent"
     return [
         f"{band.words('bar')}{'; small: mean of each method' if labels else ''}",
         "Within: Spearman's correlation over the tasks of a run; diagnostics are measured before the task",
-        f"Across: one point per run, its last tenth of tasks{pooled if methods > 1 else '; bar: 95% bootstrap interval'}",
+        f"Across: one point per run, its last tenth of tasks; {across}",
         "Two quantities that both drift over the tasks correlate even if neither acts on the other",
         *band.cautions([len(within)]),
     ]

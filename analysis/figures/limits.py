@@ -67,8 +67,8 @@ def span(
 ) -> tuple[float, float]:
     """Where an axis begins and ends: with all means, and with intervals as far as they do not squash the means.
 
-    centres: of all curves, any shape; low, high: of intervals, one shape. An interval is shown up to a distance from the
-    means that is their own span or, if that is more, a usual interval's width. log: the axis is logarithmic.
+    centres: of all curves, any shape; low, high: of intervals, one shape. An interval is shown up to a distance from
+    the means that is their own span or, if that is more, a usual interval's width. log: the axis is logarithmic.
     """
     turn = np.log10 if log else np.asarray
 

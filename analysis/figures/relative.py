@@ -47,11 +47,11 @@ def relative(
 
     One seed gives both the same tasks, so that what makes a task difficult for both cancels.
 
-    baseline: a label, or a name that stands for one; default the network retrained from scratch where there is one (Nature 632, Fig. 2), else the
-    first of `label.ordered`. metric: default the benchmark's performance. k: tasks per point, default
-    `tasks_per_point`. axes: of the caller's (then without title and caption). notes: more sentences of the caption. In
-    class-incremental learning the horizontal axis is the number of classes. Raises AnalysisError for an unknown metric
-    or baseline, if no two runs share a seed, and for several axes.
+    baseline: a label, or a name that stands for one; default the network retrained from scratch where there is one
+    (Nature 632, Fig. 2), else the best plain backprop. metric: default the benchmark's performance. k: tasks per point,
+    default `tasks_per_point`. axes: of the caller's (then without title and caption). notes: more sentences of the
+    caption. In class-incremental learning the horizontal axis is the number of classes. Raises AnalysisError for an
+    unknown metric or baseline, if no two runs share a seed, and for several axes.
     """
     metric = metric or performance_metric(tasks)
     k = k or tasks_per_point(tasks)

@@ -24,10 +24,10 @@ from .canvas import defaults
 
 StyleName = Literal["paper", "notebook", "talk"]
 
-# How a method is named in labels, most specific first (a combination with L2 is not L2), and its colour. Seven are those
-# of Okabe & Ito (2008), made to be told apart with every kind of colour blindness, without their yellow, invisible on
-# white; the others lie at least as far from them and from each other (test_style.py). Red is the baseline's, as in the
-# figures of Nature 632.
+# How a method is named in labels, most specific first (a combination with L2 is not L2), and its colour. Seven are
+# those of Okabe & Ito (2008), made to be told apart with every kind of colour blindness, without their yellow,
+# invisible on white; the others lie at least as far from them and from each other (test_style.py). Red is the
+# baseline's, as in the figures of Nature 632.
 METHODS: Mapping[str, tuple[str, str]] = {
     "continual backprop": (r"continual backprop|cbp", "#0072B2"),
     "redo": (r"redo", "#550055"),

@@ -65,9 +65,8 @@ class Naming:
         for name, text in self.texts.items():
             several = resolve(name, known)
             for label in several:
-                settings = [part for part in label.split(", ")[1:] if part not in name.split(", ")]
-                alone = len(several) == 1 or not settings
-                found[label] = text if alone else ", ".join([text, *settings]).replace("_", " ")
+                settings = [part.replace("_", " ") for part in label.split(", ")[1:] if part not in name.split(", ")]
+                found[label] = ", ".join([text, *(settings if len(several) > 1 else [])])
         return found
 
     def text(self, label: str, labels: Iterable[str]) -> str:

@@ -1,9 +1,9 @@
 """Which runs and tasks count: one rule for every table, for comparisons and for sensitivity.
 
-Methods are compared over the tasks that all of them have come to, and of each method by the runs that have these tasks:
-one that failed or is still running before is left out, and counted. A run that diverged has early performance only. What
-is no finite number in the log (null, NaN, an infinite value) is missing, as if the row lacked it: a run counts by the
-tasks of which it has a finite value.
+Methods are compared over the tasks that all of them have come to, and of each method by the runs that have these
+tasks: one that failed or is still running before is left out, and counted. A run that diverged has early performance
+only. What is no finite number in the log (null, NaN, an infinite value) is missing, as if the row lacked it: a run
+counts by the tasks of which it has a finite value.
 """
 
 import numpy as np

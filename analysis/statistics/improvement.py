@@ -9,7 +9,7 @@ from .interval import LEAST, LEVEL
 def probability_of_improvement(a: npt.ArrayLike, b: npt.ArrayLike) -> tuple[float, float, float]:
     """a (n,), b (m,) → P(A > B) + P(A = B) / 2 over all n·m pairs, with the ends of its 95 % interval.
 
-    0.5: no difference. It is the Mann-Whitney U over n·m, and needs no pairs of seeds (Agarwal et al. 2021, here for one
+    0.5: no difference. It is the Mann-Whitney U over n·m and needs no pairs of seeds (Agarwal et al. 2021, here for one
     benchmark). The interval is a score interval, as Wilson's is of a share, with the variance that U has (Newcombe,
     "Confidence intervals for an effect size measure based on the Mann-Whitney statistic", Stat. Med. 2006, method 5):
     it has a width also where every a exceeds every b, which the bootstrap's has not. NaN in a or b: no such run. The

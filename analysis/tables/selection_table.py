@@ -13,7 +13,7 @@ from . import latex
 
 HEADINGS = ("method", "chosen", "tried", "tuning", "runner-up", "its tuning", "at the edge", "reported on")
 NOTE = (
-    "Tuning: {statistic} over seeds {seeds} with {interval}, of what was chosen by; the best of several is optimistic, "
+    "Tuning: {statistic} over seeds {seeds} ({interval}) of what was chosen by; the best of several is optimistic, "
     "and no result. Nothing that is reported is of these seeds"
 )
 

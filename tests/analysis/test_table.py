@@ -69,7 +69,7 @@ def test_other_estimator_is_named_wherever_the_table_goes(sweep: SweepBuilder, t
     loaded = load(sweep.folder)
     found = table.summary(loaded, band=Band("median"))
     assert found["early"].tolist() == pytest.approx([30])
-    assert "then the median over runs, with 95% bootstrap interval over runs" in table.text(found)
+    assert "then the median over runs; intervals: 95% bootstrap interval over runs" in table.text(found)
     csv, markdown = table.write(found, tmp_path)
     assert pd.read_csv(csv)["statistic"].tolist() == ["median"]
     assert "then the median over runs" in markdown.read_text()
