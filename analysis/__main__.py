@@ -11,7 +11,7 @@ from typing import Any, get_args
 
 from lop_sweeps.dot_env import load_dot_env
 from lop_sweeps.errors import LopError
-from lop_sweeps.terminal import printing
+from lop_sweeps.terminal import printable, say
 
 from . import comparison_table, page, table
 from .errors import AnalysisError
@@ -31,12 +31,12 @@ from .tables import selection_table
 __all__ = ["main"]
 
 
-@printing
 def main(argv: Sequence[str] | None = None) -> int:
     """0, or 2 with one line on stderr for whatever the user can put right.
 
     Everything is written before the first line is printed.
     """
+    printable()
     options = parser().parse_args(argv)
     load_dot_env()
     return _run(options)
@@ -63,19 +63,10 @@ def _run(options: argparse.Namespace) -> int:
     except (AnalysisError, LopError) as error:
         print(f"lop-figures: {error}", file=sys.stderr)
         return 2
-    print(sweep.progress())
-    for note in [*sweep.notes, *report.notes]:
-        print(f"Note: {note}.")
-    print()
-    print(_tables(report, wanted.naming))
-    print()
-    for reason in report.skipped:
-        print(f"Not drawn: {reason}.")
-    for path in report.paths:
-        print(path)
-    if link:
-        print(link)
-    return 0
+    notes = [f"Note: {note}." for note in [*sweep.notes, *report.notes]]
+    skipped = [f"Not drawn: {reason}." for reason in report.skipped]
+    paths = [*map(str, report.paths), *([link] if link else [])]
+    return say("\n".join([sweep.progress(), *notes, "", _tables(report, wanted.naming), "", *skipped, *paths]))
 
 
 def _options(given: argparse.Namespace, band: Band, limits: Limits, naming: Naming) -> Options:

@@ -120,7 +120,7 @@ def _blocks(
         statistic, interval = (str(rows[name].iloc[0]) for name in ("statistic", "interval"))
         summary = SUMMARIES[str(rows["summary"].iloc[0])]
         words = [NOTE.format(summary=summary, baseline=baseline, statistic=statistic, interval=interval)]
-        words += text_table.cautions(interval, pairs)
+        words += text_table.cautions(statistic, interval, pairs)
         if rows["p_wilcoxon"].notna().any() and (least := int(pairs[rows["p_wilcoxon"].notna()].min())) < FEW_PAIRS:
             words.append(f"Of {least} pairs Wilcoxon's p cannot be below {smallest_wilcoxon(least):.3g}")
         cells = [list(HEADINGS), *(_cells(row, given) for row in rows.to_dict("records"))]

@@ -95,7 +95,9 @@ def note(table: pd.DataFrame) -> str:
     estimator = "" if statistic == NAMES["mean"] else f"the {statistic} "
     sentences = [NOTE.format(estimator=estimator, interval=table["interval"].iloc[0])]
     sentences += ["Diverged runs count early only"] if table["diverged"].any() else []
-    return ". ".join([*sentences, *text_table.cautions(table["interval"].iloc[0], table[["n", "n_early"]])])
+    return ". ".join(
+        [*sentences, *text_table.cautions(statistic, str(table["interval"].iloc[0]), table[["n", "n_early"]])]
+    )
 
 
 def write(

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy.typing as npt
 import pandas as pd
 
-from .statistics.interval import LEAST, TOO_NARROW, WORDS, narrow, ranges
+from .statistics.interval import LEAST, NAMES, WORDS, ranges, too_narrow
 
 Cells = Sequence[Sequence[str]]  # rows, the first of them the headings
 
@@ -51,8 +51,9 @@ def interval(numbers: Sequence[float], metric: str, runs: int, sign: bool = Fals
     return f"{number} {ends.format(number, number)}".format(estimate, low, high)
 
 
-def cautions(words: str, runs: npt.ArrayLike) -> list[str]:
-    """Sentences about intervals of so many runs. words: what the interval is, one of `WORDS`."""
-    kind = next(name for name, each in WORDS.items() if each == words)
+def cautions(statistic: str, interval: str, runs: npt.ArrayLike) -> list[str]:
+    """Sentences about intervals of so many runs. statistic, interval: one of `NAMES` and of `WORDS`."""
+    estimator = next(name for name, each in NAMES.items() if each == statistic)
+    kind = next(name for name, each in WORDS.items() if each == interval)
     found = ["Of two runs: their range, in round brackets"] if ranges(runs) else []
-    return [*found, TOO_NARROW] if narrow(kind, runs) else found
+    return found + too_narrow(estimator, kind, runs)

@@ -9,11 +9,7 @@ from __future__ import annotations
 import codecs
 import os
 import sys
-from collections.abc import Callable
-from functools import wraps
-from typing import IO, ParamSpec
-
-P = ParamSpec("P")
+from typing import IO
 
 ERRORS = "lop_sweeps.plain"
 FAILED = 1
@@ -51,28 +47,21 @@ def printable(*streams: IO[str] | None) -> None:
             reconfigure(errors=ERRORS)
 
 
-def printing(command: Callable[P, int]) -> Callable[P, int]:
-    """A command that prints what it prints, to its end: not more, where nobody reads on or nothing can be written."""
+def say(text: str) -> int:
+    """Print all that a command has to say, when its work is done; its exit code.
 
-    @wraps(command)
-    def wrapped(*arguments: P.args, **named: P.kwargs) -> int:
-        printable()
-        try:
-            code = command(*arguments, **named)
-            if sys.stdout is not None:
-                sys.stdout.flush()
-            return code
-        except BrokenPipeError:
-            _silence(sys.stdout)
-            return 0
-        except OSError as error:
-            if error.filename is not None:  # not of printing
-                raise
-            _silence(sys.stdout)
-            sys.stderr.write(f"cannot print: {error.strerror or error}\n")
-            return FAILED
-
-    return wrapped
+    0, also where nobody reads to the end (`| head`); 1 with a line on standard error where it cannot be written.
+    """
+    printable()
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        _silence(sys.stdout)
+    except OSError as error:
+        _silence(sys.stdout)
+        sys.stderr.write(f"cannot print: {error.strerror or error}\n")
+        return FAILED
+    return 0
 
 
 def _silence(stream: IO[str]) -> None:

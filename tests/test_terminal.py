@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from lop_sweeps.terminal import printable, printing
+from lop_sweeps.terminal import printable, say
 
 
 @pytest.mark.parametrize("encoding", ["latin-1", "ascii", "cp1252", "utf-8", "koi8-r"])
@@ -38,20 +38,5 @@ def test_output_that_goes_nowhere_is_no_traceback(
     with os.fdopen(writer, "w") as stream, monkeypatch.context() as patch:
         patch.setattr(sys, "stdout", stream)
 
-        @printing
-        def command() -> int:
-            print("a line")
-            return 0
-
-        assert command() == code
+        assert say("a line") == code
     assert capfd.readouterr().err.count("\n") == code
-
-
-def test_errors_of_files_are_the_commands_own() -> None:
-    @printing
-    def command() -> int:
-        Path("/nowhere/at/all").read_text()
-        return 0
-
-    with pytest.raises(FileNotFoundError):
-        command()

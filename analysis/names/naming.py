@@ -31,7 +31,7 @@ class Naming:
         """texts, colours: 'LABEL=VALUE'. Raises AnalysisError for a name that is none of `labels`, or for no value."""
         known = ordered(labels)
         given = {
-            option: dict(split(text, known, option) for text in each)
+            option: dict(split(" ".join(text.split()), known, option) for text in each)
             for option, each in (("--label", texts), ("--colour", colours))
         }
         for option, each in given.items():

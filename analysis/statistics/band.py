@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy.typing as npt
 
 from .estimators import Estimator, FloatArray
-from .interval import NAMES, TOO_NARROW, UNBOUNDED, USUAL, WORDS, Bounds, Interval, check, interval_of, narrow, ranges
+from .interval import NAMES, UNBOUNDED, USUAL, WORDS, Bounds, Interval, check, interval_of, ranges, too_narrow
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Band:
     def cautions(self, runs: npt.ArrayLike) -> list[str]:
         """Sentences about intervals of so many runs, each of which is drawn: ranges of two, and what is too narrow."""
         found = ["Where n=2: the range of both"] if ranges(runs) else []
-        return [*found, TOO_NARROW] if narrow(self.interval, runs) else found
+        return found + too_narrow(self.estimator, self.interval, runs)
 
 
 DEFAULT = Band()

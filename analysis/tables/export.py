@@ -11,6 +11,7 @@ from ..curve_summary import SUMMARIES, per_run
 from ..files import write_csv
 from ..load import Sweep
 from ..names.naming import Naming
+from ..names.seeds import ranges
 from ..quantity import performance_metric, quantity
 from ..statistics.band import DEFAULT, Band
 from ..statistics.compared import comparable
@@ -60,7 +61,8 @@ def curves_table(
             for label in (naming or Naming()).ordered(found):
                 estimate, low, high = (unit.scale * end for end in band.of(found[label].values, unit.bounds))
                 columns: dict[str, object] = {"benchmark": name, "metric": metric, "unit": unit.unit, "label": label}
-                columns |= {"task": found[label].x.astype(np.int64), "n": found[label].count()}
+                seeds = ranges(part.runs.loc[part.runs["run"].isin(found[label].runs), "seed"])
+                columns |= {"seeds": seeds, "task": found[label].x.astype(np.int64), "n": found[label].count()}
                 tables.append(pd.DataFrame({**columns, "estimate": estimate, "low": low, "high": high}))
     table = pd.concat(tables, ignore_index=True)
     return table.assign(statistic=NAMES[band.estimator], interval=WORDS[band.interval])

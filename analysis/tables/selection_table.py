@@ -39,7 +39,7 @@ def _blocks(table: pd.DataFrame) -> Iterable[tuple[str, text_table.Cells, str]]:
         name = f"{metric} ({unit.unit})" if unit.unit else str(metric)
         statistic, interval = (str(rows[column].iloc[0]) for column in ("statistic", "interval"))
         words = [NOTE.format(statistic=statistic, seeds=seeds, interval=interval)]
-        words += text_table.cautions(interval, rows["tuning_n"])
+        words += text_table.cautions(statistic, interval, rows["tuning_n"])
         cells = [list(HEADINGS), *(_cells(row, name, unit.scale) for row in rows.to_dict("records"))]
         yield f"{benchmark}: {name}, chosen on seeds {seeds}", cells, ". ".join(words)
 

@@ -86,3 +86,4 @@ def test_too_few_runs_for_a_bootstrap_are_told() -> None:
     assert Band(interval="bootstrap").cautions([5])
     assert not Band(interval="bootstrap").cautions([30, 1])
     assert not Band().cautions([5])
+    assert not Band("median").cautions([5])  # it holds the truth as often as it says

@@ -31,6 +31,7 @@ def test_values_of_runs_are_those_of_the_table(sweep: SweepBuilder, tmp_path: Pa
     points = pd.read_csv(curves)
     assert points["task"].tolist() == [0, 5, 10, 15]
     assert points["n"].tolist() == [4] * 4
+    assert points["seeds"].unique().tolist() == ["0–5"]
     assert points["estimate"][0] == pytest.approx(63)
     assert (points["low"] < points["estimate"]).all()
 
