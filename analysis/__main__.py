@@ -232,7 +232,8 @@ def parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="METRIC=LOW:HIGH",
-        help="of all axes that show it, in the unit that is drawn: accuracy=60:95; task=0:100 of those over tasks",
+        help="of all axes that show it, in the unit that is drawn: accuracy=60:95; task=0:100 of those over tasks; "
+        "difference=-5:5 of those of differences",
     )
     add(
         "--format", default=",".join(FORMATS), help="comma-separated: png, pdf, svg; tex: tables (default: %(default)s)"

@@ -20,7 +20,7 @@ from ..statistics.band import DEFAULT, Band
 from ..statistics.compared import comparable
 from ..text_table import p_value
 from .legend import Legend, fill, sentences
-from .limits import mark, span
+from .limits import DIFFERENCE, mark, span
 from .place import Places, figure_of, fit, places
 from .style import SIZES, Look, Looks, Size, StyleName, context, looks_of, readable
 
@@ -89,6 +89,7 @@ def comparison(
         given[0].set_yticks(range(len(labels)), texts)
         for ax in given[1:]:
             _differences(ax, differences, labels, colours, unit.scale, size)
+            mark(ax, "", DIFFERENCE)
             points = {"%": "(percentage points)", "": ""}.get(unit.unit, f"({unit.unit})")
             ax.set_xlabel(f"{fill(f'Difference from {colours.text(baseline)}', WRAP)}\n{points}".rstrip())
         for ax in given:

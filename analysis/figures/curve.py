@@ -13,7 +13,7 @@ from ..aggregate import Curve
 from ..frame import is_control
 from ..quantity import Quantity
 from ..statistics.band import DEFAULT, Band
-from .limits import COURSE, mark, span
+from .limits import COURSE, DIFFERENCE, mark, span
 from .style import MARKED_POINTS, Look, count_axis, logarithmic
 
 FloatArray = npt.NDArray[np.float64]
@@ -41,7 +41,7 @@ def draw(panels: Sequence[Panel], quantity: Quantity, looks: Mapping[str, Look],
         for label in [label for label in looks if label in panel.curves]:
             found.append(_line(panel.ax, panel.curves[label], quantity, looks[label], band))
         _horizontal(panel)
-        mark(panel.ax, quantity.name, COURSE)
+        mark(panel.ax, DIFFERENCE if quantity.difference else quantity.name, COURSE)
         for at in panel.changes if panel.changes is not None else ():
             width = 0.5 * mpl.rcParams["lines.linewidth"]
             panel.ax.axvline(at, color="0.6", linewidth=width, linestyle=":", zorder=0)

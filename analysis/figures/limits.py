@@ -14,6 +14,8 @@ from ..errors import AnalysisError
 Limits = Mapping[str, tuple[float | None, float | None]]
 # The name of horizontal axes over tasks, whatever they count.
 COURSE = "task"
+# Of axes that show how much a method differs from the baseline.
+DIFFERENCE = "difference"
 # Share of the axis that stays empty at each end.
 MARGIN = 0.05
 OVER = " over "

@@ -19,7 +19,7 @@ from ..quantity import Quantity, performance_metric, quantity
 from ..statistics.band import DEFAULT, Band
 from .curve import Panel, draw, x_axis
 from .legend import Legend
-from .limits import mark
+from .limits import DIFFERENCE, mark
 from .performance import changes, tasks_per_point
 from .place import Places, fit, places
 from .style import SIZES, Look, StyleName, context, count_axis, looks_of
@@ -93,7 +93,7 @@ def relative(
         if classes is not None:
             ax.set_xlabel("Classes seen so far")
             count_axis(ax, float(classes.max()))
-            mark(ax, metric, "classes")
+            mark(ax, DIFFERENCE, "classes")
         return colours.typeset(fig)
 
 

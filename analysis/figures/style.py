@@ -85,10 +85,12 @@ class Looks(dict[str, Look]):
         """
         names = {label: self.text(label) for label in self if "$" in self.text(label)}
         formulas = {formula for label in names for formula in FORMULA.findall(self[label].text)}
+        either = re.compile("|".join([*map(re.escape, sorted(formulas, key=len, reverse=True)), r"(?<!\\)\$"]))
         for text in fig.findobj(Text) if names else ():
             assert isinstance(text, Text)
             shown = text.get_text().replace("\n", " ")
             if any(formula in shown for formula in formulas):
+                text.set_text(either.sub(lambda found: found[0] if len(found[0]) > 1 else r"\$", text.get_text()))
                 text.set_parse_math(True)
             elif any(name in shown for name in names.values()):
                 text.set_parse_math(False)

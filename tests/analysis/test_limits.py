@@ -99,6 +99,20 @@ def test_order_texts_and_formulas_reach_every_figure(filled: Sweep) -> None:
     assert rows[-1].get_text().startswith("BP")
 
 
+def test_formula_beside_a_name_that_is_none(sweep: SweepBuilder) -> None:
+    for seed in range(3):
+        sweep.add(seed=seed)
+    for seed in range(2):
+        sweep.add(seed=seed, config={"variant": r"$\foo$ 1"}, algorithm="l2")
+    loaded = load(sweep.folder)
+    found = looks(loaded.runs["label"], Naming(texts={"backprop": r"$\rho$"}))
+    fig = relative(loaded.tasks, loaded.runs, baseline="backprop", looks=found)
+    fig.draw_without_rendering()
+    caption = next(text for text in fig.texts if "Each run" in text.get_text())
+    assert caption.get_parse_math()
+    assert r"\$\foo\$ 1: 0–1" in caption.get_text().replace("\n", " ")
+
+
 def test_an_interval_that_explodes_does_not_squash_the_means() -> None:
     means = np.linspace(0.5, 0.6, 50)
     low, high = means - 0.01, means + 0.01
@@ -133,6 +147,10 @@ def test_limits_are_of_the_axes_that_show_a_quantity(filled: Sweep) -> None:
     limit(fig, limits)
     assert fig.axes[0].get_xlim()[1] < 10  # the first ten tasks stay those
     assert limit(comparison(filled.tasks, filled.runs), limits) == {"accuracy"}
+    differences = relative(filled.tasks, filled.runs, baseline="backprop")
+    assert limit(differences, limits) == {"task"}  # percentage points are no accuracies
+    assert limit(differences, parse(["difference=-5:5"])) == {"difference"}
+    assert differences.axes[0].get_ylim() == (-5, 5)
     assert limit(sensitivity(filled.tasks, filled.runs, "optimizer.step_size"), limits) == {"accuracy"}
 
 
