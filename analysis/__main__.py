@@ -1,52 +1,60 @@
 """`lop-figures SWEEP`: figures and tables of a sweep, also of one that is still running."""
 
 import argparse
-import os
 import re
 import shlex
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
 from lop_sweeps.dot_env import load_dot_env
 from lop_sweeps.errors import LopError
+from lop_sweeps.terminal import printable, say
 
 from . import comparison_table, page, table
-from .band import Band
 from .errors import AnalysisError
-from .estimators import Estimator
+from .figures.limits import Limits, parse
 from .figures.style import StyleName
 from .load import Sweep, load, output_folder
+from .names.naming import Naming
+from .reading.where import OPERATORS
 from .remote import SCHEME, Address
 from .report import FORMATS, Options, Report, write
 from .selection import Selection, select
+from .statistics.band import Band
+from .statistics.estimators import Estimator
+from .statistics.interval import Interval
+from .tables import selection_table
 
 __all__ = ["main"]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """0, or 2 with one line on stderr for whatever the user can put right."""
+    """0, or 2 with one line on stderr for whatever the user can put right.
+
+    Everything is written before the first line is printed.
+    """
+    printable()
     options = parser().parse_args(argv)
     load_dot_env()
-    try:
-        return _run(options)
-    except BrokenPipeError:  # the output went to `head`; everything is written before the first line is printed
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+    return _run(options)
 
 
 def _run(options: argparse.Namespace) -> int:
     try:
-        wanted = _options(options)
+        band, limits = Band(options.statistic, options.interval), parse(options.limits)
+        out = output_folder(options.sweep, options.out)
+        sweep, tuning, selection = load(options.sweep, options.where), None, None
+        if options.tuning_seeds:
+            selection = select(sweep, options.tuning_seeds, by=options.method, band=band)
+            sweep, tuning = selection.sweep, sweep.of_seeds(options.tuning_seeds)
+        labels = list(map(str, sweep.runs["label"].unique()))
+        wanted = _options(options, band, limits, Naming.parse(options.order, options.label, options.colour, labels))
         if options.report and "png" not in wanted.formats:
             raise AnalysisError("a report needs its figures as PNG: --format png,...")
-        out = output_folder(options.sweep, options.out)
-        sweep, tuning, selection = load(options.sweep), None, None
-        if options.tuning_seeds:
-            selection = select(sweep, options.tuning_seeds, by=options.method)
-            sweep, tuning = selection.sweep, sweep.of_seeds(options.tuning_seeds)
-        report = write(sweep, out, wanted, tuning)
+        report = write(sweep, out, wanted, tuning, selection)
         if options.video:
             report.paths.extend(videos(sweep, out))
         if options.report:
@@ -55,22 +63,13 @@ def _run(options: argparse.Namespace) -> int:
     except (AnalysisError, LopError) as error:
         print(f"lop-figures: {error}", file=sys.stderr)
         return 2
-    print(sweep.progress())
-    for note in sweep.notes:
-        print(f"Note: {note}.")
-    print()
-    print(_tables(report))
-    print()
-    for reason in report.skipped:
-        print(f"Not drawn: {reason}.")
-    for path in report.paths:
-        print(path)
-    if link:
-        print(link)
-    return 0
+    notes = [f"Note: {note}." for note in [*sweep.notes, *report.notes]]
+    skipped = [f"Not drawn: {reason}." for reason in report.skipped]
+    paths = [*map(str, report.paths), *([link] if link else [])]
+    return say("\n".join([sweep.progress(), *notes, "", _tables(report, wanted.naming), "", *skipped, *paths]))
 
 
-def _options(given: argparse.Namespace) -> Options:
+def _options(given: argparse.Namespace, band: Band, limits: Limits, naming: Naming) -> Options:
     return Options(
         figures=given.figure,
         metrics=given.metric,
@@ -78,14 +77,17 @@ def _options(given: argparse.Namespace) -> Options:
         k=given.bin,
         formats=[name.strip() for name in given.format.split(",") if name.strip()],
         style=given.style,
-        band=Band(given.statistic, given.interval),
+        band=band,
         baseline=given.baseline,
+        naming=naming,
+        limits=limits,
+        csv=given.csv,
     )
 
 
-def _tables(report: Report) -> str:
-    differences = [comparison_table.text(report.differences)] if len(report.differences) else []
-    return "\n\n".join([table.text(report.summary), *differences])
+def _tables(report: Report, naming: Naming) -> str:
+    differences = [comparison_table.text(report.differences, naming)] if len(report.differences) else []
+    return "\n\n".join([table.text(report.summary, naming), *differences])
 
 
 def _page(sweep: Sweep, report: Report, selection: Selection | None, out: Path) -> Path:
@@ -102,7 +104,9 @@ def _page(sweep: Sweep, report: Report, selection: Selection | None, out: Path) 
         if out / f"{name}.md" in report.paths
     }
     if selection is not None:
-        tables["How hyper-parameters were selected"] = selection.table
+        tables["How hyper-parameters were selected"] = selection_table.markdown(selection.table)
+    if report.notes:
+        sweep = replace(sweep, notes=[*sweep.notes, *report.notes])
     command = shlex.join(["lop-figures", *sys.argv[1:]])
     return page.write(sweep, pictures, tables, report.skipped, out / "report.html", command)
 
@@ -142,15 +146,23 @@ def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(
         prog="lop-figures",
         description="Figures of a sweep (performance, diagnostics, comparisons: what makes sense for it) and tables of "
-        "early and late performance and of differences, with 95%% bootstrap intervals over runs. Works while it runs.",
+        "early and late performance and of differences, with 95%% intervals over runs. Works while it runs.",
     )
-    made.add_argument(
-        "sweep", nargs="+", help="sweep folder, a pattern, or wandb://entity/project?group=NAME (then with --out)"
+    add = made.add_argument
+    add("sweep", nargs="+", help="sweep folder, a pattern, or wandb://entity/project?group=NAME (then with --out)")
+    add("--out", type=Path, metavar="DIR", help="where to write (default: figures in the sweep)")
+    add("--report", action="store_true", help="also report.html: all of it in one file to pass on")
+    add("--csv", action="store_true", help="also runs.csv, the values of each run, and curves.csv, the curves")
+    add("--upload", action="store_true", help="also put figures into the sweep's group in W&B")
+    add(
+        "--where",
+        action="append",
+        default=[],
+        metavar="CONDITION",
+        help="only runs with this, as 'optimizer.step_size==0.01' or 'seed in 0,1,2'; operators: "
+        f"{', '.join(OPERATORS)}; repeated: all of them",
     )
-    made.add_argument("--out", type=Path, metavar="DIR", help="where to write (default: figures in the sweep)")
-    made.add_argument("--report", action="store_true", help="also report.html: all of it in one file to pass on")
-    made.add_argument("--upload", action="store_true", help="also put figures into the sweep's group in W&B")
-    made.add_argument(
+    add(
         "--figure",
         nargs="+",
         action="extend",
@@ -158,42 +170,76 @@ def parser() -> argparse.ArgumentParser:
         metavar="NAME",
         help="draw only these: performance, overview, comparison, sensitivity, ... (a wrong name lists them)",
     )
-    made.add_argument(
-        "--metric", nargs="+", action="extend", default=[], metavar="NAME", help="draw these metrics instead"
+    add(
+        "--metric",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="NAME",
+        help="draw these metrics instead; with --figure overview: as panels beside performance",
     )
-    made.add_argument("--per-layer", action="store_true", help="also draw each diagnostic with a panel per layer")
-    made.add_argument(
-        "--bin", type=int, metavar="K", help="tasks averaged per point (default: what the benchmark says)"
-    )
-    made.add_argument(
+    add("--per-layer", action="store_true", help="also draw each diagnostic with a panel per layer")
+    add("--bin", type=int, metavar="K", help="tasks averaged per point (default: what the benchmark says)")
+    add(
         "--statistic",
         choices=get_args(Estimator),
         default="mean",
         help="of the runs (default: mean; iqm: of the middle half)",
     )
-    made.add_argument(
-        "--interval", choices=("bootstrap", "standard_error"), default="bootstrap", help="of bands (default: bootstrap)"
+    add(
+        "--interval",
+        choices=get_args(Interval),
+        help="around it (default: t, Student's, of means; bootstrap of medians and IQM); see docs/statistics.md",
     )
-    made.add_argument("--baseline", metavar="LABEL", help="what methods are compared with (default: backprop)")
-    made.add_argument(
+    add("--baseline", metavar="LABEL", help="what methods are compared with (default: backprop)")
+    add(
         "--tuning-seeds",
         type=seeds,
         metavar="SEEDS",
         help="select each method's hyper-parameters on these seeds (0-4), and show the chosen ones on the others",
     )
-    made.add_argument(
+    add(
         "--method",
         default="algorithm",
         metavar="COLUMN",
         help="with --tuning-seeds: what tells methods apart (default: algorithm; or variant)",
     )
-    made.add_argument(
-        "--format", default=",".join(FORMATS), help="comma-separated: png, pdf, svg (default: %(default)s)"
+    add(
+        "--order",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="LABEL",
+        help="labels that come first, in this order; here and below a method's name stands for its label",
     )
-    made.add_argument(
-        "--video", action="store_true", help="in control: also each method's policy at work, of its first seed (GIF)"
+    add(
+        "--label",
+        action="append",
+        default=[],
+        metavar="LABEL=TEXT",
+        help=r"what a label is called; $\rho=10^{-4}$ in it is a formula",
     )
-    made.add_argument("--style", choices=get_args(StyleName), default="paper", help="sizes (default: paper)")
+    add(
+        "--colour",
+        "--color",
+        action="append",
+        default=[],
+        metavar="LABEL=COLOUR",
+        help="as matplotlib knows it: black, tab:blue, #009E73",
+    )
+    add(
+        "--limits",
+        action="append",
+        default=[],
+        metavar="METRIC=LOW:HIGH",
+        help="of all axes that show it, in the unit that is drawn: accuracy=60:95; task=0:100 of those over tasks; "
+        "difference=-5:5 of those of differences",
+    )
+    add(
+        "--format", default=",".join(FORMATS), help="comma-separated: png, pdf, svg; tex: tables (default: %(default)s)"
+    )
+    add("--video", action="store_true", help="in control: also each method's policy at work, of its first seed (GIF)")
+    add("--style", choices=get_args(StyleName), default="paper", help="sizes (default: paper)")
     return made
 
 

@@ -7,15 +7,15 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from .bootstrap import bootstrap, bootstrap_mean
-from .curve_summary import summarise, without_diverged
+from .curve_summary import bounds_of, summarise, without_diverged
 from .errors import AnalysisError
-from .estimators import Estimator
 from .frame import measured_before
 from .label import ordered
 from .metric import by_run, check_metric
+from .quantity import quantity
+from .statistics.band import DEFAULT, Band
 
-__all__ = ["Curve", "bin_tasks", "bootstrap_mean", "check_metric", "curves", "early_late", "edges"]
+__all__ = ["Curve", "bin_tasks", "check_metric", "curves", "early_late", "edges"]
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -96,24 +96,27 @@ def curves(frame: pd.DataFrame, metric: str, by: str = "label", k: int = 1, x: s
     return {name: found[name] for name in ordered(found)}
 
 
-def early_late(frame: pd.DataFrame, metric: str, by: str = "label", estimator: Estimator = "mean") -> pd.DataFrame:
-    """One row per value of `by`: n, then early, late and change = late − early, each with `_low` and `_high`.
+def early_late(frame: pd.DataFrame, metric: str, by: str = "label", band: Band = DEFAULT) -> pd.DataFrame:
+    """One row per value of `by`: n, n_early, then early, late and change = late − early, each with `_low` and `_high`.
 
     Early (late) is a run's mean over the first (last) tenth of the tasks of which it has the metric, at least
-    one task; then the estimate over runs with its 95 % bootstrap interval. The change is paired: computed within
-    each run, then taken over runs, leaving out runs of a single task. A run that diverged has no late performance.
-    n: runs with the metric.
+    one task; then the estimate over runs with its interval. The change is paired: computed within each run, then taken
+    over runs, leaving out runs of a single task. A run that diverged has no late performance.
+    n: runs with late performance; n_early: with early one.
     """
+    unit = quantity(metric)
     rows = {}
     diverged = frame.loc[frame["state"] == "diverged", "run"].astype(str).unique()
     for name, curve in curves(frame, metric, by).items():
         summaries = without_diverged(summarise(curve.values), np.isin(curve.runs, diverged))
-        row: dict[str, float] = {"n": int(np.sum(~np.isnan(summaries["early"])))}
+        row: dict[str, float] = {
+            name: int(np.sum(~np.isnan(summaries[of]))) for name, of in (("n", "late"), ("n_early", "early"))
+        }
         for column in ("early", "late", "change"):
-            row |= _named(column, bootstrap(summaries[column], estimator))
+            row |= _named(column, band.of(summaries[column], bounds_of(column, unit)))
         rows[name] = row
     table = pd.DataFrame.from_dict(rows, orient="index")
-    table["n"] = table["n"].astype(int)
+    table[["n", "n_early"]] = table[["n", "n_early"]].astype(int)
     return table.rename_axis(by)
 
 

@@ -63,6 +63,8 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
         text = path.read_text(encoding="utf-8", errors="replace")
     except FileNotFoundError:
         return []
+    except OSError as error:  # a folder, or somebody else's
+        raise AnalysisError(f"{path}: cannot be read: {error.strerror or error}") from error
     lines = text.split("\n")
     if not lines[-1].strip():
         lines.pop()
@@ -105,7 +107,7 @@ def read_fast(path: Path) -> Table | None:
     """The same by Arrow; None for a file that the plain reader has to look at."""
     try:
         data = path.read_bytes()
-    except FileNotFoundError:
+    except OSError:
         return None
     lines = _lines(data)
     if not lines:

@@ -1,35 +1,54 @@
 """The table of differences: each method against the baseline, seed by seed."""
 
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from . import text_table
-from .bootstrap import FEW_RUNS, TOO_NARROW
-from .comparison import comparable, compare, default_baseline
+from .comparison import compare, default_baseline
 from .curve_summary import SUMMARIES, per_run
-from .errors import AnalysisError
+from .files import write_csv, write_text
 from .label import ordered
 from .load import Sweep
+from .names.naming import Naming
+from .names.resolve import one_label, resolve
+from .names.seeds import seeds_of
 from .quantity import performance_metric, quantity
+from .statistics.band import DEFAULT, Band
+from .statistics.compared import comparable
+from .statistics.interval import NAMES, WORDS
+from .statistics.paired_test import smallest_wilcoxon
+from .tables import latex
 
-HEADINGS = ("method", "runs", "pairs", "difference", "probability of being better")
+HEADINGS = ("method", "runs", "pairs", "difference", "p, t-test", "p, Wilcoxon", "probability of being better")
 NOTE = (
-    "difference: {summary}, method − {baseline}, mean over seeds that both have; probability that a run of the method "
-    "is better than one of {baseline} (0.5: no difference; a run that diverged is worse than any); 95% bootstrap "
-    "intervals over runs"
+    "difference: {summary}, method − {baseline}, {statistic} over seeds that both have ({interval}); p: "
+    "two-sided paired tests of that difference, each for itself, not corrected for the number of methods; probability "
+    "that a run of the method is better than one of {baseline} (0.5: no difference; a run that diverged is worse than "
+    "any), with its 95% score interval, as Wilson's is of a share (none below three runs)"
 )
+# Pairs below which Wilcoxon's test cannot come below 0.05.
+FEW_PAIRS = 6
 
 
-def comparison_table(sweep: Sweep, baseline: str | None = None, summary: str = "late") -> pd.DataFrame:
+def comparison_table(
+    sweep: Sweep,
+    baseline: str | None = None,
+    summary: str = "late",
+    band: Band = DEFAULT,
+    naming: Naming | None = None,
+) -> pd.DataFrame:
     """`comparison.compare` for each benchmark with several labels, in the drawn unit; empty if there is none.
 
-    Methods are compared over the tasks that all have (`comparison.comparable`). baseline: a label; default
-    `comparison.default_baseline`. Raises AnalysisError if no benchmark has it.
+    Methods are compared over the tasks that all have (`comparable`). baseline: a label, or a name that stands for one;
+    default `default_baseline`. naming: for the order. Raises AnalysisError if no benchmark has the baseline.
     """
     tables = []
+    every = ordered(map(str, sweep.runs["label"].unique()))
+    if baseline is not None and not resolve(baseline, every):
+        one_label(baseline, every, "to compare with")
     for name in sweep.benchmarks:
         part = sweep.of(name)
         metric = performance_metric(part.tasks)
@@ -37,57 +56,90 @@ def comparison_table(sweep: Sweep, baseline: str | None = None, summary: str = "
         tasks, notes = comparable(part.tasks, metric)
         summaries = per_run(tasks, metric)
         labels = set(map(str, summaries["label"].unique()))
-        if len(labels) < 2 or (baseline is not None and baseline not in labels):
+        if len(labels) < 2 or (baseline is not None and not resolve(baseline, labels)):
             continue
         base = baseline or default_baseline(summaries, part.runs, unit.larger_is_better)
-        table = compare(summaries, base, summary, unit.larger_is_better)
+        base = one_label(base, labels, "to compare with")
+        table = compare(summaries, base, summary, unit, band).set_index("label")
+        table = table.loc[[label for label in (naming or Naming()).ordered(labels) if label != base]].reset_index()
         table[["difference", "difference_low", "difference_high"]] *= unit.scale
-        table.insert(0, "notes", ". ".join(notes))
+        table["statistic"], table["interval"] = NAMES[band.estimator], WORDS[band.interval]
+        seeds = seeds_of(part.runs[part.runs["run"].isin(summaries["run"])])
+        table["notes"] = ". ".join([*notes, seeds])
         table.insert(0, "summary", summary)
         table.insert(0, "baseline", base)
         table.insert(0, "metric", f"{metric} ({unit.unit})" if unit.unit else metric)
         table.insert(0, "benchmark", name)
         tables.append(table)
-    every = ordered(map(str, sweep.runs["label"].unique()))
-    if baseline is not None and baseline not in every:
-        raise AnalysisError(f"no label {baseline!r} to compare with; there are: {'; '.join(every)}")
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
 
 
-def text(table: pd.DataFrame) -> str:
-    return "\n\n".join(f"{title}\n{text_table.aligned(cells)}\n\n{note}" for title, cells, note in _blocks(table))
+def text(table: pd.DataFrame, naming: Naming | None = None, notes: Sequence[str] = ()) -> str:
+    return "\n\n".join(
+        f"{title}\n{text_table.aligned(cells)}\n\n{note}" for title, cells, note in _blocks(table, naming, notes)
+    )
 
 
-def markdown(table: pd.DataFrame) -> str:
+def markdown(table: pd.DataFrame, naming: Naming | None = None, notes: Sequence[str] = ()) -> str:
     blocks = [
         f"**{title}**\n\n{text_table.markdown(cells)}\n\n{note[0].upper()}{note[1:]}."
-        for title, cells, note in _blocks(table)
+        for title, cells, note in _blocks(table, naming, notes)
     ]
     return "\n\n".join(blocks) + "\n"
 
 
-def write(table: pd.DataFrame, folder: Path) -> list[Path]:
-    """`comparison.csv` and `comparison.md` in an existing folder; the figure is comparison.png."""
-    paths = [folder / "comparison.csv", folder / "comparison.md"]
-    table.to_csv(paths[0], index=False)
-    paths[1].write_text(markdown(table), encoding="utf-8")
-    return paths
+def tex(table: pd.DataFrame, naming: Naming | None = None, notes: Sequence[str] = ()) -> str:
+    given = set((naming or Naming()).given(map(str, table["label"])).values())
+    return latex.document(
+        [latex.tabular(cells, title, f"{note}.", given) for title, cells, note in _blocks(table, naming, notes)]
+    )
 
 
-def _blocks(table: pd.DataFrame) -> Iterable[tuple[str, text_table.Cells, str]]:
-    for (benchmark, metric, baseline), rows in table.groupby(["benchmark", "metric", "baseline"], sort=False):
-        words = [NOTE.format(summary=SUMMARIES[str(rows["summary"].iloc[0])], baseline=baseline)]
-        words += [str(rows["notes"].iloc[0])] if rows["notes"].iloc[0] else []
-        words += [TOO_NARROW] if rows["pairs"].between(2, FEW_RUNS - 1).any() else []
+def write(
+    table: pd.DataFrame,
+    folder: Path,
+    naming: Naming | None = None,
+    notes: Sequence[str] = (),
+    formats: Sequence[str] = (),
+) -> list[Path]:
+    """`comparison.csv`, `comparison.md` in an existing folder, and `comparison.tex` if 'tex' is in `formats`."""
+    numbers = table.assign(notes=[". ".join([of, *notes]) for of in table["notes"]])
+    paths = [
+        write_csv(folder / "comparison.csv", numbers),
+        write_text(folder / "comparison.md", markdown(table, naming, notes)),
+    ]
+    return [*paths, *([write_text(folder / "comparison.tex", tex(table, naming, notes))] if "tex" in formats else [])]
+
+
+def _blocks(
+    table: pd.DataFrame, naming: Naming | None, notes: Sequence[str]
+) -> Iterable[tuple[str, text_table.Cells, str]]:
+    for (benchmark, metric, base), rows in table.groupby(["benchmark", "metric", "baseline"], sort=False):
+        given = (naming or Naming()).given([*map(str, rows["label"]), str(base)])
+        baseline, pairs = given.get(str(base), str(base)), rows["pairs"]
+        statistic, interval = (str(rows[name].iloc[0]) for name in ("statistic", "interval"))
+        summary = SUMMARIES[str(rows["summary"].iloc[0])]
+        words = [NOTE.format(summary=summary, baseline=baseline, statistic=statistic, interval=interval)]
+        words += text_table.cautions(statistic, interval, pairs)
+        if rows["p_wilcoxon"].notna().any() and (least := int(pairs[rows["p_wilcoxon"].notna()].min())) < FEW_PAIRS:
+            words.append(f"Of {least} pairs Wilcoxon's p cannot be below {smallest_wilcoxon(least):.3g}")
+        cells = [list(HEADINGS), *(_cells(row, given) for row in rows.to_dict("records"))]
         title = f"{benchmark}: {metric}, against {baseline}"
-        yield title, [list(HEADINGS), *(_cells(row) for row in rows.to_dict("records"))], ". ".join(words)
+        yield title, cells, ". ".join([*words, str(rows["notes"].iloc[0]), *notes])
 
 
-def _cells(row: Mapping[Hashable, Any]) -> list[str]:
-    def interval(name: str, metric: str, sign: bool = False) -> str:
-        estimate, low, high = (float(row[name + end]) for end in ("", "_low", "_high"))
-        return text_table.interval(estimate, low, high, metric, sign)
-
+def _cells(row: Mapping[Hashable, Any], given: Mapping[str, str]) -> list[str]:
+    difference, improvement = (
+        [float(row[name + end]) for end in ("", "_low", "_high")] for name in ("difference", "improvement")
+    )
     diverged = f", {row['diverged']} diverged" if row["diverged"] else ""
-    difference = interval("difference", str(row["metric"]), sign=True)
-    return [str(row["label"]), f"{row['n']}{diverged}", str(row["pairs"]), difference, interval("improvement", "%")]
+    tests = [text_table.p_value(float(row[name])) for name in ("p_t", "p_wilcoxon")]
+    label, pairs = given.get(str(row["label"]), str(row["label"])), int(row["pairs"])
+    return [
+        label,
+        f"{row['n']}{diverged}",
+        str(pairs),
+        text_table.interval(difference, str(row["metric"]), pairs, sign=True),
+        *tests,
+        text_table.interval(improvement, "%", 0),
+    ]

@@ -8,6 +8,8 @@ import pandas as pd
 
 from .label import COMPONENTS
 from .metric import by_run, check_metric
+from .quantity import Quantity
+from .statistics.interval import UNBOUNDED, Bounds
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -26,7 +28,7 @@ IDENTITY = ("run", "benchmark", "label", "seed", "state")
 
 
 def summarise(values: npt.ArrayLike) -> dict[str, FloatArray]:
-    """values (runs, tasks) → name in SUMMARIES → (runs,). NaN: the run has no such task; it counts by those it has.
+    """values (runs, tasks) → name in SUMMARIES → (runs,), over the tasks of which a run has a finite value.
 
     early, late: mean over the run's first and last tenth of tasks (rounded down), at least one. change: late − early.
     area: mean over all its tasks, the area under its curve over its length. slope: of the least-squares line through
@@ -36,6 +38,7 @@ def summarise(values: npt.ArrayLike) -> dict[str, FloatArray]:
     A run that goes on is summarised over the tasks that it has: compare runs of one length (`comparison.comparable`).
     """
     table = np.asarray(values, dtype=np.float64)
+    table = np.where(np.isfinite(table), table, np.nan)
     found = {name: np.full(len(table), np.nan) for name in SUMMARIES}
     for index, run in enumerate(table):
         tasks = np.flatnonzero(~np.isnan(run))
@@ -57,6 +60,14 @@ def without_diverged(found: dict[str, FloatArray], diverged: npt.NDArray[np.bool
     return {name: np.where(diverged, np.nan, of) if name in OF_WHOLE_RUNS else of for name, of in found.items()}
 
 
+def bounds_of(summary: str, unit: Quantity, difference: bool = False) -> Bounds:
+    """What a run's summary can be, or the difference of two runs', in the unit that was logged."""
+    if summary == "slope":
+        return UNBOUNDED
+    low, high = (unit.of_difference() if summary == "change" else unit).bounds
+    return (low - high, high - low) if difference else (low, high)
+
+
 def per_run(tasks: pd.DataFrame, metric: str) -> pd.DataFrame:
     """One row per run of the frame of tasks: what identifies it, its hyper-parameters, and one column per summary.
 
@@ -70,4 +81,4 @@ def per_run(tasks: pd.DataFrame, metric: str) -> pd.DataFrame:
     columns = {name: np.asarray(first[name]) for name in (*IDENTITY, *parameters)}  # without the categories
     values = by_run(tasks, metric)
     found = without_diverged(summarise(values), np.asarray(columns["state"] == "diverged"))
-    return pd.DataFrame({**columns, "n_tasks": np.sum(~np.isnan(values), axis=1), **found})
+    return pd.DataFrame({**columns, "n_tasks": np.sum(np.isfinite(values), axis=1), **found})

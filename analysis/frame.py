@@ -78,7 +78,7 @@ def tasks_frame(runs: Sequence[Run], frame: pd.DataFrame) -> pd.DataFrame:
     parameters = [name for name in frame.columns if "." in name]
     repeated = {name: _repeat(frame[name], lengths) for name in (*JOINED, *parameters)}
     columns: dict[str, Any] = {name: repeated[name] for name in JOINED} | measured
-    columns |= {name: metrics[name] for name in sorted(metrics, key=_natural)}
+    columns |= {name: metrics[name] for name in sorted(metrics, key=layer_of)}
     columns |= {name: repeated[name] for name in parameters}
     return pd.DataFrame(columns, copy=False)
 
@@ -86,7 +86,9 @@ def tasks_frame(runs: Sequence[Run], frame: pd.DataFrame) -> pd.DataFrame:
 def metric_names(tasks: pd.DataFrame) -> list[str]:
     """The metrics a frame of tasks has values of, without the per-layer columns."""
     skip = {*JOINED, "task", "examples"}
-    names = [str(n) for n in tasks.columns if n not in skip and "/" not in n and not _is_parameter(str(n))]
+    names = [str(n) for n in tasks.columns if n not in skip and not _is_parameter(str(n))]
+    known = set(names)
+    names = [name for name in names if not (layer_of(name)[1] and layer_of(name)[0] in known)]
     return [name for name in names if tasks[name].notna().any()]
 
 
@@ -97,14 +99,21 @@ def is_control(tasks: pd.DataFrame) -> bool:
 
 def measured_before(tasks: pd.DataFrame, metric: str) -> bool:
     """Whether a value describes the network before its task (in control: row), and not what happened in it."""
-    base = metric.partition("/")[0].removeprefix(POLICY_LAST).removeprefix(POLICY)
+    base = layer_of(metric)[0].removeprefix(POLICY_LAST).removeprefix(POLICY)
     return base not in DURING and bool(layers(tasks, base))
 
 
 def layers(tasks: pd.DataFrame, metric: str) -> list[str]:
     """Its per-layer columns `metric/1`, … that have values, in order."""
-    names = [n for n in tasks.columns if n.startswith(f"{metric}/") and n[len(metric) + 1 :].isdigit()]
-    return sorted((n for n in names if tasks[n].notna().any()), key=lambda n: int(n.rpartition("/")[2]))
+    found = {name: layer_of(name) for name in tasks.columns if name.startswith(f"{metric}/")}
+    names = [name for name, (base, layer) in found.items() if base == metric and layer and tasks[name].notna().any()]
+    return sorted(names, key=lambda name: found[name][1])
+
+
+def layer_of(metric: str) -> tuple[str, int]:
+    """'dead_fraction/2' → its metric and layer; any other name and 0: a metric of the user's may have a '/' in it."""
+    base, _, layer = metric.rpartition("/")
+    return (base, int(layer)) if base and re.fullmatch(r"[1-9]\d{0,5}", layer, re.ASCII) else (metric, 0)
 
 
 def layer_sizes(config: Mapping[str, Any]) -> tuple[list[int], list[int]]:
@@ -168,8 +177,3 @@ def _repeat(values: pd.Series, lengths: npt.NDArray[np.int64]) -> Any:
 
 def _is_parameter(name: str) -> bool:
     return name.startswith(tuple(f"{component}." for component in COMPONENTS))
-
-
-def _natural(name: str) -> tuple[str, int]:
-    base, _, layer = name.partition("/")
-    return base, int(layer or 0)

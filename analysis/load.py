@@ -15,10 +15,13 @@ from lop_sweeps.sweep.integrity import CONFIG, Notes, holds_a_run, run_folders
 from .errors import AnalysisError
 from .frame import layer_sizes, runs_frame, tasks_frame
 from .label import configuration
+from .reading.where import chosen
 from .remote import SCHEME, fetch
 from .rundir import Configurations, Run, read
 
 FINAL = ("done", "diverged")
+# Runs that cannot be read and are named, one line each.
+TOLD = 5
 
 
 @dataclass(frozen=True)
@@ -73,8 +76,11 @@ class Sweep:
         return f"{len(runs)} run{'s' * (len(runs) != 1)}: {', '.join(parts)}"
 
 
-def load(paths: str | Path | Sequence[str | Path]) -> Sweep:
+def load(paths: str | Path | Sequence[str | Path], where: Sequence[str] = ()) -> Sweep:
     """Read a sweep folder, several, a glob ('sweeps/permuted_*'), or W&B ('wandb://entity/project?group=NAME').
+
+    where: conditions that all runs fulfil, as 'optimizer.step_size==0.01' (`reading.where`); labels are then made of
+    what the runs that are left differ in. A run that cannot be read is left out, with a note.
 
     Runs in W&B are downloaded, whole, and kept in a cache (`remote`). A run that lies in several sweeps (same id: same
     configuration and seed) counts once. Raises AnalysisError if a folder does not exist or holds no run, if no run has
@@ -95,12 +101,17 @@ def load(paths: str | Path | Sequence[str | Path]) -> Sweep:
     if not usable:
         raise left_out[0]
     runs, notes = _unique(usable)
-    notes += [f"left out: {error}" for error in left_out]
+    notes += [f"left out: {error}" for error in left_out[:TOLD]]
+    notes += [f"left out: {len(left_out) - TOLD} more runs"] if len(left_out) > TOLD else []
     notes += [note for _, of_url in downloaded for note in of_url]
+    frame = runs_frame(runs)
+    if where:
+        runs = [run for run, holds in zip(runs, chosen(frame, where), strict=True) if holds]
+        frame = runs_frame(runs)
+        notes.append(f"only runs with {' and '.join([where] if isinstance(where, str) else where)}")
     if not any(run.tasks for run in runs):
         states = ", ".join(f"{n} {s}" for s, n in sorted(Counter(run.state for run in runs).items()))
         raise AnalysisError(f"no run has finished a task ({states}); there is nothing to draw")
-    frame = runs_frame(runs)
     _check_seeds(frame)
     sizes = [layer_sizes(run.config) for run in runs if run.tasks]
     unweighted = sum(bool(hidden) and not weights for hidden, weights in sizes)
@@ -113,8 +124,8 @@ def load(paths: str | Path | Sequence[str | Path]) -> Sweep:
     for benchmark, lengths in started.groupby("benchmark")["tasks"]:
         if lengths.nunique() > 1:
             notes.append(
-                f"runs on {benchmark} have {lengths.min()} to {lengths.max()} finished tasks, and early and late in "
-                "the table are each run's own; compare the curves at the same task"
+                f"runs on {benchmark} have {lengths.min()} to {lengths.max()} finished tasks; tables are over the "
+                "tasks that every method has, without runs that lack some of them"
             )
     return Sweep(frame, tasks_frame(runs, frame), notes + _unrecorded(runs))
 
@@ -184,7 +195,10 @@ def _local(paths: str | Path | Sequence[str | Path]) -> list[str | Path]:
 def _run_folders(sweep: Path) -> list[Path]:
     if holds_a_run(sweep):
         return [sweep]
-    folders = list(run_folders(sweep))
+    try:
+        folders = list(run_folders(sweep))
+    except OSError as error:
+        raise AnalysisError(f"{sweep}: cannot be read: {error.strerror or error}") from error
     if not folders:
         inner = sorted({str(folder.parent.parent) for folder in sweep.glob(f"*/*/{CONFIG}")})
         hint = f"; it holds sweeps: {', '.join(inner[:5])}{', …' * (len(inner) > 5)}" if inner else ""

@@ -4,11 +4,13 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
 import pandas as pd
 
 from .errors import AnalysisError
-from .frame import POLICY, POLICY_LAST, is_control
+from .frame import POLICY, POLICY_LAST, is_control, layer_of
 from .rundir import PERFORMANCE
+from .statistics.interval import Bounds
 
 # File name → metrics, of which the first with values is drawn: without known widths no rank in percent.
 DIAGNOSTICS: dict[str, tuple[str, ...]] = {
@@ -22,7 +24,8 @@ DIAGNOSTICS: dict[str, tuple[str, ...]] = {
 class Quantity:
     """axis: label with the unit. scale: drawn = logged × scale. from_zero: the axis starts at 0.
 
-    larger_is_better: of performance and losses; of a diagnostic it says nothing.
+    larger_is_better: of performance and losses; of a diagnostic it says nothing. positive: it cannot be below 0.
+    difference: of two such values.
     """
 
     name: str
@@ -33,6 +36,20 @@ class Quantity:
     from_zero: bool = False
     part: str = "hidden layer"
     larger_is_better: bool = True
+    positive: bool = False
+    difference: bool = False
+
+    @property
+    def bounds(self) -> Bounds:
+        """The least and the largest value that is possible, in the unit that was logged."""
+        share = self.unit.startswith("%")
+        low = 0.0 if share or self.positive or self.from_zero else -np.inf
+        high = 1.0 if share else np.inf
+        return (low - high, high - low) if self.difference else (low, high)
+
+    def of_difference(self) -> "Quantity":
+        """The difference of two values, in the same unit; percent become percentage points."""
+        return replace(self, from_zero=False, positive=self.positive or self.from_zero, difference=True)
 
 
 def _percent(name: str, title: str, from_zero: bool = True) -> Quantity:
@@ -48,8 +65,10 @@ _KNOWN = {
         _percent("selected_test_accuracy", "Test accuracy at the best validation", from_zero=False),
         _percent("validation_accuracy", "Validation accuracy", from_zero=False),
         _percent("train_accuracy", "Training accuracy in the last epoch", from_zero=False),
-        Quantity("cross_entropy", "Cross-entropy", "Cross-entropy (nats)", "nats", larger_is_better=False),
-        Quantity("squared_error", "Squared error", "Squared error", larger_is_better=False),
+        Quantity(
+            "cross_entropy", "Cross-entropy", "Cross-entropy (nats)", "nats", larger_is_better=False, positive=True
+        ),
+        Quantity("squared_error", "Squared error", "Squared error", larger_is_better=False, positive=True),
         _percent("dead_fraction", "Dead units"),
         _percent("rarely_active_fraction", "Rarely active units"),
         _percent("inactive_fraction", "Activations that are 0"),
@@ -132,7 +151,7 @@ def quantity(name: str) -> Quantity:
             of_all = quantity(name.removeprefix(prefix))
             axis = of_all.axis + where.replace(", policy's", ",\npolicy's")  # too long for one line
             return replace(of_all, name=name, title=of_all.title + where, axis=axis)
-    base, _, layer = name.partition("/")
+    base, layer = layer_of(name)
     if dormant := re.fullmatch(r"dormant_fraction_tau([\d.e-]+)", base):
         found = _percent(base, f"Dormant units, τ = {dormant[1]}")
     else:

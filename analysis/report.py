@@ -1,37 +1,48 @@
 """All figures and tables of a sweep, written to a folder."""
 
+import hashlib
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import matplotlib as mpl
 import pandas as pd
-from matplotlib.figure import Figure
 
 from . import comparison_table, table
 from .aggregate import check_metric
-from .band import DEFAULT, Band
 from .errors import AnalysisError
+from .figures import canvas
 from .figures.births_and_deaths import births_and_deaths
 from .figures.comparison import comparison
 from .figures.correlation import correlation
 from .figures.diagnostic import diagnostic
 from .figures.learning_curve import learning_curve
+from .figures.limits import Limits, limit
 from .figures.overview import overview
 from .figures.performance import performance
 from .figures.relative import relative, retrained
 from .figures.sensitivity import parameters, sensitivity
-from .figures.style import Look, StyleName, looks
+from .figures.style import Looks, StyleName, looks, settings
 from .frame import is_control, layers, metric_names
 from .load import Sweep, load, output_folder
+from .names.naming import Naming
 from .quantity import diagnostics_of, performance_metric, quantity
+from .selection import Selection
+from .statistics.band import DEFAULT, Band
+from .statistics.compared import missing
+from .tables import export, selection_table
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 FORMATS = ("png", "pdf")
-POSSIBLE = ("png", "pdf", "svg")
-DPI = 200
+# tex: of the tables.
+FIGURES, TABLES = ("png", "pdf", "svg"), ("tex",)
 CORRELATED_TASKS = 10  # fewer say nothing about how two quantities go together
+# Of a file's name without its ending; file systems take 255 bytes.
+LONGEST = 120
 
 
 @dataclass(frozen=True)
@@ -39,9 +50,11 @@ class Options:
     """What `lop-figures` is asked for.
 
     figures: only these of the usual set, by name ('sensitivity' is those of all hyper-parameters). metrics: draw these
-    instead of it. per_layer: also a figure with one panel per layer for each diagnostic.
-    k: tasks averaged per point, default what the benchmark says for its performance. baseline: a label, for what is
-    drawn relative to one.
+    instead of it; with figures=['overview'], as the panels beside performance. per_layer: also a figure with one panel
+    per layer for each diagnostic.
+    k: tasks averaged per point, default what the benchmark says for its performance. formats: of figures, and 'tex' of
+    tables. baseline: a label, or a name that stands for one, for what is drawn relative to it. naming: order, texts and
+    colours of labels. limits: of axes, by the quantity that they show. csv: also values per run, and curves.
     """
 
     figures: Sequence[str] = ()
@@ -52,6 +65,9 @@ class Options:
     style: StyleName = "paper"
     band: Band = DEFAULT
     baseline: str | None = None
+    naming: Naming = field(default_factory=Naming)
+    limits: Limits = field(default_factory=dict)
+    csv: bool = False
 
 
 @dataclass(frozen=True)
@@ -61,14 +77,15 @@ class Drawing:
     name: str
     title: str
     text: str
-    draw: Callable[[], Figure]
+    draw: "Callable[[], Figure]"
 
 
 @dataclass(frozen=True)
 class Report:
     """paths: what was written. drawn: the figures among them, by file name. skipped: which were not, and why.
 
-    summary, differences: the tables (`table.summary`, `comparison_table.comparison_table`).
+    summary, differences: the tables (`table.summary`, `comparison_table.comparison_table`). notes: sentences on what
+    figures and tables leave out, and on how settings were chosen.
     """
 
     summary: pd.DataFrame
@@ -76,76 +93,124 @@ class Report:
     paths: list[Path] = field(default_factory=list)
     drawn: dict[str, Drawing] = field(default_factory=dict)
     skipped: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
 
 def make(
-    sweep_paths: str | Path | Sequence[str | Path], out: str | Path | None = None, options: Options | None = None
+    sweep_paths: str | Path | Sequence[str | Path],
+    out: str | Path | None = None,
+    options: Options | None = None,
+    where: Sequence[str] = (),
 ) -> list[Path]:
-    """Load, draw, write; the paths. out: default `figures` in the sweep's folder."""
+    """Load, draw, write; the paths. out: default `figures` in the sweep's folder. where: see `load`."""
     folder = output_folder(sweep_paths, out)
-    return write(load(sweep_paths), folder, options or Options()).paths
+    return write(load(sweep_paths, where), folder, options or Options()).paths
 
 
-def write(sweep: Sweep, out: Path, options: Options, tuning: Sweep | None = None) -> Report:
+def write(
+    sweep: Sweep, out: Path, options: Options, tuning: Sweep | None = None, selection: Selection | None = None
+) -> Report:
     """One set of figures per benchmark, and the tables of them all.
 
-    tuning: runs that hyper-parameters were selected on, for the figures of sensitivity. Raises AnalysisError for an
-    unknown metric, format or baseline before anything is written, and if `out` cannot be.
+    tuning: runs that hyper-parameters were selected on, for the figures of sensitivity. selection: how, for captions,
+    notes and a table. Raises AnalysisError for an unknown metric, format, label or baseline before anything is written,
+    and if `out` cannot be.
     """
     _check(sweep, options)
-    differences = comparison_table.comparison_table(sweep, options.baseline)
-    report, colours = Report(table.summary(sweep, options.band), differences), looks(sweep.runs["label"])
-    drawings: dict[str, Drawing] = {}
-    for benchmark in sweep.benchmarks:
-        part = sweep.of(benchmark)
-        tuned = tuning.of(benchmark) if tuning is not None and benchmark in tuning.benchmarks else part
-        prefix = f"{benchmark}_" if len(sweep.benchmarks) > 1 else ""
-        drawings |= {prefix + drawing.name: drawing for drawing in _drawings(part, tuned, options, colours)}
-    drawings = _chosen(drawings, options.figures)
+    notes = [selection.words] if selection is not None else []
+    differences = comparison_table.comparison_table(sweep, options.baseline, band=options.band, naming=options.naming)
+    summary = table.summary(sweep, options.band, options.naming)
+    told = [note for name in sweep.benchmarks for note in missing(*_performance(sweep.of(name)))]
+    report = Report(summary, differences, notes=told)
+    drawings = _chosen(_all_drawings(sweep, options, tuning, notes), options)
+    formats = [name for name in options.formats if name in FIGURES]
+    met: set[str] = set()
     try:
         out.mkdir(parents=True, exist_ok=True)
-        for name, drawing in drawings.items():
+        for name, drawing in drawings.items() if formats else ():
             try:
-                paths = _save(drawing.draw(), out, name, options.formats)
+                fig = drawing.draw()
             except AnalysisError as error:
                 report.skipped.append(f"{name}: {error}")
             else:
+                met |= limit(fig, options.limits)
+                paths = [out / f"{name}.{extension}" for extension in formats]
+                canvas.save(fig, paths, settings(options.style))
                 report.paths.extend(paths)
                 report.drawn[name] = drawing
-        report.paths.extend(table.write(report.summary, out))
+        report.paths.extend(table.write(report.summary, out, options.naming, notes, options.formats))
         if len(differences):
-            report.paths.extend(comparison_table.write(differences, out))
+            report.paths.extend(comparison_table.write(differences, out, options.naming, notes, options.formats))
+        if selection is not None:
+            report.paths.extend(selection_table.write(selection.table, out, options.formats))
+        if options.csv:
+            measures = [_performance(sweep.of(name))[1] for name in sweep.benchmarks]
+            metrics = list(dict.fromkeys([*measures, *options.metrics]))
+            report.paths.extend(export.write(sweep, out, metrics, options.k or 1, options.band, options.naming))
     except OSError as error:
         raise AnalysisError(f"{out}: cannot be written: {error.strerror or error}") from error
+    unmet = [name for name in options.limits if name not in met] if formats else []
+    report.skipped.extend(f"limits of {name}: no figure has an axis of it" for name in unmet)
     return report
 
 
+def file_name(name: str) -> str:
+    """Of a figure, from names that users chose: letters that every file system takes, and not too many."""
+    plain = re.sub(r"[^\w.=+-]+", "_", name)
+    if len(plain.encode()) <= LONGEST:
+        return plain
+    return f"{plain.encode()[:LONGEST].decode(errors='ignore')}_{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+
+
+def _performance(part: Sweep) -> tuple[pd.DataFrame, str]:
+    return part.tasks, performance_metric(part.tasks)
+
+
 def _check(sweep: Sweep, options: Options) -> None:
-    unknown = [name for name in options.formats if name not in POSSIBLE]
+    unknown = [name for name in options.formats if name not in (*FIGURES, *TABLES)]
     if unknown or not options.formats:
-        raise AnalysisError(f"no figure format {', '.join(unknown) or 'given'}; possible: {', '.join(POSSIBLE)}")
+        possible = f"{', '.join(FIGURES)}, and {', '.join(TABLES)} of tables"
+        raise AnalysisError(f"no figure format {', '.join(unknown) or 'given'}; possible: {possible}")
     for metric in options.metrics:
         check_metric(sweep.tasks, metric)
     if options.k is not None and options.k < 1:
         raise AnalysisError(f"a point must average at least one task, not {options.k}")
+    options.naming.check(map(str, sweep.runs["label"]))
 
 
-def _chosen(drawings: dict[str, Drawing], figures: Sequence[str]) -> dict[str, Drawing]:
+def _all_drawings(sweep: Sweep, options: Options, tuning: Sweep | None, notes: Sequence[str]) -> dict[str, Drawing]:
+    """By the name of the file."""
+    colours = looks(sweep.runs["label"], options.naming)
+    found: dict[str, Drawing] = {}
+    for benchmark in sweep.benchmarks:
+        part = sweep.of(benchmark)
+        tuned = tuning.of(benchmark) if tuning is not None and benchmark in tuning.benchmarks else None
+        prefix = f"{benchmark}_" if len(sweep.benchmarks) > 1 else ""
+        for drawing in _drawings(part, tuned, options, colours, notes):
+            name = file_name(prefix + drawing.name)
+            if name in found:  # 'a/b' and 'a_b' are two metrics
+                name = f"{name}_{hashlib.sha256(drawing.name.encode()).hexdigest()[:8]}"
+            found[name] = drawing
+    return found
+
+
+def _chosen(drawings: dict[str, Drawing], options: Options) -> dict[str, Drawing]:
     """Those named, with or without what stands behind their kind; AnalysisError if one is not in the set."""
     chosen: dict[str, Drawing] = {}
-    for wanted in figures:
+    for wanted in options.figures:
         fits = {n: d for n, d in drawings.items() if wanted in (n, d.name) or d.name.startswith(f"{wanted}_")}
         if not fits:
             raise AnalysisError(f"no figure {wanted!r}; for this sweep there are: {', '.join(drawings)}")
         chosen |= fits
-    return {name: drawings[name] for name in drawings if name in chosen} if figures else drawings
+    return {name: drawings[name] for name in drawings if name in chosen} if options.figures else drawings
 
 
-def _drawings(part: Sweep, tuned: Sweep, options: Options, colours: Mapping[str, Look]) -> Iterator[Drawing]:
+def _drawings(
+    part: Sweep, tuned: Sweep | None, options: Options, colours: Looks, notes: Sequence[str]
+) -> Iterator[Drawing]:
     """The figures that make sense for what one benchmark's runs have logged."""
     tasks, runs, k = part.tasks, part.runs, options.k
-    common: dict[str, Any] = {"looks": colours, "style": options.style}
-    banded = {**common, "band": options.band}
+    banded: dict[str, Any] = {"looks": colours, "style": options.style, "notes": notes, "band": options.band}
     wanted: Mapping[str, str | None] = dict(zip(options.metrics, options.metrics, strict=True)) or diagnostics_of(tasks)
     curve = learning_curve if is_control(tasks) else performance
     measure = quantity(performance_metric(tasks)).title
@@ -159,35 +224,38 @@ def _drawings(part: Sweep, tuned: Sweep, options: Options, colours: Mapping[str,
         if options.per_layer and metric is not None and layers(tasks, metric):
             draw = partial(diagnostic, tasks, runs, metric, per_layer=True, k=k or 1, **banded)
             yield Drawing(f"{name}_per_layer", f"{title}, layer by layer", "", draw)
-    if not options.metrics:
+    if not options.metrics or "overview" in options.figures:
+        panels = list(options.metrics) or None
         yield Drawing(
             "overview",
             f"{measure} and its usual suspects",
-            "The four panels of Nature 632: performance beside what may explain it.",
-            partial(overview, tasks, runs, k=k, **banded),
+            "Performance beside what may explain it.",
+            partial(overview, tasks, runs, metrics=panels, k=k, **banded),
         )
-        yield from _comparisons(part, tuned, options, common, banded)
+    if not options.metrics:
+        yield from _comparisons(part, tuned, options, banded)
 
 
-def _comparisons(
-    part: Sweep, tuned: Sweep, options: Options, common: Mapping[str, Any], banded: Mapping[str, Any]
-) -> Iterator[Drawing]:
-    tasks, runs, baseline = part.tasks, part.runs, options.baseline
+def _comparisons(part: Sweep, tuned: Sweep | None, options: Options, banded: Mapping[str, Any]) -> Iterator[Drawing]:
+    tasks, runs = part.tasks, part.runs
     measured = runs[runs["tasks"] > 0]
-    several = measured["label"].nunique() > 1
+    baseline, several = options.baseline, measured["label"].nunique() > 1
     if several:
         text = "The last tenth of the tasks; right, the difference from the baseline, seed by seed."
-        draw: Callable[[], Figure] = partial(comparison, tasks, runs, baseline=baseline, **common)
+        draw: Callable[[], Figure] = partial(comparison, tasks, runs, baseline=baseline, **banded)
         yield Drawing("comparison", "Methods compared", text, draw)
     if several and (baseline is not None or retrained(runs)):
         text = "Each run minus the baseline's run of the same seed."
         draw = partial(relative, tasks, runs, baseline=baseline, k=options.k, **banded)
         yield Drawing("relative", "Relative to the baseline", text, draw)
-    swept = parameters(tuned.runs)
+    varied = tuned or part
+    swept = parameters(varied.runs)
     shorts = [parameter.rpartition(".")[2] for parameter in swept]
     for parameter, short in zip(swept, shorts, strict=True):
-        kept = {**banded, "looks": looks(tuned.runs["label"])}
-        draw = partial(sensitivity, tuned.tasks, tuned.runs, parameter, **kept)
+        kept = {**banded, "looks": looks(varied.runs["label"], options.naming)}
+        if tuned is not None:
+            kept["notes"] = ["These are the seeds on which the settings were chosen, not those of the other figures"]
+        draw = partial(sensitivity, varied.tasks, varied.runs, parameter, **kept)
         text = "Mean performance over all tasks against one hyper-parameter."
         yield Drawing(
             f"sensitivity_{short if shorts.count(short) == 1 else parameter}", f"Sensitivity to {parameter}", text, draw
@@ -199,21 +267,11 @@ def _comparisons(
         yield Drawing("births_and_deaths", "Births and deaths of units", text, draw)
     if measured["tasks"].max() >= CORRELATED_TASKS:
         text = "Which diagnostics go with performance, over the tasks of a run and from run to run."
-        draw = partial(correlation, tasks, runs, **common)
+        draw = partial(correlation, tasks, runs, **banded)
         yield Drawing("correlation", "Diagnostics and performance", text, draw)
 
 
-def _one(part: Sweep, metric: str | None, k: int | None, banded: Mapping[str, Any]) -> Figure:
+def _one(part: Sweep, metric: str | None, k: int | None, banded: Mapping[str, Any]) -> "Figure":
     if metric is None:
         raise AnalysisError("no run has such values (networks without hidden layers have none)")
     return diagnostic(part.tasks, part.runs, metric, k=k or 1, **banded)
-
-
-def _save(fig: Figure, folder: Path, name: str, formats: Sequence[str]) -> list[Path]:
-    """The same data give the same bytes: no date in the file."""
-    paths = [folder / f"{name.replace('/', '_')}.{extension}" for extension in formats]
-    with mpl.rc_context({"pdf.fonttype": 42, "svg.hashsalt": name}):  # 42: text stays text in the PDF
-        for path in paths:
-            dated = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}
-            fig.savefig(path, dpi=DPI, metadata=dated.get(path.suffix[1:]))
-    return paths

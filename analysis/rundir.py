@@ -77,9 +77,10 @@ class Configurations:
     def read(self, path: Path) -> dict[str, Any]:
         """Raises AnalysisError naming the file."""
         try:
-            config = self._parse(path.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise AnalysisError(f"{path}: cannot be read: {' '.join(str(error).split())}") from error
+            config = self._parse(yaml_file.read_text(path))
+        except yaml_file.YamlError as error:
+            text = str(error)
+            raise AnalysisError(text if str(path) in text else f"{path}: {text}") from error
         if not isinstance(config, dict):
             raise AnalysisError(f"{path}: not a configuration")
         if config.get("schema", SCHEMA) != SCHEMA:

@@ -2,7 +2,10 @@
 
 from collections.abc import Sequence
 
+import numpy.typing as npt
 import pandas as pd
+
+from .statistics.interval import LEAST, NAMES, WORDS, ranges, too_narrow
 
 Cells = Sequence[Sequence[str]]  # rows, the first of them the headings
 
@@ -16,12 +19,23 @@ def aligned(cells: Cells) -> str:
 def markdown(cells: Cells) -> str:
     """The first column is text, the others are numbers."""
     rule = ["---", *["---:"] * (len(cells[0]) - 1)]
-    body = [[cell.replace("|", "\\|") for cell in row] for row in cells[1:]]
+    body = [[cell.replace("|", "\\|").replace("\n", " ") for cell in row] for row in cells[1:]]
     return "\n".join(f"| {' | '.join(row)} |" for row in [cells[0], rule, *body])
 
 
-def interval(estimate: float, low: float, high: float, metric: str, sign: bool = False) -> str:
-    """'93.10 [92.80, 93.41]'; two decimals for a metric in percent. sign: also of what is positive."""
+def p_value(p: float) -> str:
+    """'–' for none."""
+    if pd.isna(p):
+        return "–"
+    return "<0.001" if p < 0.001 else f"{p:.3f}" if p < 0.1 else f"{p:.2f}"
+
+
+def interval(numbers: Sequence[float], metric: str, runs: int, sign: bool = False) -> str:
+    """'93.10 [92.80, 93.41]', of two runs '93.10 (92.80 to 93.41)'; two decimals for a metric in percent.
+
+    numbers: estimate, low, high. sign: also of what is positive.
+    """
+    estimate, low, high = numbers
     if pd.isna(estimate):
         return "–"
     if "%" in metric:
@@ -31,4 +45,15 @@ def interval(estimate: float, low: float, high: float, metric: str, sign: bool =
     else:
         kind = ".4g" if abs(estimate) < 1e6 else ".3g"
     number = f"{{:{'+' * sign}{kind}}}"
-    return number.format(estimate) + ("" if pd.isna(low) else f" [{number.format(low)}, {number.format(high)}]")
+    if pd.isna(low):
+        return number.format(estimate)
+    ends = "({} to {})" if runs == LEAST - 1 else "[{}, {}]"
+    return f"{number} {ends.format(number, number)}".format(estimate, low, high)
+
+
+def cautions(statistic: str, interval: str, runs: npt.ArrayLike) -> list[str]:
+    """Sentences about intervals of so many runs. statistic, interval: one of `NAMES` and of `WORDS`."""
+    estimator = next(name for name, each in NAMES.items() if each == statistic)
+    kind = next(name for name, each in WORDS.items() if each == interval)
+    found = ["Of two runs: their range, in round brackets"] if ranges(runs) else []
+    return found + too_narrow(estimator, kind, runs)

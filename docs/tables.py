@@ -23,8 +23,8 @@ import numpy.typing as npt
 import pandas as pd
 import yaml
 
-from lop_sweeps.analysis.bootstrap import bootstrap_mean
 from lop_sweeps.analysis.load import load
+from lop_sweeps.analysis.statistics.bootstrap import bootstrap_mean
 
 Floats = npt.NDArray[np.float64]
 

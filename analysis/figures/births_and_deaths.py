@@ -1,6 +1,7 @@
 """Births and deaths of units over the tasks, and the stock of dead units that they leave."""
 
 from collections.abc import Mapping, Sequence
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
@@ -12,16 +13,17 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from ..aggregate import edges as filled
-from ..band import DEFAULT, Band
-from ..bootstrap import FEW_RUNS, TOO_NARROW
 from ..errors import AnalysisError
-from ..estimators import mean
 from ..frame import is_control, layers
-from ..label import ordered
 from ..metric import by_run
+from ..names.seeds import seeds_of
 from ..quantity import quantity
+from ..statistics.band import DEFAULT, Band
+from ..statistics.estimators import mean
 from .curve import X_LABELS
-from .legend import Legend
+from .legend import Legend, sentences
+from .limits import COURSE, mark, span
+from .place import Places, fit, places
 from .style import SIZES, Look, StyleName, context, count_axis, looks_of, readable
 
 REPLACED, REVIVED, DIED, STOCK = "replaced_units", "revived_units", "died_units", "dead_fraction"
@@ -40,7 +42,8 @@ def births_and_deaths(
     *,
     band: Band = DEFAULT,
     looks: Mapping[str, Look] | None = None,
-    axes: Sequence[Axes] | None = None,
+    axes: Places | None = None,
+    notes: Sequence[str] = (),
     style: StyleName = "paper",
 ) -> Figure:
     """A row per label: left units replaced and revived (up) and died (down) per task, right the dead units.
@@ -48,15 +51,17 @@ def births_and_deaths(
     Counts are summed over layers, and averaged over runs and over the tasks of a bar, of which there are at most a
     hundred. All rows share their axes; the left one is logarithmic beyond 1 where bars differ much in height. A right
     panel without dead units in the log says so. n: runs that have what is drawn.
-    Frames of one benchmark. axes: of the caller's, left and right of each row (then without title and caption). Raises
-    AnalysisError if no run logged replacements, revivals or deaths, and for a wrong number of axes.
+    Frames of one benchmark. axes: of the caller's, left and right of each row, as far as they go (then without title
+    and caption). notes: more sentences of the caption. Raises AnalysisError if no run logged replacements, revivals or
+    deaths, and for more axes than there are panels.
     """
     if runs["benchmark"].nunique() > 1:
         raise AnalysisError("several benchmarks in one figure; take one: sweep.of(name)")
     x = "steps" if is_control(tasks) else "task"
     k = -(-(int(tasks["task"].max()) + 1) // BARS)
     edges = _edges(tasks, 1)
-    groups = {label: tasks[tasks["label"] == label] for label in ordered(map(str, tasks["label"].unique()))}
+    colours, given = looks_of(runs, looks), places(axes)
+    groups = {label: tasks[tasks["label"] == label] for label in colours.ordered(map(str, tasks["label"].unique()))}
     flows: dict[str, dict[str, FloatArray]] = {}
     for label, group in groups.items():
         found = {name: _per_task(group, name, k) for name in (REPLACED, REVIVED, DIED)}
@@ -65,43 +70,51 @@ def births_and_deaths(
     if not flows:
         raise AnalysisError("no run logged units that were replaced, revived or died (linear networks have none)")
     groups = {label: groups[label] for label in flows}
+    if given is not None:
+        fit(given, 2 * len(groups))
+        groups = {label: groups[label] for label in list(groups)[: -(-len(given) // 2)]}
     with context(style):
-        colours, size = looks_of(runs, looks), SIZES[style]
-        legend = _legend(groups, flows, runs, band, k, x == "steps")
-        if axes is None:
+        size = SIZES[style]
+        legend = _legend(groups, flows, runs, band, k, x == "steps", notes)
+        if given is None:
             fig = legend.figure(size.width, size.height * (0.15 + 0.45 * len(groups)), style)
             grid = fig.subplots(len(groups), 2, sharex=True, sharey="col", squeeze=False, width_ratios=[1.4, 1])
-        elif len(axes) != 2 * len(groups):
-            raise AnalysisError(f"{2 * len(groups)} axes are needed, two for each label, not {len(axes)}")
+            rows: list[tuple[Axes, Axes | None]] = [(left, right) for left, right in grid]
         else:
-            fig, grid = legend.inside(axes[0]), np.reshape(np.array(axes, dtype=object), (-1, 2))
-        for (left, right), (label, group) in zip(grid, groups.items(), strict=True):
+            fig = legend.inside(given[0])
+            rows = list(zip_longest(given[::2], given[1::2]))
+        tops = [1.0]
+        for (left, right), (label, group) in zip(rows, groups.items(), strict=True):
             _bars(left, flows[label], _edges(tasks, k), colours[label].colour, 0.5 * size.line)
+            mark(left, "units", COURSE)
             counts = [_runs(group, name) for name in flows[label]]
+            name = f"{colours.text(label)} (n={'–'.join(map(str, sorted({min(counts), max(counts)})))})"
+            left.set_title(name, loc="left")
+            left.set_ylabel("Units per task" if x == "task" else "Units per row")
+            if right is None:
+                continue
             stock = _runs(group, STOCK)
             if stock:
-                _stock(right, group, edges, colours[label], band)
+                tops.append(_stock(right, group, edges, colours[label], band))
             else:
                 right.text(0.5, 0.5, f"no {STOCK} in the log", ha="center", va="center", transform=right.transAxes)
-            name = f"{label.replace('_', ' ')} (n={'–'.join(map(str, sorted({min(counts), max(counts)})))})"
-            left.set_title(name, loc="left", parse_math=False)  # the caller's axes may parse it
             if stock and set(counts) != {stock}:
                 right.set_title(f"(n={stock})", loc="left")
-            left.set_ylabel("Units per task" if x == "task" else "Units per row")
             right.set_ylabel(quantity(STOCK).axis)
-        for ax in grid.ravel():
+            mark(right, STOCK, COURSE)
+        for ax in (ax for row in rows for ax in row if ax is not None):
             count_axis(ax, float(edges[-1]))
             ax.set_xlim(edges[0], edges[-1])
-        for ax in grid[-1]:
+        for ax in (ax for ax in rows[-1] if ax is not None):
             ax.set_xlabel(X_LABELS[x])
-        limits = [left.get_ylim() for left in grid[:, 0]]
-        top = max(1.0, *(right.get_ylim()[1] for right in grid[:, 1]))
-        for left, right in grid:  # the caller's axes share nothing by themselves
-            if axes is not None:
+        limits = [left.get_ylim() for left, _ in rows]
+        for left, right in rows:  # the caller's axes share nothing by themselves
+            if given is not None:
                 left.set_ylim(min(low for low, _ in limits), max(high for _, high in limits))
             _vertical(left, flows)
-            right.set_ylim(0, top)
-    return fig
+            if right is not None:
+                right.set_ylim(0, max(tops))
+        return colours.typeset(fig)
 
 
 def _per_task(group: pd.DataFrame, metric: str, k: int) -> FloatArray | None:
@@ -142,11 +155,13 @@ def _paint(name: str, colour: str) -> dict[str, Any]:
     return {"color": DEATH if name == DIED else colour, "alpha": 0.3 if name == REPLACED else 0.9, "linewidth": 0}
 
 
-def _stock(ax: Axes, group: pd.DataFrame, x: FloatArray, look: Look, band: Band) -> None:
-    values = quantity(STOCK).scale * by_run(group, STOCK)
-    centre, low, high = band.of(values)
+def _stock(ax: Axes, group: pd.DataFrame, x: FloatArray, look: Look, band: Band) -> float:
+    """Returns how high the axis should go."""
+    unit = quantity(STOCK)
+    centre, low, high = (unit.scale * values for values in band.of(by_run(group, STOCK), unit.bounds))
     ax.plot(x[: len(centre)], centre, color=look.colour)
     ax.fill_between(x[: len(centre)], low, high, color=look.colour, alpha=0.2, linewidth=0)
+    return span(centre, low, high)[1]
 
 
 def _vertical(ax: Axes, flows: Mapping[str, Mapping[str, FloatArray]]) -> None:
@@ -166,17 +181,17 @@ def _legend(
     band: Band,
     k: int,
     control: bool,
+    notes: Sequence[str],
 ) -> Legend:
     names = {REPLACED: "replaced", REVIVED: "no longer dead", DIED: "died"}
     shown = [name for name in names if any(name in flow for flow in flows.values())]
     handles: list[Artist] = [Patch(**_paint(name, "#888888")) for name in shown]
-    sentences = [f"Units of all layers{' of policy and value network' if control else ''}, mean over runs"]
+    found = [f"Units of all layers{' of policy and value network' if control else ''}, mean over runs"]
     if k > 1:
-        sentences.append(f"Bars average {k} {'rows of the log' if control else 'tasks'}")
-    sentences.append(f"Right: {band.words()[0].lower()}{band.words()[1:]}")
-    if any(1 < _runs(group, STOCK) < FEW_RUNS for group in groups.values()):
-        sentences.append(TOO_NARROW)
+        found.append(f"Bars average {k} {'rows of the log' if control else 'tasks'}")
+    found.append(f"Right: {band.words()[0].lower()}{band.words()[1:]}")
+    found += band.cautions([_runs(group, STOCK) for group in groups.values()])
     if diverged := int((runs["state"] == "diverged").sum()):
-        sentences.append(f"Diverged runs ({diverged}) count with the tasks before")
+        found.append(f"Diverged runs ({diverged}) count with the tasks before")
     title = readable(str(runs["benchmark"].iloc[0]))
-    return Legend(title, handles, [names[name] for name in shown], ". ".join(sentences) + ".")
+    return Legend(title, handles, [names[name] for name in shown], sentences([*found, seeds_of(runs), *notes]))

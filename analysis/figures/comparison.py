@@ -1,7 +1,6 @@
 """Methods side by side: how well each does, and by how much it differs from a baseline."""
 
 from collections.abc import Mapping, Sequence
-from textwrap import fill
 
 import numpy as np
 import numpy.typing as npt
@@ -9,16 +8,21 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ..band import DEFAULT
-from ..bootstrap import FEW_RUNS, TOO_NARROW
-from ..comparison import comparable, compare, default_baseline
-from ..curve_summary import SUMMARIES, per_run
+from ..comparison import compare, default_baseline
+from ..curve_summary import SUMMARIES, bounds_of, per_run
 from ..errors import AnalysisError
 from ..label import ordered
 from ..metric import check_metric
+from ..names.resolve import one_label
+from ..names.seeds import seeds_of
 from ..quantity import performance_metric, quantity
-from .legend import Legend, figure_of
-from .style import SIZES, Look, StyleName, context, looks_of, readable
+from ..statistics.band import DEFAULT, Band
+from ..statistics.compared import comparable
+from ..text_table import p_value
+from .legend import Legend, fill, sentences
+from .limits import DIFFERENCE, mark, span
+from .place import Places, figure_of, fit, places
+from .style import SIZES, Look, Looks, Size, StyleName, context, looks_of, readable
 
 # In lines of text: the least height of a row, and what the axes below the rows take. WRAP: characters of a row's name.
 ROW, AXIS = 2.2, 4.0
@@ -33,70 +37,112 @@ def comparison(
     summary: str = "late",
     baseline: str | None = None,
     metric: str | None = None,
+    band: Band = DEFAULT,
     looks: Mapping[str, Look] | None = None,
-    axes: Sequence[Axes] | None = None,
+    axes: Places | None = None,
+    notes: Sequence[str] = (),
     style: StyleName = "paper",
 ) -> Figure:
     """A row per label, the best on top: left mean, interval and single runs, right the difference from the baseline.
 
-    Differences are paired by seed. Frames of one benchmark.
+    Differences are paired by seed, with the p-values of their tests (`paired_test`). Frames of one benchmark.
 
-    summary: of a run, see `curve_summary.SUMMARIES`. baseline: a label, default `comparison.default_baseline`. metric:
-    default the benchmark's performance. axes: two of the caller's (then without title and caption). Raises
-    AnalysisError for an unknown summary, metric or baseline, for a single label, and for a wrong number of axes.
+    summary: of a run, see `curve_summary.SUMMARIES`. baseline: a label, or a name that stands for one; default
+    `comparison.default_baseline`. metric: default the benchmark's performance. looks: rows are in their order if the
+    user gave one. axes: one or two of the caller's (then without title and caption). notes: more sentences of the
+    caption. Raises AnalysisError for an unknown summary, metric or baseline, for a single label, and for more axes.
     """
     metric = metric or performance_metric(tasks)
     if summary not in SUMMARIES:
         raise AnalysisError(f"no summary {summary!r}; possible: {', '.join(SUMMARIES)}")
     check_metric(tasks, metric)
     unit = quantity(metric)
-    tasks, notes = comparable(tasks, metric)
+    tasks, cut = comparable(tasks, metric)
     summaries = per_run(tasks, metric)
-    baseline = baseline or default_baseline(summaries, runs, unit.larger_is_better)
-    summaries[summary] *= unit.scale
-    if summaries.loc[summaries[summary].notna(), "label"].nunique() < 2:
-        raise AnalysisError("a comparison needs two methods with finished tasks")
-    differences = compare(summaries, baseline, summary, unit.larger_is_better).set_index("label")
     known = summaries[summaries[summary].notna()]
+    if known["label"].nunique() < 2:
+        raise AnalysisError("a comparison needs two methods with finished tasks")
+    baseline = baseline or default_baseline(summaries, runs, unit.larger_is_better)
+    baseline = one_label(baseline, map(str, summaries["label"].unique()), "to compare with")
+    differences = compare(summaries, baseline, summary, unit, band).set_index("label")
     values = {str(label): group.to_numpy() for label, group in known.groupby("label")[summary]}
+    colours, size, given = looks_of(runs, looks), SIZES[style], places(axes)
     labels = sorted(ordered(values), key=lambda label: values[label].mean(), reverse=unit.larger_is_better)
     diverged = runs.loc[runs["state"] == "diverged", "label"].value_counts()
     labels += ordered(set(map(str, diverged.index)) - set(labels))
-    texts = [_text(label, len(values.get(label, [])), int(diverged.get(label, 0))) for label in labels]
+    if colours.naming.order:
+        labels = colours.ordered(labels)
+    texts = [_text(colours.text(label), len(values.get(label, [])), int(diverged.get(label, 0))) for label in labels]
     with context(style):
-        colours, size = looks_of(runs, looks), SIZES[style]
-        if axes is None:
-            caption = ". ".join([_caption(values, differences, bool(len(diverged))), *notes]).rstrip(".") + "."
-            legend = Legend(readable(str(runs["benchmark"].iloc[0])), [], [], caption)
+        if given is None:
+            caption = [*_caption(values, differences, bool(len(diverged)), band), *cut, seeds_of(runs), *notes]
+            legend = Legend(readable(str(runs["benchmark"].iloc[0])), [], [], sentences(caption))
             row = max(ROW, 1 + max(text.count("\n") + 1 for text in texts))
             fig = legend.figure(size.width, (row * len(labels) + AXIS) * size.row, style)
-            axes = fig.subplots(1, 2, sharey=True, width_ratios=[1.25, 1])
-        elif len(axes) != 2:
-            raise AnalysisError(f"2 axes are needed, not {len(axes)}")
+            given = list(fig.subplots(1, 2, sharey=True, width_ratios=[1.25, 1]))
         else:
-            fig = figure_of(axes[0])
-        left, right = axes
-        for row, label in enumerate(labels):
-            colour = colours[label].colour
-            if label in values:
-                _interval(left, row, [float(number) for number in DEFAULT.of(values[label])], colour, size.line)
-                heights = row + np.linspace(0.2, 0.36, len(values[label]))
-                left.plot(values[label], heights, "o", color=colour, alpha=0.5, markersize=1.9 * size.line, mew=0)
-            if label in differences.index:
-                numbers = [float(differences[name][label]) for name in ESTIMATE]
-                _interval(right, row, numbers, colour, size.line)
-        right.axvline(0, color="0.35", linewidth=0.6 * size.line, zorder=1)
-        left.set_yticks(range(len(labels)), texts)
-        right.tick_params(axis="y", labelleft=False)
-        for ax in axes:
+            fit(given, 2)
+            fig = figure_of(given[0])
+        _levels(given[0], values, labels, colours, bounds_of(summary, unit), unit.scale, band, size)
+        given[0].set_xlabel(f"{unit.axis},\n{SUMMARIES[summary]}")
+        mark(given[0], "", metric)
+        given[0].set_yticks(range(len(labels)), texts)
+        for ax in given[1:]:
+            _differences(ax, differences, labels, colours, unit.scale, size)
+            mark(ax, "", DIFFERENCE)
+            points = {"%": "(percentage points)", "": ""}.get(unit.unit, f"({unit.unit})")
+            ax.set_xlabel(f"{fill(f'Difference from {colours.text(baseline)}', WRAP)}\n{points}".rstrip())
+        for ax in given:
             ax.set_ylim(len(labels) - 0.5, -0.5)
             ax.tick_params(axis="y", length=0)
             ax.grid(visible=False, axis="y")
             ax.grid(visible=True, axis="x")
-        left.set_xlabel(f"{unit.axis},\n{SUMMARIES[summary]}")
-        points = {"%": "(percentage points)", "": ""}.get(unit.unit, f"({unit.unit})")
-        right.set_xlabel(fill(f"Difference from {baseline.replace('_', ' ')}", WRAP) + f"\n{points}".rstrip())
-    return fig
+        return colours.typeset(fig)
+
+
+def _levels(
+    ax: Axes,
+    values: Mapping[str, npt.NDArray[np.float64]],
+    labels: Sequence[str],
+    looks: Looks,
+    bounds: tuple[float, float],
+    scale: float,
+    band: Band,
+    size: Size,
+) -> None:
+    drawn = []
+    for row, label in enumerate(labels):
+        if label not in values:
+            continue
+        drawn.append([scale * float(number) for number in band.of(values[label], bounds)])
+        _interval(ax, row, drawn[-1], looks[label].colour, size.line)
+        heights = row + np.linspace(0.2, 0.36, len(values[label]))
+        colour = looks[label].colour
+        ax.plot(scale * values[label], heights, "o", color=colour, alpha=0.5, markersize=1.9 * size.line, mew=0)
+    _, low, high = np.array(drawn).T
+    ax.set_xlim(*span(scale * np.concatenate(list(values.values())), low, high))
+
+
+def _differences(
+    ax: Axes, differences: pd.DataFrame, labels: Sequence[str], looks: Looks, scale: float, size: Size
+) -> None:
+    """With p-values at the right, where there are any."""
+    drawn = [[0.0, np.nan, np.nan]]
+    tested = bool(differences["p_t"].notna().any())
+    for row, label in enumerate(labels):
+        if label not in differences.index or np.isnan(differences["difference"][label]):
+            continue
+        drawn.append([scale * float(differences[name][label]) for name in ESTIMATE])
+        _interval(ax, row, drawn[-1], looks[label].colour, size.line)
+        if tested:
+            text = " / ".join(p_value(float(differences[name][label])) for name in ("p_t", "p_wilcoxon"))
+            ax.text(1.03, row, text, transform=ax.get_yaxis_transform(), va="center", fontsize=size.small - 0.5)
+    if tested:
+        ax.text(1.03, 1.0, "p: t / Wilcoxon", transform=ax.transAxes, va="bottom", fontsize=size.small - 0.5)
+    ax.axvline(0, color="0.35", linewidth=0.6 * size.line, zorder=1)
+    ax.tick_params(axis="y", labelleft=False)
+    centre, low, high = np.array(drawn).T
+    ax.set_xlim(*span(centre, low, high))
 
 
 def _interval(ax: Axes, row: int, numbers: Sequence[float], colour: str, line: float) -> None:
@@ -105,21 +151,23 @@ def _interval(ax: Axes, row: int, numbers: Sequence[float], colour: str, line: f
     ax.plot(numbers[0], row, "o", color=colour, markersize=3.6 * line, zorder=3)
 
 
-def _text(label: str, runs: int, diverged: int) -> str:
+def _text(name: str, runs: int, diverged: int) -> str:
     n = f"(n={runs}" + (f", {diverged} diverged)" if diverged else ")")
-    return fill(f"{label.replace('_', ' ')} {n}", WRAP)
+    return fill(f"{name} {n}", WRAP)
 
 
-def _caption(values: Mapping[str, npt.NDArray[np.float64]], differences: pd.DataFrame, diverged: bool) -> str:
-    sentences = [f"{DEFAULT.words().replace('band', 'bar')}; small: single runs"]
+def _caption(
+    values: Mapping[str, npt.NDArray[np.float64]], differences: pd.DataFrame, diverged: bool, band: Band
+) -> list[str]:
+    found = [f"{band.words('bar')}; small: single runs"]
     pairs = differences["pairs"]
     if (pairs > 0).any():
         of = f"{pairs.min()}" + (f" to {pairs.max()}" if pairs.max() > pairs.min() else "")
-        sentences.append(f"Differences: pairs of runs with the same seed ({of})")
+        found.append(f"Differences: pairs of runs with the same seed ({of})")
     if (pairs == 0).any():
-        sentences.append("No difference is drawn where no seed is shared")
+        found.append("No difference is drawn where no seed is shared")
+    if differences["p_t"].notna().any():
+        found.append("p: paired tests of each difference for itself, not corrected for their number")
     if diverged:
-        sentences.append("Diverged runs are counted, not averaged")
-    if any(1 < len(runs) < FEW_RUNS for runs in values.values()):
-        sentences.append(TOO_NARROW)
-    return ". ".join(sentences) + "."
+        found.append("Diverged runs are counted, not averaged")
+    return found + band.cautions([*(len(runs) for runs in values.values()), *pairs])

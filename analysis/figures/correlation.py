@@ -9,21 +9,20 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from scipy.stats import rankdata
 
-from ..band import DEFAULT
-from ..bootstrap import FEW_RUNS, TOO_NARROW, bootstrap_mean
 from ..curve_summary import per_run
 from ..errors import AnalysisError
 from ..frame import POLICY, RANK, RANK_FRACTION, layers, metric_names
-from ..label import ordered
 from ..metric import check_metric
+from ..names.seeds import seeds_of
 from ..quantity import performance_metric, quantity
-from .legend import Legend, figure_of
+from ..statistics.band import DEFAULT, Band
+from .legend import Legend, sentences
+from .place import Places, figure_of, fit, places
 from .style import SIZES, Look, StyleName, context, looks_of, readable
 
-# Ranks of fewer tasks say nothing; below FEW_RUNS runs the interval is most of what is possible.
-POINTS = 3
+# Ranks of fewer tasks say nothing; below so many runs the interval is most of what is possible.
+POINTS, FEW_RUNS = 3, 5
 # More methods have no colours that are told apart as dots.
 COLOURED = 12
 N_BOOT, INTERVAL = 2000, (0.025, 0.975)
@@ -39,8 +38,10 @@ def correlation(
     runs: pd.DataFrame,
     *,
     metric: str | None = None,
+    band: Band = DEFAULT,
     looks: Mapping[str, Look] | None = None,
-    axes: Sequence[Axes] | None = None,
+    axes: Places | None = None,
+    notes: Sequence[str] = (),
     style: StyleName = "paper",
 ) -> Figure:
     """Spearman's rank correlation of each diagnostic with performance; frames of one benchmark.
@@ -50,8 +51,9 @@ def correlation(
     interval only if they are of one label: runs of one among several are not independent. Rows are sorted by the left.
     Labels have dots of their own if there are two to twelve. A series that does not vary is left out.
 
-    metric: default the benchmark's performance. axes: two of the caller's (then without title and caption). Raises
-    AnalysisError for an unknown metric, a wrong number of axes, and if no diagnostic varies together with performance.
+    metric: default the benchmark's performance. axes: one or two of the caller's (then without title and caption).
+    notes: more sentences of the caption. Raises AnalysisError for an unknown metric, for more axes than two, and if no
+    diagnostic varies together with performance.
     """
     if runs["benchmark"].nunique() > 1:
         raise AnalysisError("several benchmarks in one figure; take one: sweep.of(name)")
@@ -71,42 +73,40 @@ def correlation(
     if not names:
         raise AnalysisError(f"no diagnostic varies together with {metric}")
     of_label = within.groupby(labels.reindex(within.index).to_numpy()).mean()
-    shown = [label for label in ordered(map(str, of_label.index)) if of_label.loc[label].notna().any()]
+    colours, size, given = looks_of(runs, looks), SIZES[style], places(axes)
+    shown = [label for label in colours.ordered(map(str, of_label.index)) if of_label.loc[label].notna().any()]
     if len(shown) not in range(2, COLOURED + 1):
         shown = []
     with context(style):
-        colours, size = looks_of(runs, looks), SIZES[style]
-        if axes is None:
+        if given is None:
             handles: list[Artist] = [Line2D([], [], color=ALL, marker="D")]
             handles += [Line2D([], [], color=colours[label].colour, marker="o", linestyle="") for label in shown]
             counts = labels.reindex(within.index).value_counts()
-            texts = ["all runs", *(f"{label.replace('_', ' ')} (n={counts[label]})" for label in shown)]
-            legend = Legend(
-                readable(str(runs["benchmark"].iloc[0])),
-                handles,
-                texts,
-                _caption(within, bool(shown), max(map(methods.__getitem__, names))),
-            )
+            texts = ["all runs", *(f"{colours.text(label)} (n={counts[label]})" for label in shown)]
+            caption = _caption(within, bool(shown), max(map(methods.__getitem__, names)), band)
+            title = readable(str(runs["benchmark"].iloc[0]))
+            legend = Legend(title, handles, texts, sentences([*caption, seeds_of(runs), *notes]))
             fig = legend.figure(size.width, (ROW * len(names) + AXIS) * size.row, style)
-            axes = fig.subplots(1, 2, sharey=True)
-        elif len(axes) != 2:
-            raise AnalysisError(f"2 axes are needed, not {len(axes)}")
+            given = list(fig.subplots(1, 2, sharey=True))
         else:
-            fig = figure_of(axes[0])
-        left, right = axes
+            fit(given, 2)
+            fig = figure_of(given[0])
+        left, right = given[0], given[1] if len(given) > 1 else None
         for row, name in enumerate(names):
             for label in shown:
                 left.plot(float(of_label[name][label]), row, "o", color=colours[label].colour, alpha=0.85, mew=0)
-            _estimate(left, row, [float(value) for value in bootstrap_mean(within[name])], size.line)
-            _estimate(right, row, across[name], size.line)
-        _axes(left, right, [_text(name, late[[name, metric]].notna().all(axis=1)) for name in names], size.line)
+            _estimate(left, row, [float(value) for value in band.of(within[name], (-1.0, 1.0))], size.line)
+            if right is not None:
+                _estimate(right, row, across[name], size.line)
+        _axes(given, [_text(name, late[[name, metric]].notna().all(axis=1)) for name in names], size.line)
         left.set_title(f"Within runs (n={int(within.notna().sum().max())})")
-        count = max(len(both[name]) for name in names)
-        right.set_title(f"Across runs (n={count}{', too few' if count < FEW_RUNS else ''})")
+        if right is not None:
+            count = max(len(both[name]) for name in names)
+            right.set_title(f"Across runs (n={count}{', too few' if count < FEW_RUNS else ''})")
         of = quantity(metric).title
-        for ax in axes:
+        for ax in given:
             ax.set_xlabel(f"Rank correlation\nwith {of[:1].lower()}{of[1:]}")
-    return fig
+        return colours.typeset(fig)
 
 
 def diagnostics(tasks: pd.DataFrame) -> list[str]:
@@ -155,6 +155,8 @@ def _of_finite(a: FloatArray, b: FloatArray) -> float:
 
 def spearman(a: npt.ArrayLike, b: npt.ArrayLike) -> FloatArray:
     """a, b (..., points) → (...): Pearson's correlation of ranks, ties sharing theirs; NaN where one is constant."""
+    from scipy.stats import rankdata  # takes a second to import
+
     first, second = (rankdata(np.asarray(values, dtype=np.float64), axis=-1) for values in (a, b))
     first, second = (ranks - ranks.mean(axis=-1, keepdims=True) for ranks in (first, second))
     spread = np.sqrt((first**2).sum(axis=-1) * (second**2).sum(axis=-1))
@@ -169,10 +171,11 @@ def _estimate(ax: Axes, row: int, numbers: Sequence[float], line: float) -> None
     ax.plot(numbers[0], row, "D", color=ALL, markersize=3.2 * line, zorder=3)
 
 
-def _axes(left: Axes, right: Axes, texts: Sequence[str], line: float) -> None:
-    left.set_yticks(range(len(texts)), texts)
-    right.tick_params(axis="y", labelleft=False)
-    for ax in (left, right):
+def _axes(axes: Sequence[Axes], texts: Sequence[str], line: float) -> None:
+    axes[0].set_yticks(range(len(texts)), texts)
+    for ax in axes[1:]:
+        ax.tick_params(axis="y", labelleft=False)
+    for ax in axes:
         ax.set_ylim(len(texts) - 0.5, -0.5)
         ax.set_xlim(-1.05, 1.05)
         ax.set_xticks([-1, -0.5, 0, 0.5, 1], ["−1", "−0.5", "0", "0.5", "1"])
@@ -185,14 +188,14 @@ def _text(name: str, present: "pd.Series[bool]") -> str:
     return quantity(name).title + ("" if present.all() else f" (n={int(present.sum())})")
 
 
-def _caption(within: pd.DataFrame, labels: bool, methods: int) -> str:
-    pooled = f"; {methods} methods are pooled: no interval, as runs of one method are not independent"
-    sentences = [
-        f"{DEFAULT.words().replace('band', 'bar')}{'; small: mean of each method' if labels else ''}",
+def _caption(within: pd.DataFrame, labels: bool, methods: int, band: Band) -> list[str]:
+    across = "bar: 95% bootstrap interval"
+    if methods > 1:
+        across = f"{methods} methods are pooled: no interval, as runs of one method are not independent"
+    return [
+        f"{band.words('bar')}{'; small: mean of each method' if labels else ''}",
         "Within: Spearman's correlation over the tasks of a run; diagnostics are measured before the task",
-        f"Across: one point per run, its last tenth of tasks{pooled if methods > 1 else ''}",
+        f"Across: one point per run, its last tenth of tasks; {across}",
         "Two quantities that both drift over the tasks correlate even if neither acts on the other",
+        *band.cautions([len(within)]),
     ]
-    if 1 < len(within) < FEW_RUNS:
-        sentences.append(TOO_NARROW)
-    return ". ".join(sentences) + "."

@@ -10,9 +10,10 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from ..aggregate import Curve
-from ..band import DEFAULT, Band
 from ..frame import is_control
 from ..quantity import Quantity
+from ..statistics.band import DEFAULT, Band
+from .limits import COURSE, DIFFERENCE, mark, span
 from .style import MARKED_POINTS, Look, count_axis, logarithmic
 
 FloatArray = npt.NDArray[np.float64]
@@ -35,16 +36,17 @@ class Panel:
 
 def draw(panels: Sequence[Panel], quantity: Quantity, looks: Mapping[str, Look], band: Band = DEFAULT) -> None:
     """The estimate over runs as a line, its interval as a band (none where one run is left)."""
-    lines: list[FloatArray] = []
+    found: list[FloatArray] = []
     for panel in panels:
-        for label, curve in panel.curves.items():
-            lines.append(_line(panel.ax, curve, quantity.scale, looks[label], band))
+        for label in [label for label in looks if label in panel.curves]:
+            found.append(_line(panel.ax, panel.curves[label], quantity, looks[label], band))
         _horizontal(panel)
+        mark(panel.ax, DIFFERENCE if quantity.difference else quantity.name, COURSE)
         for at in panel.changes if panel.changes is not None else ():
             width = 0.5 * mpl.rcParams["lines.linewidth"]
             panel.ax.axvline(at, color="0.6", linewidth=width, linestyle=":", zorder=0)
         panel.ax.set_ylabel(quantity.axis)
-    _vertical([panel.ax for panel in panels], np.concatenate(lines) if lines else np.zeros(0), quantity)
+    _vertical([panel.ax for panel in panels], np.concatenate(found, axis=1) if found else np.zeros((3, 0)), quantity)
 
 
 def ends(curve: Curve) -> npt.NDArray[np.int64]:
@@ -67,15 +69,16 @@ def x_axis(tasks: pd.DataFrame) -> str:
     return "examples" if differs and tasks["examples"].notna().all() else "task"
 
 
-def _line(ax: Axes, curve: Curve, scale: float, look: Look, band: Band) -> FloatArray:
-    centre, low, high = (scale * values for values in band.of(curve.values))
+def _line(ax: Axes, curve: Curve, quantity: Quantity, look: Look, band: Band) -> FloatArray:
+    """(3, points): centre, low, high, as they are drawn."""
+    centre, low, high = (quantity.scale * values for values in band.of(curve.values, quantity.bounds))
     marker = "o" if len(curve.x) <= MARKED_POINTS else None
     ax.plot(curve.x, centre, color=look.colour, linestyle=look.dashes, marker=marker)
     ax.fill_between(curve.x, low, high, color=look.colour, alpha=0.2, linewidth=0)
     # A jump behind the cross is a change of runs, not of what the network can do.
     size = 1.9 * mpl.rcParams["lines.markersize"]
     ax.plot(curve.x[ends(curve)], centre[ends(curve)], "x", color=look.colour, markersize=size)
-    return centre
+    return np.array([centre, low, high])
 
 
 def _horizontal(panel: Panel) -> None:
@@ -85,13 +88,17 @@ def _horizontal(panel: Panel) -> None:
     panel.ax.set_xlim((-0.02 * last, 1.02 * last) if last else (-0.5, 0.5))
 
 
-def _vertical(axes: Sequence[Axes], means: FloatArray, quantity: Quantity) -> None:
-    means = means[np.isfinite(means)]
-    if means.size and means.min() > 0 and means.max() / np.median(means) > LOG_RATIO:
-        for ax in axes:
-            logarithmic(ax)
-    elif quantity.from_zero:
+def _vertical(axes: Sequence[Axes], found: FloatArray, quantity: Quantity) -> None:
+    """found (3, points): centre, low, high of all curves."""
+    means = found[0][np.isfinite(found[0])]
+    log = bool(means.size) and means.min() > 0 and bool(means.max() / np.median(means) > LOG_RATIO)
+    low, high = span(found[0], found[1], found[2], log)
+    if quantity.from_zero and not log:
         # All-zero dead units are a line at the bottom of 0–1 %, not in the middle of ±0.05 %.
         highest = means.max() if means.size else 0.0
-        top = max(1.05 * highest, *(ax.get_ylim()[1] for ax in axes)) if highest > 0 else 0.0
-        axes[0].set_ylim(0, max(top, 1.0 if quantity.unit else 0.0) or 1.0)
+        low, high = 0.0, max(high if highest > 0 else 0.0, 1.0 if quantity.unit else 0.0) or 1.0
+    for ax in axes:
+        if log:
+            logarithmic(ax)
+        if means.size:
+            ax.set_ylim(low, high)

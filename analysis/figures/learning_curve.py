@@ -8,13 +8,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ..aggregate import Curve, curves
-from ..band import DEFAULT, Band
 from ..errors import AnalysisError
 from ..frame import is_control
 from ..quantity import performance_metric, quantity
+from ..statistics.band import DEFAULT, Band
 from .curve import Panel, draw
 from .legend import Legend
+from .limits import COURSE, mark
 from .performance import changes, tasks_per_point
+from .place import Places, fit, places
 from .style import SIZES, Look, StyleName, context, logarithmic, looks_of
 
 # With more, single runs hide what they are there to show.
@@ -31,7 +33,8 @@ def learning_curve(
     friction: bool = True,
     band: Band = DEFAULT,
     looks: Mapping[str, Look] | None = None,
-    axes: Sequence[Axes] | None = None,
+    axes: Places | None = None,
+    notes: Sequence[str] = (),
     style: StyleName = "paper",
 ) -> Figure:
     """Over all runs as a line with its band, single runs (of up to ten) thin behind it; frames of one benchmark.
@@ -41,43 +44,46 @@ def learning_curve(
 
     metric: default the benchmark's performance, the return. k: rows of the log per point, default `tasks_per_point`.
     friction: False leaves the second panel out. axes: one or two of the caller's (then without title and caption).
-    Raises AnalysisError if the frames are not of control, for an unknown metric, and for a wrong number of axes.
+    notes: more sentences of the caption. Raises AnalysisError if the frames are not of control, for an unknown metric,
+    and for more axes than there are panels.
     """
     if not is_control(tasks):
         raise AnalysisError("a learning curve over environment steps needs a benchmark with an environment")
     metric = metric or performance_metric(tasks)
     k = k or tasks_per_point(tasks)
     found = curves(tasks, metric, k=k, x="steps")
-    below = friction and FRICTION in tasks.columns and bool(tasks[FRICTION].notna().any())
-    notes = ["Thin: single runs"] if any(_few(curve) for curve in found.values()) else []
+    given = places(axes)
+    logged = FRICTION in tasks.columns and bool(tasks[FRICTION].notna().any())
+    below = friction and logged and (given is None or len(given) > 1)
+    sentences = ["Thin: single runs"] if any(_few(curve) for curve in found.values()) else []
     if len(changes(tasks)):
-        notes.append("Dotted: the friction changes")
+        sentences.append("Dotted: the friction changes")
     if k > 1:
-        notes.append(f"Points average {k} rows of the log")
+        sentences.append(f"Points average {k} rows of the log")
     with context(style):
         colours, size = looks_of(runs, looks), SIZES[style]
-        legend = Legend.of(found, runs, colours, *notes, band=band)
-        if axes is None:
+        legend = Legend.of(found, runs, colours, *sentences, *notes, band=band)
+        if given is None:
             fig = legend.figure(size.single, size.height * (1.35 if below else 1), style)
             ratios = [3, 1] if below else [1]
-            axes = fig.subplots(len(ratios), 1, sharex=True, height_ratios=ratios, squeeze=False).ravel().tolist()
-        elif len(axes) != 1 + below:
-            raise AnalysisError(f"{1 + below} axes are needed, not {len(axes)}")
+            given = fig.subplots(len(ratios), 1, sharex=True, height_ratios=ratios, squeeze=False).ravel().tolist()
         else:
-            fig = legend.inside(axes[0])
+            fit(given, 1 + below)
+            fig = legend.inside(given[0])
         unit = quantity(metric)
-        draw([Panel(axes[0], found, "steps", changes(tasks))], unit, colours, band)
+        draw([Panel(given[0], found, "steps", changes(tasks))], unit, colours, band)
         for label, curve in found.items():
             if _few(curve):
                 values = (unit.scale * curve.values).T
-                axes[0].plot(
+                given[0].plot(
                     curve.x, values, color=colours[label].colour, alpha=0.5, linewidth=0.4 * size.line, zorder=1
                 )
         if below:
-            _friction(axes[1], tasks, size.line)
-            axes[1].set_xlabel(axes[0].get_xlabel())
-            axes[0].set_xlabel("")
-    return fig
+            _friction(given[1], tasks, size.line)
+            mark(given[1], FRICTION, COURSE)
+            given[1].set_xlabel(given[0].get_xlabel())
+            given[0].set_xlabel("")
+        return colours.typeset(fig)
 
 
 def _few(curve: Curve) -> bool:

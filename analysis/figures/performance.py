@@ -5,16 +5,16 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ..aggregate import curves
-from ..band import DEFAULT, Band
-from ..errors import AnalysisError
 from ..frame import is_control
 from ..quantity import performance_metric, quantity
+from ..statistics.band import DEFAULT, Band
 from .curve import Panel, draw, x_axis
 from .legend import Legend
+from .limits import mark
+from .place import Places, fit, places
 from .style import SIZES, Look, StyleName, context, looks_of
 
 FIRST_TASKS = 10
@@ -31,7 +31,8 @@ def performance(
     k: int | None = None,
     band: Band = DEFAULT,
     looks: Mapping[str, Look] | None = None,
-    axes: Sequence[Axes] | None = None,
+    axes: Places | None = None,
+    notes: Sequence[str] = (),
     style: StyleName = "paper",
 ) -> Figure:
     """Left the first ten tasks, right the whole course, on one vertical axis; frames of one benchmark.
@@ -39,36 +40,38 @@ def performance(
     In control one panel: the learning curve, with a dotted line where the environment changes.
 
     metric: default the benchmark's performance. k: tasks per point on the right, default `tasks_per_point`.
-    axes: two axes of the caller's (then without title and caption). Runs of at most ten tasks give one panel.
+    axes: of the caller's (then without title and caption): on a single one the whole course. notes: more sentences of
+    the caption. Runs of at most ten tasks give one panel. Raises AnalysisError for more axes than there are panels.
     """
     metric = metric or performance_metric(tasks)
     k = k or tasks_per_point(tasks)
     x = x_axis(tasks)
     single = curves(tasks, metric)
     course = curves(tasks, metric, k=k, x=x)
-    split = int(tasks["task"].max()) >= FIRST_TASKS and x != "steps"
-    notes = [f"Points{' on the right' if split else ''} average {k} tasks"] if k > 1 else []
+    given = places(axes)
+    split = int(tasks["task"].max()) >= FIRST_TASKS and x != "steps" and (given is None or len(given) > 1)
+    sentences = [f"Points{' on the right' if split else ''} average {k} tasks"] if k > 1 else []
     with context(style):
         colours = looks_of(runs, looks)
-        legend = Legend.of(course, runs, colours, *notes, band=band)
+        legend = Legend.of(course, runs, colours, *sentences, *notes, band=band)
         size = SIZES[style]
-        if axes is None:
+        if given is None:
             fig = legend.figure(size.width if split else size.single, size.height, style)
-            axes = fig.subplots(1, 2, sharey=True, width_ratios=[1, 2.4]) if split else [fig.subplots()]
-        elif len(axes) != 1 + split:
-            raise AnalysisError(f"{1 + split} axes are needed, not {len(axes)}")
+            given = list(fig.subplots(1, 2, sharey=True, width_ratios=[1, 2.4])) if split else [fig.subplots()]
         else:
-            fig = legend.inside(axes[-1])
-        panels = [Panel(axes[-1], course, x, changes(tasks))]
+            fit(given, 1 + split)
+            fig = legend.inside(given[-1])
+        panels = [Panel(given[-1], course, x, changes(tasks))]
         if split:
-            panels.insert(0, Panel(axes[0], {n: c.first(FIRST_TASKS) for n, c in single.items()}))
+            panels.insert(0, Panel(given[0], {n: c.first(FIRST_TASKS) for n, c in single.items()}))
         draw(panels, quantity(metric), colours, band)
         if split:
-            axes[0].set_title("First ten tasks")
-            axes[1].set_title("Whole course")
-            axes[1].set_ylabel("")
-            axes[1].tick_params(left=False)
-    return fig
+            mark(given[0], metric)  # limits of the course are not those of its first tasks
+            given[0].set_title("First ten tasks")
+            given[1].set_title("Whole course")
+            given[1].set_ylabel("")
+            given[1].tick_params(left=False)
+        return colours.typeset(fig)
 
 
 def tasks_per_point(tasks: pd.DataFrame) -> int:

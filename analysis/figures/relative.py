@@ -1,25 +1,27 @@
 """Each method minus a baseline, task by task, in pairs of runs with the same seed."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from ..aggregate import Curve, curves
-from ..band import DEFAULT, Band
 from ..comparison import default_baseline
 from ..curve_summary import per_run
 from ..errors import AnalysisError
 from ..label import ordered
+from ..names.resolve import one_label
 from ..quantity import Quantity, performance_metric, quantity
+from ..statistics.band import DEFAULT, Band
 from .curve import Panel, draw, x_axis
 from .legend import Legend
+from .limits import DIFFERENCE, mark
 from .performance import changes, tasks_per_point
+from .place import Places, fit, places
 from .style import SIZES, Look, StyleName, context, count_axis, looks_of
 
 RETRAINED = "retrained_network"
@@ -37,18 +39,19 @@ def relative(
     k: int | None = None,
     band: Band = DEFAULT,
     looks: Mapping[str, Look] | None = None,
-    ax: Axes | None = None,
+    axes: Places | None = None,
+    notes: Sequence[str] = (),
     style: StyleName = "paper",
 ) -> Figure:
     """Curves of each run minus the baseline's run of the same seed, with a line at 0; frames of one benchmark.
 
     One seed gives both the same tasks, so that what makes a task difficult for both cancels.
 
-    baseline: a label; default the network retrained from scratch where there is one (Nature 632, Fig. 2), else the
-    first of `label.ordered`. metric: default the benchmark's performance. k: tasks per point, default
-    `tasks_per_point`. ax: axes of the caller's (then without title and caption). In class-incremental learning the
-    horizontal axis is the number of classes. Raises AnalysisError for an unknown metric or baseline, and if no two runs
-    share a seed.
+    baseline: a label, or a name that stands for one; default the network retrained from scratch where there is one
+    (Nature 632, Fig. 2), else the best plain backprop. metric: default the benchmark's performance. k: tasks per point,
+    default `tasks_per_point`. axes: of the caller's (then without title and caption). notes: more sentences of the
+    caption. In class-incremental learning the horizontal axis is the number of classes. Raises AnalysisError for an
+    unknown metric or baseline, if no two runs share a seed, and for several axes.
     """
     metric = metric or performance_metric(tasks)
     k = k or tasks_per_point(tasks)
@@ -57,8 +60,7 @@ def relative(
     if baseline is None:
         larger = quantity(metric).larger_is_better
         baseline = next(iter(retrained(runs)), None) or default_baseline(per_run(tasks, metric), runs, larger)
-    if baseline not in every:
-        raise AnalysisError(f"no label {baseline!r} with values of {metric}; there are: {'; '.join(every)}")
+    baseline = one_label(baseline, every, f"with values of {metric}")
     seeds = runs.set_index("run")["seed"]
     base = every.pop(baseline)
     found = {label: _difference(curve, base, seeds) for label, curve in every.items()}
@@ -69,28 +71,30 @@ def relative(
     classes = _classes(tasks) if k == 1 and x == "task" else None
     if classes is not None:
         found = {label: replace(curve, x=classes[curve.x.astype(int)]) for label, curve in found.items()}
-    name = baseline.replace("_", " ")
-    notes = [f"Each run minus the run of {name} with the same seed"]
+    colours, given = looks_of(runs, looks), places(axes)
+    name = colours.text(baseline)
+    sentences = [f"Each run minus the run of {name} with the same seed"]
     if alone:
-        notes.append(f"Left out: runs whose seed {name} lacks ({alone})")
+        sentences.append(f"Left out: runs whose seed {name} lacks ({alone})")
     if k > 1:
-        notes.append(f"Points average {k} tasks")
+        sentences.append(f"Points average {k} tasks")
     with context(style):
-        colours = looks_of(runs, looks)
-        legend = Legend.of(found, runs[runs["label"] != baseline], colours, *notes, band=band)
+        legend = Legend.of(found, runs[runs["label"] != baseline], colours, *sentences, *notes, band=band)
         legend.handles.append(Line2D([], [], color=ZERO, linewidth=0.6 * SIZES[style].line))
         legend.texts.append(f"{name} (n={len(base.runs)})")
-        if ax is None:
-            fig = legend.figure(SIZES[style].single, SIZES[style].height, style)
-            ax = fig.subplots()
+        if given is None:
+            fig, given = legend.grid(1, style, 1)
         else:
-            fig = legend.inside(ax)
+            fit(given, 1)
+            fig = legend.inside(given[0])
+        ax = given[0]
         draw([Panel(ax, found, x, changes(tasks))], _of_difference(quantity(metric)), colours, band)
         ax.axhline(0, color=ZERO, linewidth=0.6 * SIZES[style].line, zorder=1)
         if classes is not None:
             ax.set_xlabel("Classes seen so far")
             count_axis(ax, float(classes.max()))
-    return fig
+            mark(ax, DIFFERENCE, "classes")
+        return colours.typeset(fig)
 
 
 def retrained(runs: pd.DataFrame) -> list[str]:
@@ -119,4 +123,4 @@ def _classes(tasks: pd.DataFrame) -> FloatArray | None:
 def _of_difference(unit: Quantity) -> Quantity:
     of = unit.title[:1].lower() + unit.title[1:]
     written = "percentage points" if unit.unit == "%" else unit.unit
-    return replace(unit, axis=f"Difference in {of}" + (f"\n({written})" if written else ""), from_zero=False)
+    return replace(unit.of_difference(), axis=f"Difference in {of}" + (f"\n({written})" if written else ""))

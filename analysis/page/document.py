@@ -17,8 +17,8 @@ from .. import inventory, provenance
 from ..errors import AnalysisError
 from ..inventory import Configuration, Failure
 from ..load import Sweep
+from ..names.seeds import ranges
 from ..provenance import Provenance
-from ..selection import ranges
 from .markup import Html, element, join
 from .origin import facts
 from .runs import configurations, missing

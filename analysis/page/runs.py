@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from .. import inventory
 from ..inventory import Configuration, Failure
 from ..load import Sweep
-from ..selection import ranges
+from ..names.seeds import ranges
 from .markup import Html, element, join
 from .table import scrolling
 

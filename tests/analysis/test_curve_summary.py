@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from lop_sweeps.analysis.bootstrap import bootstrap
 from lop_sweeps.analysis.curve_summary import SUMMARIES, per_run, summarise
 from lop_sweeps.analysis.errors import AnalysisError
 from lop_sweeps.analysis.load import load
+from lop_sweeps.analysis.statistics.bootstrap import bootstrap
 from tests.analysis.sweep_builder import SweepBuilder, task_rows
 
 

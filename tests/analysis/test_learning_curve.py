@@ -114,8 +114,8 @@ def test_what_cannot_be_drawn_says_why(sweep: SweepBuilder) -> None:
     add(control, [1.0] * 4, friction=[1.0, 1.0, 0.5, 0.5])
     with pytest.raises(AnalysisError, match="no metric 'loss'"):
         draw(control, metric="loss")
-    with pytest.raises(AnalysisError, match="2 axes are needed, not 1"):
-        draw(control, axes=[Figure().subplots()])
+    with pytest.raises(AnalysisError, match="3 axes for 2 panels"):
+        draw(control, axes=Figure().subplots(1, 3))
 
 
 def test_axes_of_the_caller(sweep: SweepBuilder) -> None:

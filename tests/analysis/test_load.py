@@ -8,9 +8,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-import yaml
 
-from lop_sweeps.analysis import rundir
+from lop_sweeps import yaml_file
 from lop_sweeps.analysis.errors import AnalysisError
 from lop_sweeps.analysis.frame import layers, metric_names
 from lop_sweeps.analysis.load import load
@@ -252,7 +251,7 @@ def test_no_finished_task(sweep: SweepBuilder) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("a: [1", "cannot be read"),
+        ("a: [1", "be read"),
         ("just text", "not a configuration"),
         ("schema: 2", "schema 2, this version reads schema 1"),
         ("benchmark: {name: x}", "lacks seed"),
@@ -291,7 +290,7 @@ def test_configuration_does_not_depend_on_those_read_before(tmp_path: Path, one:
     configurations = Configurations()
     configurations.read(config(tmp_path, one + REST))
     path = config(tmp_path, other + REST)
-    expected = yaml.load(path.read_text(), rundir._Loader)
+    expected = yaml_file.parse(path.read_text())
     assert repr(configurations.read(path)) == repr(expected)  # 1 is not 1.0
 
 
@@ -313,6 +312,54 @@ def test_unusable_runs_are_left_out_and_named_in_order(sweep: SweepBuilder) -> N
         assert sorted(set(range(20)) - set(loaded.runs["seed"])) == [7, 8, 12, 13]
         named = [re.findall(r"run-\d+", note)[0] for note in loaded.notes if "left out" in note]
         assert named == ["run-0007", "run-0008", "run-0012", "run-0013"]
+
+
+def test_log_that_is_a_folder_or_not_to_be_looked_into_is_one_note(
+    sweep: SweepBuilder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Cases 5.12."""
+    sweep.add()
+    log = sweep.add(seed=1) / "metrics.jsonl"
+    log.unlink()
+    log.mkdir()
+    closed = sweep.add(seed=2)
+    is_file, read_text = Path.is_file, Path.read_text
+
+    def refuse(path: Path) -> None:
+        if path.parent == closed:
+            raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "is_file", lambda path: (refuse(path), is_file(path))[1])
+    monkeypatch.setattr(Path, "read_text", lambda path, *a, **k: (refuse(path), read_text(path, *a, **k))[1])
+    loaded = load(sweep.folder)
+    assert loaded.runs["seed"].tolist() == [0]
+    left = [note for note in loaded.notes if note.startswith("left out: ")]
+    assert [str(log) in left[0], str(closed) in left[1], len(left)] == [True, True, 2]
+
+
+def test_metric_with_a_slash_in_its_name_is_a_metric(sweep: SweepBuilder) -> None:
+    """Cases 5.12: it was a traceback."""
+    rows = task_rows([0.5] * 3)
+    for row in rows:
+        row |= {"loss/train": 1.0, "a/1": 2.0, "/": 3.0, "x/": 4.0, "dead/units": [0.1, 0.2]}
+    sweep.add(rows=rows)
+    tasks = load(sweep.folder).tasks
+    assert {"loss/train", "a/1", "/", "x/", "dead/units"} <= set(metric_names(tasks))
+    assert "dead_fraction/1" not in metric_names(tasks)
+    assert layers(tasks, "dead/units") == ["dead/units/1", "dead/units/2"]
+    assert layers(tasks, "dead_fraction") == ["dead_fraction/1", "dead_fraction/2"]
+
+
+def test_runs_are_chosen_by_any_hyper_parameter(sweep: SweepBuilder) -> None:
+    """Section 6: labels are made of what is left."""
+    for step_size in (0.1, 0.01):
+        sweep.add(optimizer={"step_size": step_size})
+        sweep.add(algorithm="l2", optimizer={"step_size": step_size, "weight_decay": 1e-4})
+    found = load(sweep.folder, where=["optimizer.step_size==0.01"])
+    assert found.runs["label"].tolist() == ["backprop", "l2"]
+    assert set(found.tasks["label"]) == {"backprop", "l2"}
+    assert "optimizer.step_size==0.01" in found.notes[-1]
+    assert load(sweep.folder, where=["step_size<=0.01", "weight_decay==none"]).runs["label"].tolist() == ["backprop"]
 
 
 def test_runs_of_different_lengths_are_pointed_out(sweep: SweepBuilder) -> None:

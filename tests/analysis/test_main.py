@@ -1,12 +1,15 @@
 """`lop-figures`: what it writes, prints and refuses."""
 
+import io
 import os
+import re
 import subprocess
 import sys
 from argparse import ArgumentTypeError
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from lop_sweeps.analysis.__main__ import main, seeds
@@ -31,7 +34,7 @@ def test_figures_and_table_of_a_sweep(sweep: SweepBuilder, capsys: pytest.Captur
     )
     printed = capsys.readouterr().out
     assert printed.startswith("3 runs: 2 finished, 1 partial (1 running)\n")
-    assert "backprop  3, 1 partial" in printed
+    assert "backprop  2, 1 left out" in printed
     assert str(out / "overview.pdf") in printed
     assert main([str(sweep.folder)]) == 0  # the figures' folder is not taken for a run
 
@@ -85,6 +88,11 @@ def test_hyper_parameters_are_selected_on_other_seeds(sweep: SweepBuilder, capsy
     assert printed.startswith("6 runs: 6 finished")
     assert "continual_backprop, step_size=0.001  3 " in printed
     assert "seeds 0–2" in printed
+    assert "step_size=0.001 is the smallest of 3" in printed  # cases 3.2
+    out = sweep.folder / "figures"
+    assert "Of each algorithm the setting that was best on seeds 0–2" in (out / "table.md").read_text(encoding="utf-8")
+    assert "Of each algorithm the setting that was best on seeds 0–2" in (out / "comparison.csv").read_text("utf-8")
+    assert "seeds 3–5" in (out / "selection.md").read_text(encoding="utf-8")
     assert (sweep.folder / "figures" / "sensitivity_step_size.png").exists()  # drawn of what was selected from
     assert "How hyper-parameters were selected" in (sweep.folder / "figures" / "report.html").read_text()
 
@@ -169,7 +177,15 @@ def test_same_data_give_the_same_bytes(sweep: SweepBuilder, tmp_path: Path) -> N
     [
         (["--metric", "acuracy"], "no metric 'acuracy'; available: accuracy, "),
         (["--format", "gif2"], "no figure format gif2"),
-        (["--format", "pgf"], "no figure format pgf; possible: png, pdf, svg"),
+        (["--format", "pgf"], "no figure format pgf; possible: png, pdf, svg, and tex of tables"),
+        (["--interval", "t", "--statistic", "iqm"], "Student's t interval is of the mean"),
+        (["--where", "optimizer.step_size==7"], "no run is left; optimizer.step_size has: 0.01"),
+        (["--where", "step_size"], "must be NAME OPERATOR VALUE"),
+        (["--order", "l2"], "no label 'l2'"),
+        (["--label", "backprop"], "must be LABEL=VALUE"),
+        (["--label", r"backprop=$\foo$"], "no formula that can be drawn"),
+        (["--colour", "backprop=greenish"], "'greenish' is no colour"),
+        (["--limits", "accuracy=2:1"], "lower end"),
         (["--metric", "label"], "no metric 'label'"),
         (["--metric", "seed"], "no metric 'seed'"),
         (["--format", ","], "no figure format given"),
@@ -219,3 +235,77 @@ def test_needs_neither_torch_nor_a_display(sweep: SweepBuilder) -> None:
     )
     environment = {**os.environ, "MPLBACKEND": "TkAgg"}
     assert subprocess.run([sys.executable, "-c", code], check=False, env=environment).returncode == 0
+
+
+def captions(path: Path) -> str:
+    """Of an SVG whose text is text."""
+    return " ".join(re.findall(r"<!-- (.*?) -->", path.read_text(encoding="utf-8"), re.DOTALL))
+
+
+def test_each_figure_says_of_which_seeds_it_is(sweep: SweepBuilder) -> None:
+    """Cases 3.1: nothing said that figures of sensitivity are of the tuning seeds."""
+    add_grid(sweep)
+    options = ["--tuning-seeds", "0-2", "--format", "svg", "--figure", "sensitivity", "performance", "comparison"]
+    assert main([str(sweep.folder), *options]) == 0
+    out = sweep.folder / "figures"
+    for name in ("performance", "comparison"):
+        text = " ".join(captions(out / f"{name}.svg").split())
+        assert "Seeds 3–5" in text
+        assert "best on seeds 0–2" in text
+    text = " ".join(captions(out / "sensitivity_step_size.svg").split())
+    assert "Seeds 0–2" in text
+    assert "on which the settings were chosen" in text
+
+
+def test_figure_as_the_user_wants_it(sweep: SweepBuilder, capsys: pytest.CaptureFixture[str]) -> None:
+    """Section 6, from the command line."""
+    add_grid(sweep)
+    options = ["--where", "optimizer.step_size==0.01", "--order", "continual_backprop", "--baseline", "Backprop"]
+    options += ["--label", r"continual_backprop=CBP $\rho=10^{-4}$", "--colour", "continual_backprop=#123456"]
+    options += ["--limits", "accuracy=10:90", "--limits", "nothing=0:1", "--format", "svg,tex", "--csv"]
+    assert main([str(sweep.folder), *options]) == 0
+    out = sweep.folder / "figures"
+    printed = capsys.readouterr().out
+    assert printed.startswith("12 runs")
+    assert r"CBP $\rho=10^{-4}$  6" in printed
+    assert "limits of nothing: no figure has an axis of it" in printed
+    names = set(files(out))
+    assert {"runs.csv", "curves.csv", "table.tex", "comparison.tex", "relative.svg"} <= names
+    assert r"CBP $\rho=10^{-4}$ &" in (out / "table.tex").read_text(encoding="utf-8")
+    assert "#123456" in (out / "performance.svg").read_text(encoding="utf-8")
+    assert pd.read_csv(out / "table.csv")["method"].tolist() == ["continual_backprop", "backprop"]
+
+
+def test_only_tables(sweep: SweepBuilder) -> None:
+    sweep.add()
+    assert main([str(sweep.folder), "--format", "tex"]) == 0
+    assert files(sweep.folder / "figures") == ["table.csv", "table.md", "table.tex"]
+
+
+def test_overview_of_chosen_diagnostics(sweep: SweepBuilder) -> None:
+    sweep.add()
+    metrics = ["dead_fraction", "srank99", "effective_rank", "weight_magnitude", "dormant_fraction_tau0.025"]
+    assert main([str(sweep.folder), "--figure", "overview", "--metric", *metrics, "--format", "png"]) == 0
+    assert "overview.png" in files(sweep.folder / "figures")
+
+
+def test_metrics_with_odd_names_have_files_of_their_own(sweep: SweepBuilder) -> None:
+    """Cases 5.12."""
+    names = ["a/b", "a_b", "../x", "n" * 300, "dead fraction"]
+    rows = [row | dict.fromkeys(names, 0.5) for row in task_rows([0.5] * 3)]
+    sweep.add(rows=rows)
+    paths = make(sweep.folder, options=Options(metrics=names, formats=["svg"]))
+    drawn = [path for path in paths if path.suffix == ".svg"]
+    assert len(set(drawn)) == 5
+    assert {path.parent for path in drawn} == {sweep.folder / "figures"}
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "ascii"])
+def test_everything_can_be_printed(sweep: SweepBuilder, monkeypatch: pytest.MonkeyPatch, encoding: str) -> None:
+    """Cases 5.3: a traceback at "−", after all files were written, which are UTF-8 in any locale."""
+    sweep.add(config={"variant": "ρ − 中"})
+    content = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(content, encoding))
+    assert main([str(sweep.folder), "--format", "png", "--figure", "performance"]) == 0
+    assert b"late - early" in content.getvalue()
+    assert "ρ − 中" in (sweep.folder / "figures" / "table.csv").read_text(encoding="utf-8")

@@ -241,7 +241,7 @@ def test_markdown_becomes_a_table(sweep: SweepBuilder) -> None:
     ]
     assert shown.rows[2][0] == "method"
     assert "permuted_digits: accuracy (%)" in shown.sections["Tables"]
-    assert "bootstrap intervals over runs" in shown.sections["Tables"]
+    assert "Student's t interval over runs" in shown.sections["Tables"]
     assert "**" not in shown.sections["Tables"]
     kinds = [attributes.get("class") for tag, attributes in shown.tags if tag == "td"]
     assert kinds[:4] == ["number"] * 4

@@ -48,7 +48,8 @@ def test_difference_to_the_run_of_the_same_seed_task_by_task(sweep: SweepBuilder
     assert ax.get_xlabel() == "Task"
     assert legend(fig) == ["l2 (n=5)", "backprop (n=5)"]
     assert caption(fig) == (
-        "Mean over runs; band: 95% bootstrap interval over runs. Each run minus the run of backprop with the same seed."
+        "Mean over runs; band: 95% Student's t interval over runs. Seeds 0–4. "
+        "Each run minus the run of backprop with the same seed."
     )
 
 
@@ -113,7 +114,7 @@ def test_axes_of_the_caller(sweep: SweepBuilder) -> None:
     fill(sweep)
     fig = Figure()
     ax = fig.subplots()
-    assert draw(sweep, ax=ax) is fig
+    assert draw(sweep, axes=ax) is fig
     assert not fig.legends
 
 

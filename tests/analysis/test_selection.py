@@ -1,15 +1,20 @@
 """Selection on tuning seeds, report on others."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from lop_sweeps.analysis.aggregate import early_late
 from lop_sweeps.analysis.errors import AnalysisError
 from lop_sweeps.analysis.load import Sweep, load
+from lop_sweeps.analysis.names.seeds import ranges
 from lop_sweeps.analysis.quantity import quantity
-from lop_sweeps.analysis.selection import ranges, select
+from lop_sweeps.analysis.selection import select
+from lop_sweeps.analysis.statistics.band import Band
+from lop_sweeps.analysis.tables import selection_table
 from tests.analysis.sweep_builder import SweepBuilder, task_rows
 
 TUNING = range(2)
@@ -76,10 +81,10 @@ def test_table_says_what_was_tried(sweep: SweepBuilder) -> None:
     assert rows["report_seeds"].tolist() == ["2–3", "2"]
     assert rows.loc["backprop", ["tuning", "tuning_low", "tuning_high"]].tolist() == pytest.approx([0.5, 0.4, 0.6])
     assert rows["metric"].unique().tolist() == ["accuracy"]
-    assert found.sweep.notes == [
+    assert found.sweep.notes[0] == (
         "of each algorithm one configuration is shown, which was selected on other seeds than those shown, by the mean "
         "over all tasks: accuracy on seeds 0–1 (backprop of 3, l2 of 2 configurations)"
-    ]
+    )
 
 
 def test_notes_of_the_sweep_stay(sweep: SweepBuilder) -> None:
@@ -146,6 +151,39 @@ def test_methods_may_be_named_by_another_column(sweep: SweepBuilder) -> None:
         select(loaded, TUNING, by="colour")
 
 
+def test_chosen_value_at_the_edge_and_the_runner_up_are_told(sweep: SweepBuilder, tmp_path: Path) -> None:
+    """Cases 3.2."""
+    for step_size, accuracy in ((0.1, 0.6), (0.03, 0.599), (0.01, 0.2)):
+        add(sweep, step_size, [accuracy] * 6)
+    for step_size, accuracy in ((0.1, 0.2), (0.03, 0.7), (0.01, 0.3)):
+        add(sweep, step_size, [accuracy] * 6, "l2")
+    found = select(load(sweep.folder), [0, 1, 2])
+    backprop, l2 = found.table.to_dict("records")
+    assert backprop["edge"] == "step_size=0.1 is the largest of 3"
+    assert l2["edge"] == ""
+    assert backprop["runner_up"] == "backprop, step_size=0.03"
+    assert backprop["runner_up_tuning"] == pytest.approx(0.599)
+    (note,) = [note for note in found.sweep.notes if "edge" in note]
+    assert "backprop: step_size=0.1" in note
+    assert "l2" not in note
+    assert "0–2" in found.words
+    csv, markdown, tex = selection_table.write(found.table, tmp_path, ["tex"])
+    assert pd.read_csv(csv)["tuning"].tolist() == pytest.approx([0.6, 0.7])
+    for words in ("59.90", "60.00", "backprop, step_size=0.03", "largest of 3", "seeds 3–5", "seeds 0–2"):
+        assert words in markdown.read_text(encoding="utf-8")
+    assert r"\toprule" in tex.read_text(encoding="utf-8")
+
+
+def test_tuning_means_have_the_interval_of_the_report(sweep: SweepBuilder) -> None:
+    add(sweep, 0.1, [0.1, 0.2, 0.6, 0.5])
+    add(sweep, 0.01, [0.1, 0.1, 0.1, 0.1])
+    row = select(load(sweep.folder), [0, 1, 2]).table.iloc[0]
+    assert [row["tuning"], row["tuning_low"]] == pytest.approx([0.3, 0.0])  # cut at 0
+    row = select(load(sweep.folder), [0, 1, 2], band=Band("median")).table.iloc[0]
+    assert row[["tuning", "tuning_low", "tuning_high"]].tolist() == pytest.approx([0.2, 0.1, 0.6])
+    assert row["statistic"] == "median"
+
+
 def test_each_benchmark_has_a_selection_of_its_own(sweep: SweepBuilder) -> None:
     for step_size, accuracy, error in [(0.1, 0.9, 0.9), (0.01, 0.1, 0.1)]:
         add(sweep, step_size, [accuracy] * 3)
@@ -158,7 +196,7 @@ def test_each_benchmark_has_a_selection_of_its_own(sweep: SweepBuilder) -> None:
     ]
     shown = found.sweep.runs[["benchmark", "optimizer.step_size", "seed"]].to_numpy().tolist()
     assert shown == [["permuted_digits", 0.1, 2], ["regression", 0.01, 2]]
-    assert "accuracy of permuted_digits on seeds 0–1" in found.sweep.notes[-1]
+    assert "accuracy of permuted_digits on seeds 0–1" in found.sweep.notes[0]
 
 
 def test_methods_without_tuning_or_report_seeds_are_named(sweep: SweepBuilder) -> None:

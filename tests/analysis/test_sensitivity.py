@@ -44,8 +44,8 @@ def test_mean_over_runs_against_values_that_span_decades(sweep: SweepBuilder) ->
     assert ax.get_xlabel() == "Step size"
     assert ax.get_ylabel() == "Online accuracy (%),\nmean over all tasks"
     assert legend(fig) == ["backprop (n=2)"]
-    assert caption(fig).startswith("Mean over runs; band: 95% bootstrap interval over runs. n: runs per point.")
-    assert "fewer than 5 runs" in caption(fig)
+    assert caption(fig).startswith("Mean over runs; band: 95% Student's t interval over runs. n: runs per point.")
+    assert "Where n=2: the range of both" in caption(fig)
 
 
 @pytest.mark.parametrize("sizes", [(0.1, 0.2, 0.5), (0.0, 0.001, 0.1)])
@@ -126,11 +126,21 @@ def test_method_with_one_value_is_a_point(sweep: SweepBuilder) -> None:
 
 def test_too_many_methods_without_a_curve_are_counted_instead(sweep: SweepBuilder) -> None:
     by_step_size(sweep)
-    for decay in range(7):
-        sweep.add(algorithm="l2", optimizer={"step_size": 0.01, "weight_decay": decay})
+    for number in range(7):
+        sweep.add(algorithm=f"method_{number}", optimizer={"step_size": 0.01})
     fig = draw(sweep)
     assert legend(fig) == ["backprop (n=2)"]
     assert "Not shown: methods with a single value (7)" in caption(fig)
+
+
+def test_of_other_methods_only_the_best_setting_is_shown(sweep: SweepBuilder) -> None:
+    """Section 6: sensitivity showed other methods' every setting."""
+    by_step_size(sweep)
+    for decay, accuracy in ((0.1, 0.4), (0.01, 0.8), (0.001, 0.6)):
+        sweep.add(algorithm="l2", optimizer={"step_size": 0.01, "weight_decay": decay}, rows=task_rows([accuracy] * 20))
+    fig = draw(sweep)
+    assert legend(fig) == ["backprop (n=2)", "l2, weight decay=0.01 (n=1)"]
+    assert "only its best setting (2 are not shown)" in caption(fig)
 
 
 def test_diverged_runs_are_crosses_and_no_part_of_the_mean(sweep: SweepBuilder) -> None:
@@ -152,12 +162,11 @@ def test_diverged_runs_are_crosses_and_no_part_of_the_mean(sweep: SweepBuilder) 
     assert highest < lowest  # the crosses have room of their own
 
 
-def test_infinite_runs_are_left_out_and_told(sweep: SweepBuilder, recwarn: pytest.WarningsRecorder) -> None:
+def test_infinite_values_are_missing_as_everywhere(sweep: SweepBuilder, recwarn: pytest.WarningsRecorder) -> None:
     by_step_size(sweep)
     sweep.add(seed=2, optimizer={"step_size": 0.1}, rows=task_rows([0.5] * 19 + [np.inf]))
     fig = draw(sweep)
-    assert np.allclose(points(fig.axes[0].lines[0])[-1], [0.1, 70])
-    assert "Not shown: runs whose online accuracy is infinite (1)" in caption(fig)
+    assert np.allclose(points(fig.axes[0].lines[0])[-1], [0.1, 100 * (0.6 + 0.8 + 0.5) / 3])
     assert not [warning for warning in recwarn if issubclass(warning.category, RuntimeWarning)]
 
 
@@ -176,7 +185,7 @@ def test_points_with_fewer_runs_are_in_the_legend(sweep: SweepBuilder) -> None:
     assert legend(draw(sweep)) == ["backprop (n=2–3)"]
 
 
-def test_values_that_are_no_numbers_and_unfinished_runs_are_admitted(sweep: SweepBuilder) -> None:
+def test_values_that_are_no_numbers_and_runs_with_fewer_tasks_are_admitted(sweep: SweepBuilder) -> None:
     for rate in (1e-6, 1e-5, 1e-4, [1e-4, 0]):
         sweep.add(algorithm="continual_backprop", options={"continual_backprop": {"replacement_rate": rate}})
     sweep.add(
@@ -189,7 +198,7 @@ def test_values_that_are_no_numbers_and_unfinished_runs_are_admitted(sweep: Swee
     fig = draw(sweep, RATE)
     assert len(points(fig.axes[0].lines[0])) == 3
     assert "Not shown: runs whose replacement rate is no number (1)" in caption(fig)
-    assert "Runs that are not finished (1) count" in caption(fig)
+    assert "Left out: 1 run with fewer tasks" in caption(fig)
 
 
 def test_parameters_that_can_be_drawn(sweep: SweepBuilder) -> None:
@@ -241,7 +250,7 @@ def test_given_looks_and_axes_are_used(sweep: SweepBuilder) -> None:
     fig = Figure()
     ax = fig.subplots()
     look = Look("#123456", "-")
-    assert draw(sweep, looks={"backprop": look}, ax=ax) is fig
+    assert draw(sweep, looks={"backprop": look}, axes=ax) is fig
     assert ax.lines[0].get_color() == "#123456"
     assert draw(sweep, looks={"l2": look}).axes[0].lines[0].get_color() == METHODS["backprop"][1]
 

@@ -9,8 +9,10 @@ import pytest
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
+from lop_sweeps.analysis.errors import AnalysisError
 from lop_sweeps.analysis.figures.style import METHODS, PALETTE, SIZES, StyleName, context, logarithmic, looks, method
 from lop_sweeps.analysis.label import ordered
+from lop_sweeps.analysis.names.naming import Naming
 
 OKABE_ITO = ["#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]
 
@@ -84,7 +86,11 @@ def test_methods_that_are_drawn_together_are_farther_apart(names: list[str]) -> 
         ("shrink_and_perturb, noise_std=0.001", "shrink and perturb"),
         ("batch_norm", "batch norm"),
         ("backprop, dropout=0", "backprop"),
-        ("l2_or_not, l2=1", "l2"),
+        ("l2_or_not, l2=1", None),
+        ("L2 Init", None),
+        ("backprop + L2 Init", None),
+        ("soft L2, coefficient=0.1", None),
+        ("L2 (1e-4)", "l2"),
         ("only 1", None),
         ("MLP, activation=relu", None),
     ],
@@ -112,6 +118,40 @@ def test_settings_of_a_method_are_shades_of_its_colour_with_other_dashes() -> No
     hues = [colorsys.rgb_to_hls(*to_rgb(look.colour)) for look in shades]
     assert np.ptp([hue for hue, _, _ in hues]) < 0.02
     assert [lightness for _, lightness, _ in hues] == sorted(lightness for _, lightness, _ in hues)  # as their values
+
+
+def test_settings_of_a_method_that_is_not_here_are_one_family() -> None:
+    """Section 6: "L2 Init" got L2's family."""
+    labels = [f"L2 Init, coefficient={value}" for value in (0.1, 0.2, 0.3)]
+    found = looks([*labels, "L2", "backprop"])
+    shades = [colorsys.rgb_to_hls(*to_rgb(found[label].colour)) for label in labels]
+    assert np.ptp([hue for hue, _, _ in shades]) < 0.02
+    assert found[labels[1]].colour not in {METHODS["l2"][1], METHODS["backprop"][1]}
+    assert found["L2"].colour == METHODS["l2"][1]
+
+
+def test_order_texts_and_colours_are_the_users() -> None:
+    naming = Naming(["l2", "redo"], {"l2": r"L2 $\lambda$"}, {"backprop": "#010203", "redo": "black"})
+    found = looks(["backprop", "l2, weight_decay=0.1", "redo, a=1", "redo, a=2"], naming)
+    assert list(found) == ["l2, weight_decay=0.1", "redo, a=1", "redo, a=2", "backprop"]
+    assert found.text("l2, weight_decay=0.1") == r"L2 $\lambda$"
+    assert found.text("redo, a=1") == "redo, a=1"
+    assert found["backprop"].colour == "#010203"
+    assert found["redo, a=1"].colour == "#000000" != found["redo, a=2"].colour
+
+
+@pytest.mark.parametrize(
+    ("naming", "message"),
+    [
+        (Naming(colours={"l2": "greenish"}), "greenish"),
+        (Naming(texts={"l2": r"$\nosuch$"}), "nosuch"),
+        (Naming(texts={"l2": "$x^$"}), "formula"),
+    ],
+)
+def test_what_cannot_be_drawn_is_one_line(naming: Naming, message: str) -> None:
+    with pytest.raises(AnalysisError, match=message) as caught:
+        looks(["l2"], naming)
+    assert "\n" not in str(caught.value)
 
 
 def test_labels_without_a_method_leave_the_colours_of_methods_alone() -> None:

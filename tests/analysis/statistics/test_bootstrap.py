@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from lop_sweeps.analysis import bootstrap as module
-from lop_sweeps.analysis.bootstrap import bootstrap, bootstrap_mean, resamples
-from lop_sweeps.analysis.estimators import ESTIMATORS, Estimator, iqm
+from lop_sweeps.analysis.statistics import bootstrap as module
+from lop_sweeps.analysis.statistics.bootstrap import bootstrap, bootstrap_mean, resamples
+from lop_sweeps.analysis.statistics.estimators import ESTIMATORS, Estimator, iqm
 
 # Mean, low and high of 0, 1, 4, …, 36.
 PINNED = [13.0, 4.425000000000006, 22.142857142857142]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from lop_sweeps.analysis.estimators import ESTIMATORS, iqm, mean, median, standard_error
+from lop_sweeps.analysis.statistics.estimators import ESTIMATORS, iqm, mean, median, standard_error
 
 EVERY = [*ESTIMATORS.values(), standard_error]
 

@@ -5,23 +5,26 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lop_sweeps.analysis.band import DEFAULT, Band
-from lop_sweeps.analysis.bootstrap import bootstrap, bootstrap_mean
 from lop_sweeps.analysis.errors import AnalysisError
-from lop_sweeps.analysis.estimators import ESTIMATORS, Estimator, mean, standard_error
+from lop_sweeps.analysis.statistics.band import DEFAULT, Band
+from lop_sweeps.analysis.statistics.bootstrap import bootstrap
+from lop_sweeps.analysis.statistics.estimators import ESTIMATORS, Estimator, mean, standard_error
+from lop_sweeps.analysis.statistics.interval import student
 
 VALUES = np.random.default_rng(0).normal(size=(12, 5))
 
 
-def test_default_is_the_mean_with_its_bootstrap_interval() -> None:
-    assert Band() == DEFAULT
-    assert np.array(Band().of(VALUES)).tobytes() == np.array(bootstrap_mean(VALUES)).tobytes()
-    assert Band().words() == "Mean over runs; band: 95% bootstrap interval over runs"
+def test_default_is_the_mean_with_students_interval_and_the_bootstrap_for_the_others() -> None:
+    assert Band() == DEFAULT == Band("mean", "t")
+    assert Band("median") == Band("median", "bootstrap")
+    assert Band("iqm") == Band("iqm", "bootstrap")
+    assert np.array(Band().of(VALUES)).tobytes() == np.array(student(VALUES)).tobytes()
+    assert Band().words() == "Mean over runs; band: 95% Student's t interval over runs"
 
 
 @pytest.mark.parametrize("estimator", ESTIMATORS)
 def test_bootstrap_band_is_of_the_estimator(estimator: Estimator) -> None:
-    found = np.array(Band(estimator).of(VALUES))
+    found = np.array(Band(estimator, "bootstrap").of(VALUES))
     assert found.tobytes() == np.array(bootstrap(VALUES, estimator)).tobytes()
     assert found[0].tolist() == ESTIMATORS[estimator](VALUES).tolist()
 
@@ -39,7 +42,7 @@ def test_words_name_every_combination() -> None:
     assert Band(interval="standard_error").words() == "Mean over runs; band: one standard error of the mean"
 
 
-@pytest.mark.parametrize("band", [Band(), Band("iqm"), Band(interval="standard_error")])
+@pytest.mark.parametrize("band", [Band(), Band("iqm"), Band("iqm", "bca"), Band(interval="standard_error")])
 def test_one_run_has_a_centre_and_no_band(band: Band) -> None:
     values = np.array([[0.3, 0.4], [np.nan, 0.6]])
     centre, low, high = band.of(values)
@@ -50,7 +53,7 @@ def test_one_run_has_a_centre_and_no_band(band: Band) -> None:
 
 @pytest.mark.parametrize("estimator", ["median", "iqm"])
 def test_standard_error_is_of_the_mean_only(estimator: Estimator) -> None:
-    with pytest.raises(AnalysisError, match="a standard error is of the mean, not of the"):
+    with pytest.raises(AnalysisError, match="a standard error is of the mean"):
         Band(estimator, "standard_error")
 
 
@@ -58,5 +61,5 @@ def test_unknown_names_list_what_there_is() -> None:
     wrong: Any = "average"
     with pytest.raises(AnalysisError, match=r"'average'.*mean, median, iqm"):
         Band(wrong)
-    with pytest.raises(AnalysisError, match=r"'average'.*bootstrap, standard_error"):
+    with pytest.raises(AnalysisError, match=r"'average'.*t, bootstrap, bca, standard_error"):
         Band(interval=wrong)

@@ -1,0 +1,1 @@
+"""What methods are called: by the user, in figures and in tables."""

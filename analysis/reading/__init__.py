@@ -1,0 +1,1 @@
+"""From files to frames: which runs are read."""

@@ -1,0 +1,1 @@
+"""Tables as files: for LaTeX, and as numbers for other programs."""
