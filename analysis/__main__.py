@@ -48,7 +48,7 @@ def _run(options: argparse.Namespace) -> int:
             sweep, tuning = selection.sweep, sweep.of_seeds(options.tuning_seeds)
         report = write(sweep, out, wanted, tuning)
         if options.video:
-            report.paths.extend(videos(sweep, out))
+            report.paths.extend(videos(sweep, out, options.trusted))
         if options.report:
             report.paths.append(_page(sweep, report, selection, out))
         link = _upload(report, sweep, options.sweep) if options.upload else ""
@@ -115,13 +115,14 @@ def _upload(report: Report, sweep: Sweep, given: Sequence[str]) -> str:
     return upload(report.paths, RunDirectory(Path(sweep.runs["folder"].iloc[0])), project)
 
 
-def videos(sweep: Sweep, out: Path) -> list[Path]:
+def videos(sweep: Sweep, out: Path, trusted: Sequence[str] = ()) -> list[Path]:
     """A moving picture of each method's policy, of its run with the lowest seed."""
     from lop_sweeps.sweep.video import record  # the one thing here that needs the environments, and torch
 
     first = sweep.runs[sweep.runs["tasks"] > 0].sort_values("seed").drop_duplicates(["benchmark", "label"])
     names = [re.sub(r"[^\w.=+-]+", "_", f"{run.benchmark}_{run.label}") for run in first.itertuples()]
-    return [record(Path(folder), out / f"{name}.gif") for folder, name in zip(first["folder"], names, strict=True)]
+    pairs = zip(first["folder"], names, strict=True)
+    return [record(Path(folder), out / f"{name}.gif", trusted=trusted) for folder, name in pairs]
 
 
 def seeds(text: str) -> list[int]:
@@ -142,7 +143,7 @@ def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(
         prog="lop-figures",
         description="Figures of a sweep (performance, diagnostics, comparisons: what makes sense for it) and tables of "
-        "early and late performance and of differences, with 95%% bootstrap intervals over runs. Works while it runs.",
+        "early and late performance and of differences, with 95% bootstrap intervals over runs. Works while it runs.",
     )
     made.add_argument(
         "sweep", nargs="+", help="sweep folder, a pattern, or wandb://entity/project?group=NAME (then with --out)"
@@ -192,6 +193,14 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument(
         "--video", action="store_true", help="in control: also each method's policy at work, of its first seed (GIF)"
+    )
+    made.add_argument(
+        "--trusted",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="MODULE",
+        help="with --video: modules of yours that the runs' components may come from",
     )
     made.add_argument("--style", choices=get_args(StyleName), default="paper", help="sizes (default: paper)")
     return made

@@ -170,7 +170,7 @@ def _is_lack_of_memory(error: Exception) -> bool:
 def _runs_that_fit(pack: Pack) -> int:
     """How many of a new pack's runs have room on the GPU, by what a step of one and of two of them takes."""
     config = RunDirectory(pack.folder / pack.todo[0]).config()
-    components = assemble(_science(config))
+    components = assemble(_science(config), pack.trusted)
     components.benchmark.load(data_root(config["paths"].get("data")))
 
     def step(runs: int) -> None:
@@ -207,7 +207,7 @@ def _train(
     torch.set_num_threads(1 if pack.engine == "fused" else pack.threads)
     runs = {name: RunDirectory(pack.folder / name) for name in pack.todo}
     configs = {name: runs[name].config() for name in pack.todo}
-    components = {name: assemble(_science(config)) for name, config in configs.items()}
+    components = {name: assemble(_science(config), pack.trusted) for name, config in configs.items()}
     first = pack.todo[0]
     benchmark = components[first].benchmark
     with _LOADING:
@@ -408,21 +408,23 @@ class _Report:
                 run.write_status(only_if=None if changes else "running", **facts, **changes)
 
 
-def components_of(config: dict[str, Any]) -> Components:
+def components_of(config: dict[str, Any], trusted: Sequence[str] = ()) -> Components:
     """What a run with this stored configuration consists of, whether or not its data are here."""
-    return assemble(_science(config), data=False)
+    return assemble(_science(config), trusted, data=False)
 
 
-def load_run(path: str | Path) -> tuple[torch.nn.Module, dict[str, Any]]:
+def load_run(path: str | Path, trusted: Sequence[str] = ()) -> tuple[torch.nn.Module, dict[str, Any]]:
     """The trained network of a run, in evaluation mode, and its configuration.
 
+    trusted: modules outside this package that its components may come from, such as ["my_idea"]; what the run's own
+    files say about that is not believed, and `ConfigError` is raised for components of other modules.
     Raises `CheckpointError` if the run has no readable checkpoint (not started, or pruned).
     """
-    run = RunDirectory(Path(path))
+    run = RunDirectory(Path(path).expanduser())
     config = run.config()
     payloads = checkpoint.load_all(run.path)
     if not payloads:
         raise CheckpointError(f"{run.path} has no readable checkpoint")
-    learner = make_learner([components_of(config)], [int(config["seed"])], "torch")
+    learner = make_learner([components_of(config, trusted)], [int(config["seed"])], "torch")
     session.restore(learner, payloads[:1])
     return learner.network.eval(), config

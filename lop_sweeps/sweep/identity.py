@@ -39,12 +39,12 @@ def canonical(node: Mapping[str, Any], path: str, trusted: Sequence[str], drop: 
     return {"target": node["_target_"], "version": getattr(target, "version", 1), "options": kept}
 
 
-def scientific(config: Mapping[str, Any], *, shape_only: bool = False) -> dict[str, Any]:
+def scientific(config: Mapping[str, Any], trusted: Sequence[str] = (), *, shape_only: bool = False) -> dict[str, Any]:
     """The part of a resolved configuration that defines a result, except the seed.
 
+    trusted: module prefixes that the caller trusts.
     shape_only: leave out the options that runs of one pack may differ in.
     """
-    trusted = config.get("trusted") or ()
 
     def part(node: Mapping[str, Any], path: str) -> dict[str, Any]:
         drop: frozenset[str] = LENGTHS if path == "benchmark" else frozenset()
@@ -68,15 +68,15 @@ def digest(content: Any) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
 
 
-def run_id(config: Mapping[str, Any]) -> str:
+def run_id(config: Mapping[str, Any], trusted: Sequence[str] = ()) -> str:
     """`<modules of the interventions, or backprop>-seed<n>-<hash>`, for a resolved configuration."""
-    content = scientific(config)
+    content = scientific(config, trusted)
     seed = int(config["seed"])
     names = [part["target"].split(".")[-2] for part in content["algorithm"]]
     return f"{'+'.join(names) or 'backprop'}-seed{seed}-{digest([content, seed])}"
 
 
-def pack_key(config: Mapping[str, Any]) -> str:
+def pack_key(config: Mapping[str, Any], trusted: Sequence[str] = ()) -> str:
     """Runs with equal keys can be trained side by side."""
     lengths = [int(config["benchmark"][name]) for name in sorted(LENGTHS) if name in config["benchmark"]]
-    return digest([scientific(config, shape_only=True), *lengths])
+    return digest([scientific(config, trusted, shape_only=True), *lengths])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,9 @@ PACK_RUNS_GPU = 64  # or fewer, if they do not fit in its memory
 
 @dataclass(frozen=True)
 class Point:
-    """One run of a sweep: a checked, resolved configuration with its identity and place. steps: of the whole run."""
+    """One run of a sweep: a checked, resolved configuration with its identity and place. steps: of the whole run.
+    trusted: module prefixes that the caller trusts.
+    """
 
     config: Mapping[str, Any]
     directory: RunDirectory
@@ -38,6 +40,7 @@ class Point:
     engine: str
     reason: str
     device: str
+    trusted: tuple[str, ...] = ()
 
     @property
     def num_tasks(self) -> int:
@@ -69,6 +72,7 @@ class Pack:
     On the torch engine they are trained in step, on `threads` threads. On the fused engine they have nothing to do
     with each other, and `threads` of them are trained at a time.
     started: whether the membership was saved by an earlier session, and so must stay as it is. device: cpu or cuda.
+    trusted: module prefixes that the caller trusts, for whoever trains the pack.
     """
 
     folder: Path
@@ -78,6 +82,7 @@ class Pack:
     engine: str
     started: bool = False
     device: str = "cpu"
+    trusted: tuple[str, ...] = ()
 
 
 def resolve(config: Mapping[str, Any], choices: Mapping[str, Any]) -> dict[str, Any]:
@@ -105,18 +110,18 @@ def _names(choice: Any) -> list[str]:
     return [str(item) for item in choice or ()]
 
 
-def make_point(resolved: Mapping[str, Any]) -> Point:
+def make_point(resolved: Mapping[str, Any], trusted: Sequence[str] = ()) -> Point:
     """Check a resolved configuration and give it its identity; raises `ConfigError` or `DataError`."""
     science = {key: value for key, value in resolved.items() if key != "choices"}
-    components = assemble(science)
-    name = run_id(science)
+    components = assemble(science, trusted)
+    name = run_id(science, trusted)
     folder = Path(resolved["paths"]["sweeps"]) / resolved["sweep"]
     benchmark = {**resolved["benchmark"], "name": resolved["choices"]["benchmark"]}
     benchmark["protocol"] = components.benchmark.protocol
     benchmark["bin_tasks"] = components.benchmark.BIN_TASKS
     benchmark["performance"] = getattr(components.benchmark, "PERFORMANCE", None)
     benchmark |= {"inputs": components.benchmark.inputs, "outputs": components.benchmark.outputs}
-    stored = {"schema": SCHEMA, "run": name, "configuration": digest(scientific(science)), **resolved}
+    stored = {"schema": SCHEMA, "run": name, "configuration": digest(scientific(science, trusted)), **resolved}
     stored |= {"benchmark": benchmark, "num_tasks": components.benchmark.num_tasks}
     stored["layers"] = {"units": list(components.units), "weights": list(components.weights)}
     run = RunDirectory(folder / name)
@@ -124,13 +129,14 @@ def make_point(resolved: Mapping[str, Any]) -> Point:
     return Point(
         stored,
         run,
-        pack_key(science),
+        pack_key(science, trusted),
         sum(components.weights),
         components.stackable,
         steps,
         components.engine,
         components.reason,
         components.device,
+        tuple(trusted),
     )
 
 
@@ -200,6 +206,8 @@ def make_plan(points: Iterable[Point], workers: int, pack: int | None, threads: 
     for folder, names in fused.items():
         for part in split(names, pack or (1 if threads == 1 else share)):
             plan.packs.append(Pack(folder, part, part, threads, "fused"))
+    trusted = tuple(sorted({name for point in waiting for name in point.trusted}))
+    plan.packs = [replace(pack, trusted=trusted) for pack in plan.packs]
     return plan
 
 

@@ -103,7 +103,7 @@ def submit(plan: Plan, arrays: Sequence[Sequence[Job]], launcher: SlurmLauncher)
 
     first = plan.packs[0].folder.resolve()
     folder = first.parent / FOLDER / f"{first.name}-{time.strftime('%Y%m%d-%H%M%S')}-{time.time_ns() % 10**6:06d}"
-    trusted = sorted({str(name) for point in plan.points for name in point.config.get("trusted") or ()})
+    trusted = sorted({name for point in plan.points for name in point.trusted})
     code = snapshot.take(folder / "code", trusted)
     submitted = []
     for array in arrays:

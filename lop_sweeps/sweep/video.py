@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
 
@@ -21,11 +22,11 @@ PIXELS, EVERY = 240, 2  # a picture's sides; environment steps between two pictu
 SECONDS_PER_STEP = 0.05
 
 
-def record(run: Path, file: Path, steps: int = 300) -> Path:
+def record(run: Path, file: Path, steps: int = 300, trusted: Sequence[str] = ()) -> Path:
     """Write `steps` environment steps of a run's mean actions to `file`, a GIF; episodes follow one another.
 
-    The friction is that of the run's last row. Raises `LopError` if the run is not one of control or has no
-    checkpoint, and with what to install if nothing here can render.
+    The friction is that of the run's last row. trusted: as in `load_run`. Raises `LopError` if the run is not one of
+    control or has no checkpoint, and with what to install if nothing here can render.
     """
     if "DISPLAY" not in os.environ:
         os.environ.setdefault("MUJOCO_GL", "egl")
@@ -33,8 +34,8 @@ def record(run: Path, file: Path, steps: int = 300) -> Path:
         importlib.import_module("mujoco")
     except Exception as error:  # it loads what MUJOCO_GL names, and OpenGL's bindings raise all kinds
         raise _cannot_render(error) from error
-    network, config = load_run(run)
-    benchmark = components_of(config).benchmark
+    network, config = load_run(run, trusted)
+    benchmark = components_of(config, trusted).benchmark
     if benchmark.protocol != "control":
         raise LopError(f"{run}: only runs in an environment can be shown")
     pictures = _pictures(benchmark, cast(ActorCritic, network), int(config["seed"]), _friction(run), steps)
