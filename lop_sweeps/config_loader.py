@@ -154,6 +154,8 @@ def choice_hint(repository: CachingConfigRepository, parsed: Sequence[Override])
             return (
                 f"{one.input_line}: {group} has a choice already, so without the +: {str(one.input_line).lstrip('+')}"
             )
+        if not one.is_delete() and not one.is_sweep_override() and not isinstance(one.value(), str | list):
+            return f"{one.input_line}: must be a choice of the group: {', '.join(repository.get_group_options(group))}"
         if hint := unknown_choice(repository, group, _names(one)):
             return hint
     return None
