@@ -54,11 +54,14 @@ def task(trusted: Sequence[str]) -> Callable[[Any], None]:
         from hydra.core.hydra_config import HydraConfig
         from omegaconf import OmegaConf
 
-        from lop_sweeps.sweep.sweeper import make_single, run_single
+        from lop_sweeps.sweep.sweeper import check_single, make_single, run_single
 
-        choices = OmegaConf.to_container(HydraConfig.get().runtime.choices)
+        hydra = HydraConfig.get()
+        only_show = check_single(hydra)
+        choices = OmegaConf.to_container(hydra.runtime.choices)
         assert isinstance(choices, dict)
-        run_single(make_single(config, {str(group): choice for group, choice in choices.items()}, trusted))
+        point = make_single(config, {str(group): choice for group, choice in choices.items()}, trusted)
+        run_single(point, only_show=only_show)
 
     run.trusted = trusted  # type: ignore[attr-defined]  # for the sweeper
     return run
@@ -95,7 +98,10 @@ def _run(arguments: list[str]) -> None:
     register()
     from lop_sweeps.sweep.expansion import trusted_by
 
-    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    if any(argument.startswith(("--info", "-i")) for argument in arguments):
+        logging.raiseExceptions = False  # Hydra logs what it was asked for; its output may go to `head`
+    else:
+        logging.basicConfig(format="%(message)s", level=logging.WARNING)
     logging.getLogger("lop").setLevel(logging.INFO)
     application = hydra.main(version_base="1.3", config_path="pkg://lop_sweeps.conf", config_name="config")
     sys.argv[1:] = [_at_home(argument) for argument in arguments]

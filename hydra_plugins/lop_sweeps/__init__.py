@@ -41,9 +41,14 @@ class LocalLauncher(Launcher):
     """All cores of this machine. The options are those of conf/hydra/launcher/local.yaml."""
 
     def __init__(
-        self, workers: int | None = None, pack: int | None = None, threads: int = 1, only: str = "all"
+        self,
+        workers: int | None = None,
+        pack: int | None = None,
+        threads: int = 1,
+        only: str = "all",
+        plan: bool = False,
     ) -> None:
-        self.workers, self.pack, self.threads, self.only = workers, pack, threads, only
+        self.workers, self.pack, self.threads, self.only, self.plan = workers, pack, threads, only, plan
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Nothing to keep: points arrive checked and resolved."""

@@ -136,10 +136,8 @@ def choose_variants(
     for one in asked:
         found = one.filter(list(names)) if isinstance(one, Glob) else [one] if one in names else []
         if not found:
-            there = (
-                f"must be one of: {', '.join(names)}" if names else "there are none here; name an experiment of some"
-            )
-            raise ConfigError("variant", one if isinstance(one, str) else one.include, there)
+            allowed = f"must be one of: {', '.join(names)}" if names else "no variants here: name their experiment, too"
+            raise ConfigError("variant", one if isinstance(one, str) else one.include, allowed)
         wanted.update(found)
     return {name: variants[name] for text, name in names.items() if text in wanted}
 

@@ -19,12 +19,12 @@ from lop_sweeps.errors import Interrupted, LopError
 from lop_sweeps.sweep import queue, snapshot
 from lop_sweeps.sweep.claim import is_alive
 from lop_sweeps.sweep.execute import Outcome
+from lop_sweeps.sweep.forecast import left, time_of
 from lop_sweeps.sweep.job import Job
 from lop_sweeps.sweep.planning import Plan, Point, make_plan
 from lop_sweeps.sweep.progress import ProgressDisplay, duration
 from lop_sweeps.sweep.report import describe, finish
 from lop_sweeps.sweep.run_directory import RunDirectory
-from lop_sweeps.sweep.timing import core_seconds
 
 log = logging.getLogger("lop")
 
@@ -210,13 +210,8 @@ def forecast(plan: Plan, jobs: Sequence[Job], arrays: Sequence[Sequence[Job]], l
     packs = sum(len(job.packs) for job in jobs)
     lines = [f"would submit {runs} runs in {packs} packs as {len(jobs)} jobs in {len(arrays)} arrays"]
     lines.append(f"  each with {launcher.cpus} CPUs, {launcher.gpus} GPUs and {duration(60.0 * launcher.time)}")
-    todo = {pack.folder / name for pack in plan.packs for name in pack.todo}
-    seconds = core_seconds([point for point in plan.points if point.directory.path in todo]) if todo else 0.0
-    if seconds is None:
-        lines.append("  how long that takes cannot be said: a run could not be timed here")
-    else:
-        each = seconds / max(1, len(jobs)) / max(1, min(launcher.cpus, launcher.workers * runs))
-        lines.append(f"  about {duration(seconds)} of one core like this one, {duration(each)} a job")
+    at_a_time = max(1, len(jobs)) * max(1, min(launcher.cpus, launcher.workers * runs))
+    lines.append(time_of(left(plan), at_a_time, "a job"))
     return "\n".join(lines)
 
 

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from hydra.conf import HydraConf
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.global_hydra import GlobalHydra
 from hydra.plugins.launcher import Launcher
@@ -29,6 +30,7 @@ from lop_sweeps.sweep.expansion import (
     variant_line,
     variants_of,
 )
+from lop_sweeps.sweep.forecast import forecast, warning
 from lop_sweeps.sweep.planning import Plan, Point, make_plan, make_point, resolve
 from lop_sweeps.sweep.report import describe, finish
 
@@ -134,8 +136,14 @@ def run_locally(points: Sequence[Point], launcher: plugins.LocalLauncher) -> lis
     workers = default if launcher.workers is None else checks.integer("hydra.launcher.workers", launcher.workers, 1)
     pack = None if launcher.pack is None else checks.integer("hydra.launcher.pack", launcher.pack, 1)
     threads = checks.integer("hydra.launcher.threads", launcher.threads, 1)
-    plan = make_plan(points, workers, pack, threads)
+    only_show = checks.flag("hydra.launcher.plan", launcher.plan)
+    plan = make_plan(points, workers, pack, threads, create=not only_show)
     sys.stderr.write(describe(plan) + "\n")
+    if only_show:
+        sys.stderr.write(forecast(plan, workers) + "\n")
+        return []
+    if large := warning(plan, workers):
+        sys.stderr.write(large + "\n")
     outcomes = run_workers(plan, workers) if plan.packs else []
     finish(plan, outcomes)
     return []
@@ -187,11 +195,25 @@ def _single_variant(config: DictConfig, trusted: Sequence[str]) -> Point:
     return composer.point(*found[0])
 
 
-def run_single(point: Point) -> Plan:
-    """Run one point in this process."""
+def check_single(hydra: HydraConf) -> bool:
+    """Whether `lop` without `-m` is only to show its plan. Raises `ConfigError` for a launcher that needs a sweep."""
+    if hydra.mode != RunMode.RUN:  # a job of one of Hydra's own launchers
+        return False
+    launcher = hydra.launcher
+    if launcher["_target_"] != f"{plugins.__name__}.LocalLauncher":
+        choice = hydra.runtime.choices.get("hydra/launcher")
+        raise ConfigError("hydra/launcher", choice, "launches sweeps; add -m, also for a single run")
+    return checks.flag("hydra.launcher.plan", launcher.get("plan"))
+
+
+def run_single(point: Point, *, only_show: bool = False) -> Plan:
+    """Run one point in this process; only_show: say what that would be."""
     from lop_sweeps.sweep.local_runner import run_here
 
-    plan = make_plan([point], workers=1, pack=None, threads=1)
+    plan = make_plan([point], workers=1, pack=None, threads=1, create=not only_show)
     sys.stderr.write(describe(plan) + "\n")
+    if only_show:
+        sys.stderr.write(forecast(plan, 1) + "\n")
+        return plan
     finish(plan, run_here(plan) if plan.packs else [])
     return plan
