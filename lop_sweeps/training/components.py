@@ -15,10 +15,11 @@ from lop_sweeps import checks
 from lop_sweeps.agents.ppo import PPO
 from lop_sweeps.algorithms.intervention import Intervention
 from lop_sweeps.benchmarks.benchmark import Benchmark
-from lop_sweeps.build import build, call, check_trusted, locate, parameters, suggest
+from lop_sweeps.build import KINDS, build, call, check_trusted, locate, parameters, suggest
 from lop_sweeps.data import data_root
 from lop_sweeps.errors import ConfigError
 from lop_sweeps.networks.actor_critic import ActorCritic
+from lop_sweeps.networks.graph_check import check_graph
 from lop_sweeps.networks.network import Network
 from lop_sweeps.optimizers.optimizer import Optimizer
 from lop_sweeps.training import devices, engine
@@ -80,7 +81,12 @@ def _network_to_look_at(
 ) -> Network:
     """A network without memory, for checks; the points of a sweep share it (a residual one takes 8 ms to make)."""
     with torch.device("meta"):
-        return _build_network(json.loads(node), trusted, inputs, outputs, shape)
+        network = _build_network(json.loads(node), trusted, inputs, outputs, shape)
+    if not type(network).__module__.startswith(f"{KINDS['network'].package}."):  # those have their tests
+        with torch.random.fork_rng(devices=[]):
+            real = _build_network(json.loads(node), trusted, inputs, outputs, shape)
+        call("network", check_graph, real, inputs, outputs)
+    return network
 
 
 def assemble(config: Mapping[str, Any], trusted: Sequence[str] = (), *, data: bool = True) -> Components:
