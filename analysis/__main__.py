@@ -1,7 +1,6 @@
 """`lop-figures SWEEP`: figures and tables of a sweep, also of one that is still running."""
 
 import argparse
-import os
 import re
 import shlex
 import sys
@@ -9,6 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_args
 
+from lop_sweeps import __version__
+from lop_sweeps.console import closing_quietly
 from lop_sweeps.dot_env import load_dot_env
 from lop_sweeps.errors import LopError
 
@@ -25,15 +26,12 @@ from .selection import Selection, select
 __all__ = ["main"]
 
 
+@closing_quietly  # everything is written before the first line is printed
 def main(argv: Sequence[str] | None = None) -> int:
     """0, or 2 with one line on stderr for whatever the user can put right."""
     options = parser().parse_args(argv)
     load_dot_env()
-    try:
-        return _run(options)
-    except BrokenPipeError:  # the output went to `head`; everything is written before the first line is printed
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+    return _run(options)
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -145,6 +143,7 @@ def parser() -> argparse.ArgumentParser:
         description="Figures of a sweep (performance, diagnostics, comparisons: what makes sense for it) and tables of "
         "early and late performance and of differences, with 95% bootstrap intervals over runs. Works while it runs.",
     )
+    made.add_argument("--version", action="version", version=f"lop-sweeps {__version__}")
     made.add_argument(
         "sweep", nargs="+", help="sweep folder, a pattern, or wandb://entity/project?group=NAME (then with --out)"
     )

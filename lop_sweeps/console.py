@@ -73,9 +73,11 @@ def closing_quietly(command: Callable[P, R]) -> Callable[P, R]:
     @functools.wraps(command)
     def wrapped(*arguments: P.args, **named: P.kwargs) -> R:
         try:
-            result = command(*arguments, **named)
-            sys.stdout.flush()
-            return result
+            try:
+                return command(*arguments, **named)
+            finally:  # argparse's --help leaves by SystemExit
+                if sys.stdout is not None:
+                    sys.stdout.flush()
         except BrokenPipeError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what Python writes when it ends
             raise SystemExit(0) from None

@@ -16,6 +16,7 @@ from typing import Any
 from hydra_plugins.lop_sweeps import SlurmLauncher
 from lop_sweeps import checks
 from lop_sweeps.errors import Interrupted, LopError
+from lop_sweeps.home import at_home
 from lop_sweeps.sweep import queue, snapshot
 from lop_sweeps.sweep.claim import is_alive
 from lop_sweeps.sweep.execute import Outcome
@@ -125,7 +126,8 @@ def submit(plan: Plan, arrays: Sequence[Sequence[Job]], launcher: SlurmLauncher)
 
 def interpreter(launcher: SlurmLauncher) -> str:
     """The command that starts Python on a node: deaf to a SIGUSR2 that comes before the job can handle it."""
-    return f"""sh -c 'trap "" USR2; exec "$0" "$@"' {shlex.quote(launcher.python or sys.executable)}"""
+    python = at_home("hydra.launcher.python", launcher.python) if launcher.python else sys.executable
+    return f"""sh -c 'trap "" USR2; exec "$0" "$@"' {shlex.quote(python)}"""
 
 
 def parameters(launcher: SlurmLauncher, name: str, code: Path) -> dict[str, Any]:

@@ -16,6 +16,8 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from lop_sweeps import __version__
+from lop_sweeps.console import closing_quietly
 from lop_sweeps.dot_env import load_dot_env
 from lop_sweeps.errors import LopError
 from lop_sweeps.sweep import queue
@@ -139,11 +141,18 @@ def _share(run: RunStatus) -> str:
     return f"{100 * run.steps // run.total_steps}%" if run.total_steps else "0%"
 
 
+def _folder(text: str) -> Path:
+    """For argparse: `~` is the home folder, also where the shell has left it."""
+    return Path(text).expanduser()
+
+
+@closing_quietly
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="lop-status", description="What is done, running, waiting and failed in a sweep; reads files only."
     )
-    parser.add_argument("folder", nargs="*", type=Path, help="sweep folders (default: every folder in ./sweeps)")
+    parser.add_argument("--version", action="version", version=f"lop-sweeps {__version__}")
+    parser.add_argument("folder", nargs="*", type=_folder, help="sweep folders (default: every folder in ./sweeps)")
     parser.add_argument("-a", "--all", action="store_true", help="one line per run")
     parser.add_argument(
         "-w", "--watch", action="store_true", help="look again every 5 seconds until nothing is running"
