@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from lop_sweeps.home import at_home
+
 from .errors import AnalysisError
 from .frame import layer_sizes, runs_frame, tasks_frame
 from .label import configuration
@@ -111,7 +113,7 @@ def load(paths: str | Path | Sequence[str | Path]) -> Sweep:
 def output_folder(paths: str | Path | Sequence[str | Path], out: str | Path | None) -> Path:
     """`out`, else `figures` in the sweep's folder; AnalysisError where the sweeps have no folder in common."""
     if out is not None:
-        return Path(out).expanduser()
+        return Path(at_home("out", str(out)))
     if _remote(paths):
         raise AnalysisError("runs in Weights & Biases have no folder here: say where the figures go (--out DIR)")
     folders = sweep_folders(paths)
@@ -124,7 +126,7 @@ def sweep_folders(paths: str | Path | Sequence[str | Path]) -> list[Path]:
     """Existing folders, each once, in the order given; of a pattern's matches those with runs, sorted."""
     found: list[Path] = []
     for path in [paths] if isinstance(paths, str | Path) else paths:
-        matches = [Path(path).expanduser()]
+        matches = [Path(at_home("sweep", str(path)))]
         if not matches[0].exists() and glob.has_magic(str(path)):
             matches = [
                 Path(match) for match in sorted(glob.glob(str(matches[0]))) if any(Path(match).glob(f"*/{CONFIG}"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections import Counter
 from collections.abc import Callable, Sequence
 from importlib import resources
 from importlib.resources.abc import Traversable
@@ -12,7 +13,7 @@ from typing import Any
 from lop_sweeps import __version__
 from lop_sweeps.console import closing_quietly, errors_of_hydra, explained
 from lop_sweeps.dot_env import load_dot_env
-from lop_sweeps.home import at_home
+from lop_sweeps.home import argument_at_home
 
 GROUPS = ("benchmark", "network", "optimizer", "algorithm", "agent", "tracking", "experiment", "hydra/launcher")
 
@@ -67,11 +68,18 @@ def task(trusted: Sequence[str]) -> Callable[[Any], None]:
     return run
 
 
-def _typed(arguments: Sequence[str]) -> list[str]:
-    """The overrides among the arguments, which Hydra's parser tells from flags and their values."""
+def _in_order(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The overrides among the arguments, and the flags with their values; Hydra wants the former in one piece."""
     from hydra._internal.utils import get_args_parser
 
-    return list(get_args_parser().parse_known_args(list(arguments))[0].overrides)
+    overrides = list(get_args_parser().parse_intermixed_args(list(arguments)).overrides)
+    flags, left = [], Counter(overrides)
+    for argument in arguments:
+        if left[argument]:
+            left[argument] -= 1
+        else:
+            flags.append(argument)
+    return overrides, flags
 
 
 @closing_quietly
@@ -104,16 +112,11 @@ def _run(arguments: list[str]) -> None:
         logging.basicConfig(format="%(message)s", level=logging.WARNING)
     logging.getLogger("lop").setLevel(logging.INFO)
     application = hydra.main(version_base="1.3", config_path="pkg://lop_sweeps.conf", config_name="config")
-    sys.argv[1:] = [_at_home(argument) for argument in arguments]
-    trusted = trusted_by(_typed(arguments))
+    overrides, flags = _in_order([argument_at_home(argument) for argument in arguments])
+    sys.argv[1:] = [*overrides, *flags]
+    trusted = trusted_by(overrides)
     with errors_of_hydra():
         application(task(trusted))()
-
-
-def _at_home(argument: str) -> str:
-    """`--config-dir=~/conf`: the shell replaces `~` only at the start of a word."""
-    flag, mark, folder = argument.partition("=")
-    return f"{flag}={at_home(flag, folder)}" if mark and flag in ("--config-dir", "-cd") else argument
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from hydra._internal.config_repository import CachingConfigRepository
 from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, Override, QuotedString
-from hydra.errors import HydraException
+from hydra.errors import HydraException, OverrideParseException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, flag_override
 
@@ -51,7 +51,6 @@ class Loader(ConfigLoaderImpl):
         A sweep's configuration (MULTIRUN) is that of no run: it says which sweeper and launcher there are, and what an
         experiment asks for. So values that only some of the sweep's choices have do not stand in its way.
         """
-        overrides = [_search_at_home(line) for line in overrides]
         self.search = [line for line in overrides if line.lstrip("+").startswith("hydra.searchpath=")]
         given, repository, held = overrides, None, []
         try:
@@ -187,6 +186,10 @@ def key_hint(config: DictConfig, override: Override) -> str | None:
 
 
 def in_one_line(error: BaseException) -> str:
+    """What Hydra or a library says, without its line breaks."""
+    if isinstance(error, OverrideParseException):
+        said = error.message.partition("\n")[0]
+        return f"{error.override}: {said} (a value with special characters needs quotes of its own: 'key=\"a: b\"')"
     causes = [str(error), *([str(error.__cause__)] if error.__cause__ else [])]
     return " ".join(" ".join(causes).split()) or type(error).__name__
 
@@ -237,22 +240,6 @@ def _mappings(value: Any, path: str) -> Iterator[tuple[str, dict[str, Any]]]:
     elif isinstance(value, list):
         for i, item in enumerate(value):
             yield from _mappings(item, f"{path}[{i}]")
-
-
-def _search_at_home(line: str) -> str:
-    """`hydra.searchpath=[file://~/conf]`: `~` is the home folder."""
-    key, _, rest = line.partition("=")
-    if key.lstrip("+") != "hydra.searchpath" or "~" not in rest:
-        return line
-    value = OverridesParser.create().parse_override(line).value()
-    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-        return line
-    folders = []
-    for item in value:
-        scheme, mark, folder = str(item).rpartition("file://")
-        quoted = f"{scheme}{mark}{at_home('hydra.searchpath', folder)}".replace("'", "\\'")
-        folders.append(f"'{quoted}'")
-    return f"{key}=[{','.join(folders)}]"
 
 
 def _put_at_home(config: DictConfig) -> None:

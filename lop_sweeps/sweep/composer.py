@@ -62,6 +62,12 @@ class Composer:
         what = "there is nothing to delete" if one.is_delete() else "nothing here has all these keys"
         return Refusal(key_hint(base, one) or f"{absent}: {what}")
 
+    def depth(self, line: str, overrides: Overrides) -> int:
+        """How many parts of an override's path (a.b.c) there are at a point."""
+        base, _, _ = self._base(overrides)
+        path = self._parse([line])[0].key_or_group.split(".")
+        return max(n for n in range(len(path) + 1) if _has(base, path[:n]))
+
     def choices_of(self, overrides: Overrides) -> tuple[str, ...]:
         """Those overrides that choose in config groups."""
         return tuple(line for line, one in zip(overrides, self._parse(overrides), strict=True) if self._is_group(one))

@@ -22,6 +22,7 @@ import torch
 from lop_sweeps.benchmarks.benchmark import Benchmark, steps_before
 from lop_sweeps.data import data_root
 from lop_sweeps.errors import CheckpointError, ClaimLost, Interrupted
+from lop_sweeps.home import at_home
 from lop_sweeps.sweep import provenance, queue
 from lop_sweeps.sweep.claim import Claim, Heartbeat, check_held
 from lop_sweeps.sweep.planning import DESCRIPTION, FACTS, Pack, split
@@ -420,7 +421,7 @@ def load_run(path: str | Path, trusted: Sequence[str] = ()) -> tuple[torch.nn.Mo
     files say about that is not believed, and `ConfigError` is raised for components of other modules.
     Raises `CheckpointError` if the run has no readable checkpoint (not started, or pruned).
     """
-    run = RunDirectory(Path(path).expanduser())
+    run = RunDirectory(Path(at_home("path", str(path))))
     config = run.config()
     payloads = checkpoint.load_all(run.path)
     if not payloads:

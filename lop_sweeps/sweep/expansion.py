@@ -14,6 +14,7 @@ from typing import Any
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Glob, Override, QuotedString
+from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
 from lop_sweeps.build import check_trusted
@@ -34,9 +35,11 @@ class _Given:
 
         Adding or deleting twice in one place is a mistake that Hydra names; over a variant's, it is the later's.
         """
+        if _holds_dictionary(self.override) or _holds_dictionary(earlier.override):
+            return False  # a group may have the name of a dictionary: optimizer=adam, optimizer={step_size: 0.1}
         same = earlier.override.get_key_element() == self.override.get_key_element()
         twice = (self.override.is_add() or self.override.is_delete()) and self.source == earlier.source
-        return same and not twice and not _holds_dictionary(self.override)
+        return same and not twice
 
 
 def _holds_dictionary(override: Override) -> bool:
@@ -155,7 +158,10 @@ TRUST_IS_TYPED = "is believed where it is typed only, not in a file: lop trusted
 
 def trusted_by(arguments: Sequence[str]) -> tuple[str, ...]:
     """The modules that a command line trusts. Raises `ConfigError` unless they are one list of module names."""
-    parsed = OverridesParser.create().parse_overrides(list(arguments))
+    try:
+        parsed = OverridesParser.create().parse_overrides(list(arguments))
+    except HydraException:  # which is refused when it is composed
+        return ()
     mine = [one for one in parsed if one.key_or_group == "trusted"]
     if not mine or mine[-1].is_delete():
         return ()

@@ -143,7 +143,7 @@ def _share(run: RunStatus) -> str:
 
 def _folder(text: str) -> Path:
     """For argparse: `~` is the home folder, also where the shell has left it."""
-    return Path(text).expanduser()
+    return Path(os.path.expanduser(text))
 
 
 @closing_quietly

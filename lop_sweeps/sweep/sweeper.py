@@ -100,7 +100,7 @@ def compose_points(
         given.update(overrides)
         left.update(left_out)
         for line in left_out:
-            if line not in absent or "did you mean" in str(composer.refusal(overrides, line)):
+            if line not in absent or composer.depth(line, overrides) > composer.depth(line, absent[line][1]):
                 absent[line] = variant, overrides
     for line, times in left.items():
         if times == given[line]:
