@@ -104,7 +104,7 @@ def _run(arguments: list[str]) -> None:
     from hydra_plugins.lop_sweeps import register
 
     register()
-    from lop_sweeps.sweep.expansion import trusted_by
+    from lop_sweeps.sweep.expansion import given_again, trusted_by
 
     if any(argument.startswith(("--info", "-i")) for argument in arguments):
         logging.raiseExceptions = False  # Hydra logs what it was asked for; its output may go to `head`
@@ -115,6 +115,7 @@ def _run(arguments: list[str]) -> None:
     overrides, flags = _in_order([argument_at_home(argument) for argument in arguments])
     sys.argv[1:] = [*overrides, *flags]
     trusted = trusted_by(overrides)
+    sys.stderr.writelines(f"{line}\n" for line in given_again(overrides))
     with errors_of_hydra():
         application(task(trusted))()
 

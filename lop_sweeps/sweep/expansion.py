@@ -78,6 +78,21 @@ def expand(
             yield name, list(combination)
 
 
+def given_again(arguments: Sequence[str]) -> list[str]:
+    """A line for each override of a command line that a later one replaces, so that it has no effect."""
+    try:
+        parsed = OverridesParser.create().parse_overrides(list(arguments))
+    except HydraException:  # which is refused when it is composed
+        return []
+    given = [_Given(one, "command line") for one in parsed]
+    lines = []
+    for i, earlier in enumerate(given):
+        later = [one.override.input_line for one in given[i + 1 :] if one.replaces(earlier)]
+        if later and later[-1] != earlier.override.input_line:
+            lines.append(f"{earlier.override.input_line} has no effect: {later[-1]} comes later")
+    return lines
+
+
 def alternatives(override: Override) -> Overrides:
     """The overrides, of one value each, that a sweep stands for; itself if it is none."""
     key = override.get_key_element()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -105,6 +106,17 @@ def test_variants_are_chosen_by_name_in_the_order_of_the_experiment() -> None:
     assert choose_variants(variants, asked_variants(["variant=null"])[0]) == variants
 
 
+def test_the_study_of_the_readme_is_what_it_says(lop: Command, tmp_path: Path) -> None:
+    text = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    (example,) = (block for block in re.findall(r"```yaml\n(.*?)```", text, re.DOTALL) if "variants:" in block)
+    (tmp_path / "my_conf" / "experiment").mkdir(parents=True)
+    (tmp_path / "my_conf" / "experiment" / "my_study.yaml").write_text(example)
+    line = ["--config-dir", "my_conf", "experiment=my_study", *TINY, PLAN]
+    assert "20 runs" in lop("-m", *line, "seed=range(5)").err
+    assert "6 runs" in lop("-m", *line, "variant=L2,backprop", "seed=0,1").err
+    assert "1 run," in lop(*line, "variant=L2", "seed=7").err
+
+
 # --- 4.1 what only some of the choices have ---
 
 
@@ -199,6 +211,15 @@ def test_later_dictionaries_and_sweeps_replace_only_what_they_set() -> None:
     assert expanded("a=3", variant=["a=1,2"]) == [["a=3"]]
     assert expanded("++a=3", variant=["++a=1,2"]) == [["++a=3"]]
     assert expanded("a={x:3}", variant=["a={y:1}", "a.x=2"]) == [["a={y:1}", "a.x=2", "a={x:3}"]]
+
+
+def test_what_a_later_override_replaces_is_said(lop: Command) -> None:
+    for flags in ([], ["-m"]):
+        ended = lop(*flags, *TINY, "seed=1", "optimizer={momentum: 0.5}", "seed=3", "optimizer={momentum: 0.4}", PLAN)
+        assert ended.code == 0
+        assert "seed=1 has no effect: seed=3" in ended.err
+        assert ended.err.count("no effect") == 1
+    assert "seed=1,2 has no effect" in lop("-m", *TINY, "seed=1,2", "seed=3", PLAN).err
 
 
 # --- 4.2 to 4.6 ---
