@@ -195,11 +195,11 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument(
         "--trusted",
-        nargs="+",
+        type=lambda text: text.split(","),
         action="extend",
         default=[],
         metavar="MODULE",
-        help="with --video: modules of yours that the runs' components may come from",
+        help="with --video: a module of yours that the runs' components may come from, or several, with commas",
     )
     made.add_argument("--style", choices=get_args(StyleName), default="paper", help="sizes (default: paper)")
     return made

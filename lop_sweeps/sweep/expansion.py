@@ -13,7 +13,7 @@ from typing import Any
 
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Glob, Override, QuotedString
+from hydra.core.override_parser.types import ChoiceSweep, Glob, Override, QuotedString
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
@@ -43,11 +43,8 @@ class _Given:
 
 
 def _holds_dictionary(override: Override) -> bool:
-    if override.is_delete():
-        return False
-    if not override.is_sweep_override():
-        return isinstance(override.value(), dict)
-    return override.is_choice_sweep() and any(text.startswith("{") for text in override.sweep_string_iterator())
+    value: Any = override.value()
+    return isinstance(value, dict) or (isinstance(value, ChoiceSweep) and any(isinstance(x, dict) for x in value.list))
 
 
 def expand(
