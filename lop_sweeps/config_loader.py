@@ -188,7 +188,8 @@ def key_hint(config: DictConfig, override: Override) -> str | None:
 def in_one_line(error: BaseException) -> str:
     """What Hydra or a library says, without its line breaks."""
     if isinstance(error, OverrideParseException):
-        said = error.message.partition("\n")[0]
+        first, second, *_ = [*error.message.splitlines(), ""]
+        said = second if first.startswith("Error parsing") else "is not Hydra's syntax"
         return f"{error.override}: {said} (a value with special characters needs quotes of its own: 'key=\"a: b\"')"
     causes = [str(error), *([str(error.__cause__)] if error.__cause__ else [])]
     return " ".join(" ".join(causes).split()) or type(error).__name__

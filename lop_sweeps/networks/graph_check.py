@@ -69,9 +69,8 @@ def _check_shapes(where: str, layer: UnitLayer, named: dict[str, Tensor]) -> Non
         norm = _parameter(named, f"{where}.norm", name)
         _must(f"{where}.norm", name, norm, tuple(norm.shape) == (units,), f"({units} units)")
     if layer.fan_in != weight[0].numel():
-        raise ConfigError(
-            f"{where}.fan_in", layer.fan_in, f"must be the incoming weights of a unit: {weight[0].numel()}"
-        )
+        allowed = f"must be the weights that a unit has in {layer.weight}: {weight[0].numel()}"
+        raise ConfigError(f"{where}.fan_in", layer.fan_in, allowed)
 
 
 def _check_readers(
