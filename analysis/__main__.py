@@ -9,6 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
+from lop_sweeps import __version__
+from lop_sweeps.console import closing_quietly
 from lop_sweeps.dot_env import load_dot_env
 from lop_sweeps.errors import LopError
 from lop_sweeps.terminal import printable, say
@@ -31,6 +33,7 @@ from .tables import selection_table
 __all__ = ["main"]
 
 
+@closing_quietly  # everything is written before the first line is printed
 def main(argv: Sequence[str] | None = None) -> int:
     """0, or 2 with one line on stderr for whatever the user can put right.
 
@@ -56,7 +59,7 @@ def _run(options: argparse.Namespace) -> int:
             raise AnalysisError("a report needs its figures as PNG: --format png,...")
         report = write(sweep, out, wanted, tuning, selection)
         if options.video:
-            report.paths.extend(videos(sweep, out))
+            report.paths.extend(videos(sweep, out, options.trusted))
         if options.report:
             report.paths.append(_page(sweep, report, selection, out))
         link = _upload(report, sweep, options.sweep) if options.upload else ""
@@ -119,13 +122,14 @@ def _upload(report: Report, sweep: Sweep, given: Sequence[str]) -> str:
     return upload(report.paths, RunDirectory(Path(sweep.runs["folder"].iloc[0])), project)
 
 
-def videos(sweep: Sweep, out: Path) -> list[Path]:
+def videos(sweep: Sweep, out: Path, trusted: Sequence[str] = ()) -> list[Path]:
     """A moving picture of each method's policy, of its run with the lowest seed."""
     from lop_sweeps.sweep.video import record  # the one thing here that needs the environments, and torch
 
     first = sweep.runs[sweep.runs["tasks"] > 0].sort_values("seed").drop_duplicates(["benchmark", "label"])
     names = [re.sub(r"[^\w.=+-]+", "_", f"{run.benchmark}_{run.label}") for run in first.itertuples()]
-    return [record(Path(folder), out / f"{name}.gif") for folder, name in zip(first["folder"], names, strict=True)]
+    pairs = zip(first["folder"], names, strict=True)
+    return [record(Path(folder), out / f"{name}.gif", trusted=trusted) for folder, name in pairs]
 
 
 def seeds(text: str) -> list[int]:
@@ -149,6 +153,7 @@ def parser() -> argparse.ArgumentParser:
         "early and late performance and of differences, with 95%% intervals over runs. Works while it runs.",
     )
     add = made.add_argument
+    add("--version", action="version", version=f"lop-sweeps {__version__}")
     add("sweep", nargs="+", help="sweep folder, a pattern, or wandb://entity/project?group=NAME (then with --out)")
     add("--out", type=Path, metavar="DIR", help="where to write (default: figures in the sweep)")
     add("--report", action="store_true", help="also report.html: all of it in one file to pass on")
@@ -239,6 +244,14 @@ def parser() -> argparse.ArgumentParser:
         "--format", default=",".join(FORMATS), help="comma-separated: png, pdf, svg; tex: tables (default: %(default)s)"
     )
     add("--video", action="store_true", help="in control: also each method's policy at work, of its first seed (GIF)")
+    add(
+        "--trusted",
+        type=lambda text: text.split(","),
+        action="extend",
+        default=[],
+        metavar="MODULE",
+        help="with --video: a module of yours that the runs' components may come from, or several, with commas",
+    )
     add("--style", choices=get_args(StyleName), default="paper", help="sizes (default: paper)")
     return made
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from lop_sweeps.home import at_home
 from lop_sweeps.sweep.integrity import CONFIG, Notes, holds_a_run, run_folders
 
 from .errors import AnalysisError
@@ -157,7 +158,7 @@ def _unrecorded(runs: Sequence[Run]) -> list[str]:
 def output_folder(paths: str | Path | Sequence[str | Path], out: str | Path | None) -> Path:
     """`out`, else `figures` in the sweep's folder; AnalysisError where the sweeps have no folder in common."""
     if out is not None:
-        return Path(out)
+        return Path(at_home("out", str(out)))
     if _remote(paths):
         raise AnalysisError("runs in Weights & Biases have no folder here: say where the figures go (--out DIR)")
     folders = sweep_folders(paths)
@@ -170,9 +171,11 @@ def sweep_folders(paths: str | Path | Sequence[str | Path]) -> list[Path]:
     """Existing folders, each once, in the order given; of a pattern's matches those with runs, sorted."""
     found: list[Path] = []
     for path in [paths] if isinstance(paths, str | Path) else paths:
-        matches = [Path(path)]
+        matches = [Path(at_home("sweep", str(path)))]
         if not matches[0].exists() and glob.has_magic(str(path)):
-            matches = [Path(match) for match in sorted(glob.glob(str(path))) if any(Path(match).glob(f"*/{CONFIG}"))]
+            matches = [
+                Path(match) for match in sorted(glob.glob(str(matches[0]))) if any(Path(match).glob(f"*/{CONFIG}"))
+            ]
             if not matches:
                 raise AnalysisError(f"{path}: no sweep matches")
         for folder in matches:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections import Counter
+from collections.abc import Callable, Sequence
 from importlib import resources
 from importlib.resources.abc import Traversable
 from typing import Any
 
-from lop_sweeps.console import explained, unknown_choice, unknown_key
+from lop_sweeps import __version__
+from lop_sweeps.console import closing_quietly, errors_of_hydra, explained
 from lop_sweeps.dot_env import load_dot_env
+from lop_sweeps.home import argument_at_home
 
 GROUPS = ("benchmark", "network", "optimizer", "algorithm", "agent", "tracking", "experiment", "hydra/launcher")
 
@@ -43,65 +47,77 @@ def help_text() -> str:
     return "\n".join(lines)
 
 
-def run(config: Any) -> None:
-    """Hydra's task function: one run, here and now."""
-    from hydra.core.hydra_config import HydraConfig
-    from omegaconf import OmegaConf
+def task(trusted: Sequence[str]) -> Callable[[Any], None]:
+    """Hydra's task function: one run, here and now. It carries what the caller trusts to whoever calls it."""
 
-    from lop_sweeps.sweep.sweeper import make_single, run_single
+    @explained
+    def run(config: Any) -> None:
+        from hydra.core.hydra_config import HydraConfig
+        from omegaconf import OmegaConf
 
-    choices = OmegaConf.to_container(HydraConfig.get().runtime.choices)
-    assert isinstance(choices, dict)
-    run_single(make_single(config, {str(group): choice for group, choice in choices.items()}))
+        from lop_sweeps.sweep.sweeper import check_single, make_single, run_single
 
+        hydra = HydraConfig.get()
+        only_show = check_single(hydra)
+        choices = OmegaConf.to_container(hydra.runtime.choices)
+        assert isinstance(choices, dict)
+        point = make_single(config, {str(group): choice for group, choice in choices.items()}, trusted)
+        run_single(point, only_show=only_show)
 
-def _explain_unknown_keys(arguments: list[str]) -> None:
-    """After Hydra has refused a command line: say which keys and choices there are where one is unknown."""
-    import contextlib
-    import re
-
-    from hydra import compose, initialize_config_module
-    from hydra.core.global_hydra import GlobalHydra
-
-    GlobalHydra.instance().clear()
-    pairs = [match.groups() for match in map(re.compile(r"(\w[\w./@]*)=(.*)").fullmatch, arguments) if match]
-    groups = [f"{key}={value}" for key, value in pairs if key in GROUPS and "," not in value]
-    with contextlib.suppress(Exception), initialize_config_module("lop_sweeps.conf", version_base="1.3"):
-        loader = GlobalHydra.instance().config_loader()
-        for key, value in pairs:
-            if key in GROUPS and (hint := unknown_choice(loader, key, value.strip("[]").split(","))):
-                sys.stderr.write(f"lop: {hint}\n")
-        config = compose("config", groups)
-        for key, _ in pairs:
-            if key not in GROUPS and not key.startswith("hydra") and (hint := unknown_key(config, key)):
-                sys.stderr.write(f"lop: {hint}\n")
+    run.trusted = trusted  # type: ignore[attr-defined]  # for the sweeper
+    return run
 
 
+def _in_order(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The overrides among the arguments, and the flags with their values; Hydra wants the former in one piece."""
+    from hydra._internal.utils import get_args_parser
+
+    overrides = list(get_args_parser().parse_intermixed_args(list(arguments)).overrides)
+    flags, left = [], Counter(overrides)
+    for argument in arguments:
+        if left[argument]:
+            left[argument] -= 1
+        else:
+            flags.append(argument)
+    return overrides, flags
+
+
+@closing_quietly
 def main() -> None:
     """Console entry point."""
     arguments = sys.argv[1:]
     if arguments in (["--help"], ["-h"]):
         print(help_text())
         return
-    if empty := [a for a in arguments if a in {f"{group}=null" for group in GROUPS[:4]}]:  # Hydra breaks on it
-        sys.exit(f"lop: {empty[0]}: must be a choice of the group; lop --help lists them")
+    if arguments == ["--version"]:
+        print(f"lop-sweeps {__version__}")
+        return
     load_dot_env()
+    explained(_run)(arguments)
+
+
+def _run(arguments: list[str]) -> None:
+    """Hand over to Hydra."""
     import hydra
     from hydra.conf import HydraConf  # noqa: F401  (Hydra's schemas must be registered before the plugins)
 
     from hydra_plugins.lop_sweeps import register
 
     register()
-    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    from lop_sweeps.sweep.expansion import given_again, trusted_by
+
+    if any(argument.startswith(("--info", "-i")) for argument in arguments):
+        logging.raiseExceptions = False  # Hydra logs what it was asked for; its output may go to `head`
+    else:
+        logging.basicConfig(format="%(message)s", level=logging.WARNING)
     logging.getLogger("lop").setLevel(logging.INFO)
-    sweeping = "-m" in arguments or "--multirun" in arguments
     application = hydra.main(version_base="1.3", config_path="pkg://lop_sweeps.conf", config_name="config")
-    try:
-        application(run if sweeping else explained(run))()
-    except SystemExit as error:
-        if error.code == 1:
-            _explain_unknown_keys(arguments)
-        raise
+    overrides, flags = _in_order([argument_at_home(argument) for argument in arguments])
+    sys.argv[1:] = [*overrides, *flags]
+    trusted = trusted_by(overrides)
+    sys.stderr.writelines(f"{line}\n" for line in given_again(overrides))
+    with errors_of_hydra():
+        application(task(trusted))()
 
 
 if __name__ == "__main__":

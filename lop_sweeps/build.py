@@ -1,7 +1,9 @@
 """From configuration nodes to objects: the one place where a `_target_` becomes something, and where it is named.
 
-Hydra 1.4 and 1.5 restrict which targets may be instantiated; here only this project's and torch's modules are, and
-those under prefixes that the user lists in `trusted`.
+A configuration may come from somebody else: a run's folder, a config folder on the search path. So a target is what
+`KINDS` says of its place in the configuration and nothing else, and that is checked before anything of it runs: a
+class, defined in this project's modules of its kind or under a prefix that the *caller* trusts. What a file says that
+it trusts is never asked. Options are values; a `_target_` among them is not looked at.
 """
 
 from __future__ import annotations
@@ -10,36 +12,107 @@ import difflib
 import importlib
 import inspect
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from lop_sweeps.errors import ConfigError, LopError
+from lop_sweeps.errors import FULL_ERROR, ConfigError, LopError
 
-TRUSTED = ("lop_sweeps", "torch")
+OWN = "lop_sweeps"
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What a target at one place of the configuration must be.
+
+    package: whose modules hold this project's classes of the kind. base: the class (module and name) that they are
+    subclasses of, if there is one; needs: the attributes that the class has.
+    """
+
+    name: str
+    package: str
+    base: str | None = None
+    needs: tuple[str, ...] = ()
+
+
+# By the first key of the path: `algorithm.l2_init` is an algorithm.
+KINDS = {
+    "benchmark": Kind("a benchmark", "lop_sweeps.benchmarks", needs=("protocol", "check_data", "load")),
+    "network": Kind("a network", "lop_sweeps.networks", "lop_sweeps.networks.network.Network"),
+    "optimizer": Kind("an optimiser", "lop_sweeps.optimizers", needs=("PER_RUN", "pack")),
+    "algorithm": Kind("an intervention", "lop_sweeps.algorithms", needs=("PER_RUN", "check", "pack")),
+    "agent": Kind("an agent", "lop_sweeps.agents", "lop_sweeps.agents.ppo.PPO"),
+    "tracking": Kind("a tracking", "lop_sweeps.tracking", "lop_sweeps.tracking.wandb.Wandb"),
+}
+
+
+def check_trusted(names: Any) -> tuple[str, ...]:
+    """The module prefixes that a caller trusts; raises `ConfigError` for what is no list of module names."""
+    if isinstance(names, str) or not isinstance(names, Sequence) or not all(isinstance(name, str) for name in names):
+        raise ConfigError("trusted", names, "must be a list of module names, such as [my_package]")
+    for name in names:
+        if not _is_dotted(name):
+            raise ConfigError("trusted", name, "is not the name of a module, such as my_package")
+        if _is_under(name, OWN):
+            raise ConfigError("trusted", name, "need not be trusted: name the modules that are yours")
+    return tuple(names)
 
 
 def locate(node: Mapping[str, Any], path: str, trusted: Sequence[str] = ()) -> Any:
-    """The class or function that `node._target_` names."""
-    target = node.get("_target_")
-    if not isinstance(target, str) or "." not in target:
-        raise ConfigError(f"{path}._target_", target, "must be a dotted path to a class, such as package.module.Class")
-    prefixes = (*TRUSTED, *trusted)
-    if not any(target.startswith(prefix.rstrip(".") + ".") for prefix in prefixes):
-        allowed = f"must be under {', '.join(prefixes)}; add your module's name to `trusted` to allow it"
-        raise ConfigError(f"{path}._target_", target, allowed)
-    return _import(target, path)
+    """The class that `node._target_` names: one of the kind that belongs at `path`.
+
+    trusted: module prefixes that the caller trusts. Modules of others are not imported.
+    Raises `ConfigError` naming the key, the target and what is allowed.
+    """
+    key, target, kind = f"{path}._target_", node.get("_target_"), KINDS[path.partition(".")[0]]
+    if not isinstance(target, str) or "." not in target or not _is_dotted(target):
+        raise ConfigError(key, target, "must be a dotted path to a class, such as package.module.Class")
+    prefixes = [kind.package, *check_trusted(trusted)]
+    if not any(_is_under(target, prefix) for prefix in prefixes):
+        module = target.partition(".")[0]
+        advice = (
+            "" if module == OWN else f"; for code of yours, add your module's name to `trusted`: trusted=[{module}]"
+        )
+        raise ConfigError(key, target, f"must be {kind.name} of {' or '.join(prefixes)}{advice}")
+    found = _import(target, key)
+    if not isinstance(found, type):
+        raise ConfigError(key, target, f"must be {kind.name}: it is no class")
+    defined = f"{found.__module__}.{found.__qualname__}"
+    own = _is_under(defined, kind.package)
+    if not any(_is_under(defined, prefix) for prefix in prefixes) or (
+        own and _is_under(target, OWN) and defined != target
+    ):
+        raise ConfigError(key, target, f"must be {kind.name} where it is defined: this is {defined}")
+    if kind.base and kind.base not in {f"{one.__module__}.{one.__qualname__}" for one in found.__mro__}:
+        raise ConfigError(key, target, f"must be {kind.name}: a class derived from {kind.base}")
+    if lacking := [name for name in kind.needs if not hasattr(found, name)]:
+        raise ConfigError(key, target, f"must be {kind.name}; it has no {', '.join(lacking)}")
+    return found
+
+
+def _is_dotted(name: str) -> bool:
+    return all(part.isidentifier() for part in name.split("."))
+
+
+def _is_under(name: str, prefix: str) -> bool:
+    return f"{name}.".startswith(f"{prefix}.")
 
 
 @lru_cache(maxsize=256)
-def _import(target: str, path: str) -> Any:
+def _import(target: str, key: str) -> Any:
     module, _, name = target.rpartition(".")
     try:
-        found = getattr(importlib.import_module(module), name)
+        return getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError) as error:
-        raise ConfigError(f"{path}._target_", target, f"cannot be imported: {error}") from error
-    if not callable(found):
-        raise ConfigError(f"{path}._target_", target, "is neither a class nor a function")
-    return found
+        raise ConfigError(key, target, f"cannot be imported: {error}") from error
+    except (Exception, SystemExit) as error:  # whatever a user's module does when it is loaded
+        raise ConfigError(key, target, f"cannot be imported: {described(error)}") from error
+
+
+def described(error: BaseException) -> str:
+    """An error of somebody's code in one line, and how to see where it came from."""
+    first = str(error).strip().partition("\n")[0]  # torch adds a stack trace
+    return f"{type(error).__name__}: {first} ({FULL_ERROR}=1 shows where)"
 
 
 @lru_cache(maxsize=256)
@@ -75,8 +148,21 @@ def build(node: Mapping[str, Any], path: str, trusted: Sequence[str] = (), **con
     except LopError:
         raise
     except (TypeError, ValueError) as error:
-        first_line = str(error).partition("\n")[0]  # torch adds a stack trace
-        raise ConfigError(path, given, f"{target.__name__} refuses these options: {first_line}") from error
+        raise ConfigError(path, given, f"{target.__name__} refuses these options: {described(error)}") from error
+    except (Exception, SystemExit) as error:
+        raise ConfigError(path, None, f"{target.__name__} cannot be made: {described(error)}") from error
+
+
+def call(path: str, method: Any, *arguments: Any) -> Any:
+    """Call a component's method; what it raises becomes a `ConfigError` under `path`."""
+    try:
+        return method(*arguments)
+    except ConfigError as error:
+        raise error.under(path) from error
+    except LopError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise ConfigError(path, None, f"{getattr(method, '__qualname__', method)} fails: {described(error)}") from error
 
 
 def suggest(key: str, known: Iterable[str]) -> str:

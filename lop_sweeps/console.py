@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import os
 import sys
-from collections.abc import Callable, Iterable
+import traceback
+from collections.abc import Callable, Iterable, Iterator
+from contextvars import ContextVar
 from typing import Any, ParamSpec, TypeVar
 
-from lop_sweeps.errors import ConfigError, Interrupted, LopError
+from lop_sweeps.errors import FULL_ERROR, ConfigError, Interrupted, LopError
 
 INTERRUPTED, WRONG, FAILED = 130, 2, 1  # exit codes
+
+_tracebacks: ContextVar[bool] = ContextVar("tracebacks")  # whether the user asked for them, while Hydra is told so
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 
 def explained(command: Callable[P, R]) -> Callable[P, R]:
-    """Turn `LopError` into a message on stderr and `SystemExit`, without a traceback."""
+    """Turn `LopError` and Hydra's own errors into a message on stderr and `SystemExit`.
+
+    The traceback is shown, too, where the user has asked for it by HYDRA_FULL_ERROR=1.
+    """
 
     @functools.wraps(command)
     def wrapped(*arguments: P.args, **named: P.kwargs) -> R:
@@ -29,20 +38,61 @@ def explained(command: Callable[P, R]) -> Callable[P, R]:
             sys.stderr.write("lop: stopped before anything ran\n")
             raise SystemExit(INTERRUPTED) from None
         except LopError as error:
-            sys.stderr.write(f"lop: {error}\n")
-            raise SystemExit(WRONG if isinstance(error, ConfigError) else FAILED) from None
+            code = WRONG if isinstance(error, ConfigError) else FAILED
+            failure: Exception = error
+        except Exception as error:
+            if "hydra.errors" not in sys.modules or not isinstance(error, sys.modules["hydra.errors"].HydraException):
+                raise
+            code, failure = WRONG, error
+        if _tracebacks.get(os.environ.get(FULL_ERROR) == "1"):
+            traceback.print_exception(failure)
+        sys.stderr.write(f"lop: {' '.join(str(failure).split()) if code == WRONG else failure}\n")
+        raise SystemExit(code)
 
     return wrapped
 
 
-def unknown_choice(loader: Any, group: str, choices: Iterable[str]) -> str | None:
+@contextlib.contextmanager
+def errors_of_hydra() -> Iterator[None]:
+    """Let Hydra pass errors on, to be explained, instead of printing a traceback and leaving."""
+    before = os.environ.get(FULL_ERROR)
+    token = _tracebacks.set(before == "1")
+    os.environ[FULL_ERROR] = "1"
+    try:
+        yield
+    finally:
+        _tracebacks.reset(token)
+        os.environ.pop(FULL_ERROR)
+        if before is not None:
+            os.environ[FULL_ERROR] = before
+
+
+def closing_quietly(command: Callable[P, R]) -> Callable[P, R]:
+    """A command whose output may go to `head`: no traceback when nobody reads any more."""
+
+    @functools.wraps(command)
+    def wrapped(*arguments: P.args, **named: P.kwargs) -> R:
+        try:
+            try:
+                return command(*arguments, **named)
+            finally:  # argparse's --help leaves by SystemExit
+                if sys.stdout is not None:
+                    sys.stdout.flush()
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what Python writes when it ends
+            raise SystemExit(0) from None
+
+    return wrapped
+
+
+def unknown_choice(repository: Any, group: str, choices: Iterable[str]) -> str | None:
     """What is allowed where one of `choices` does not exist in a config group; None if all do."""
     from hydra.core.object_type import ObjectType
 
     for choice in choices:
-        if not loader.repository.config_exists(f"{group}/{choice}"):
-            folders = [f"{name}/..." for name in loader.get_group_options(group, ObjectType.GROUP)]
-            allowed = ", ".join([*loader.get_group_options(group), *folders])
+        if not repository.config_exists(f"{group}/{choice}"):
+            folders = [f"{name}/..." for name in repository.get_group_options(group, ObjectType.GROUP)]
+            allowed = ", ".join([*repository.get_group_options(group), *folders])
             return f"{group} = {choice!r}: must be one of: {allowed}"
     return None
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+FULL_ERROR = "HYDRA_FULL_ERROR"  # set to 1: the traceback of an error, too
+
 
 class LopError(Exception):
     """Something the user can put right; shown as one line, without a traceback."""
@@ -23,6 +25,16 @@ class ConfigError(LopError):
 
     def __str__(self) -> str:
         return f"{self.key}: {self.allowed}" if self.value is None else f"{self.key} = {self.value!r}: {self.allowed}"
+
+
+class Refusal(ConfigError):
+    """A command line that cannot be composed, in words that need no key in front of them."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text, None, "")
+
+    def __str__(self) -> str:
+        return self.key
 
 
 class DataError(LopError):

@@ -26,8 +26,9 @@ from hydra.types import RunMode
 
 from hydra_plugins.lop_sweeps import register
 from lop_sweeps.sweep import integrity
+from lop_sweeps.sweep.composer import Composer
+from lop_sweeps.sweep.expansion import expand
 from lop_sweeps.sweep.planning import Point
-from lop_sweeps.sweep.sweeper import Composer, expand
 
 Row = dict[str, Any]
 

@@ -31,9 +31,10 @@ from hydra.types import RunMode
 
 from hydra_plugins.lop_sweeps import SlurmLauncher, register
 from lop_sweeps.sweep import slurm
+from lop_sweeps.sweep.composer import Composer
+from lop_sweeps.sweep.expansion import expand
 from lop_sweeps.sweep.planning import Plan, Point, make_plan
 from lop_sweeps.sweep.status import summarise
-from lop_sweeps.sweep.sweeper import Composer, expand
 
 RUNS, CONFIGURATIONS = 10_000, 10
 

@@ -16,9 +16,10 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
 
 from hydra_plugins.lop_sweeps import register
+from lop_sweeps.sweep.composer import Composer
 from lop_sweeps.sweep.execute import Outcome, run_pack
+from lop_sweeps.sweep.expansion import trusted_by
 from lop_sweeps.sweep.planning import Pack, Plan, Point, make_plan
-from lop_sweeps.sweep.sweeper import Composer
 
 SMALL = ["scale=tiny", "network=mlp", "network.hidden=[12,12]", "checkpoint.first=0", "checkpoint.every=0"]
 TORCH = "engine=torch"  # runs trained in step: one position, one pack.json, a failure that concerns them all
@@ -33,8 +34,10 @@ def composer() -> Composer:
 
 
 def point(sweeps: Path, *overrides: str) -> Point:
-    """The checked point of these overrides, its runs under `sweeps`."""
-    return composer().point(None, [*overrides, f"paths.sweeps={sweeps}"])
+    """The checked point of these overrides, its runs under `sweeps`; they are typed by somebody, so trust counts."""
+    one = composer()
+    one.trusted = trusted_by(overrides)
+    return one.point(None, [*overrides, f"paths.sweeps={sweeps}"])
 
 
 def plan(sweeps: Path, *overrides: str, seeds: int = 1, pack: int | None = None, threads: int = 1) -> Plan:

@@ -13,7 +13,7 @@ import yaml
 from lop_sweeps.analysis.__main__ import parser as figures_parser
 from lop_sweeps.diagnostics.measure import RANK_DIAGNOSTICS, UNIT_DIAGNOSTICS
 from lop_sweeps.errors import DataError
-from lop_sweeps.sweep.sweeper import expand
+from lop_sweeps.sweep.expansion import expand
 from tests import runs
 from tests.contracts.table import CIFAR, IMAGENET, SLIPPERY
 

@@ -1,4 +1,4 @@
-"""The sweeper and the launcher of this project, where Hydra accepts plugins from.
+"""The sweeper and the launchers of this project, where Hydra accepts plugins from.
 
 Hydra imports this module at every start, so it imports nothing heavy. Its scan does not find it in an editable
 install; `lop_sweeps.__main__` registers it.
@@ -25,6 +25,7 @@ class GridSweeper(Sweeper):
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         self.loader, self.master = hydra_context.config_loader, config
+        self.trusted: Sequence[str] = getattr(task_function, "trusted", ())
         self.used_launcher = Plugins.instance().instantiate_launcher(
             hydra_context=hydra_context, task_function=task_function, config=config
         )
@@ -33,16 +34,21 @@ class GridSweeper(Sweeper):
         from lop_sweeps.console import explained
         from lop_sweeps.sweep.sweeper import sweep
 
-        return explained(sweep)(self.loader, self.master, self.used_launcher, self.params, arguments)
+        return explained(sweep)(self.loader, self.master, self.used_launcher, self.params, arguments, self.trusted)
 
 
 class LocalLauncher(Launcher):
     """All cores of this machine. The options are those of conf/hydra/launcher/local.yaml."""
 
     def __init__(
-        self, workers: int | None = None, pack: int | None = None, threads: int = 1, only: str = "all"
+        self,
+        workers: int | None = None,
+        pack: int | None = None,
+        threads: int = 1,
+        only: str = "all",
+        plan: bool = False,
     ) -> None:
-        self.workers, self.pack, self.threads, self.only = workers, pack, threads, only
+        self.workers, self.pack, self.threads, self.only, self.plan = workers, pack, threads, only, plan
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Nothing to keep: points arrive checked and resolved."""
@@ -96,6 +102,11 @@ class SlurmLauncher(Launcher):
 
 
 def register() -> None:
-    """Make Hydra know the plugins, however this package is installed."""
+    """Make Hydra know the plugins, however this package is installed, and compose by this package's loader."""
+    from hydra._internal import hydra
+
+    from lop_sweeps.config_loader import Loader
+
+    hydra.ConfigLoaderImpl = Loader  # type: ignore[attr-defined]  # Hydra makes its loader by this name
     for plugin in (GridSweeper, LocalLauncher, SlurmLauncher):
         Plugins.instance().register(plugin)

@@ -127,7 +127,7 @@ class IncrementalCIFAR100:
         self._data: _Pool | None = None
 
     def _path(self, root: Path) -> Path:
-        return root if self.file is None else root / self.file
+        return root if self.file is None else root / Path(self.file).expanduser()
 
     def check_data(self, root: Path) -> None:
         path = self._path(root)

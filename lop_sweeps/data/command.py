@@ -8,6 +8,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from lop_sweeps import __version__
+from lop_sweeps.console import closing_quietly
 from lop_sweeps.data import imagenet32
 from lop_sweeps.data.cifar100 import CIFAR100
 from lop_sweeps.data.mnist import MNIST
@@ -40,6 +42,7 @@ Tiny ImageNet has 500 training and 50 test images a class: --train 500 --test 50
 
 def argument_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="lop-data", description="Fetch, build and verify the data sets.")
+    parser.add_argument("--version", action="version", version=f"lop-sweeps {__version__}")
     commands = parser.add_subparsers(dest="command", required=True)
     data = argparse.ArgumentParser(add_help=False)
     data.add_argument("--data", metavar="DIR", help="where the data sets are (default: $LOP_DATA, else data)")
@@ -68,6 +71,7 @@ def argument_parser() -> argparse.ArgumentParser:
     return parser
 
 
+@closing_quietly
 def main(argv: Sequence[str] | None = None) -> int:
     """The console script; 0 when the data are in order, 1 when not, 130 after Ctrl-C."""
     parser = argument_parser()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from functools import lru_cache
 from typing import cast
 
 import numpy as np
@@ -25,9 +26,14 @@ class _Nothing:
         return np.zeros((stop - start, 1)), np.zeros(stop - start, np.int64)
 
 
+@lru_cache(maxsize=1)
+def _say() -> None:
+    log.warning("loading the fused engine (the first time after it was installed it is compiled: half a minute)")
+
+
 def warm_up(precision: str) -> None:
-    """Make the loop of this precision (float32 or float64) ready; says so if that takes more than two seconds."""
-    notice = threading.Timer(2.0, log.warning, ["compiling the fused engine; this happens once per version"])
+    """Make the loop of this precision (float32 or float64) ready; says so once if that takes more than two seconds."""
+    notice = threading.Timer(2.0, _say)
     notice.start()
     try:
         learner = FusedLearner(

@@ -22,6 +22,7 @@ import torch
 from lop_sweeps.benchmarks.benchmark import Benchmark, steps_before
 from lop_sweeps.data import data_root
 from lop_sweeps.errors import CheckpointError, ClaimLost, IdentityError, Interrupted, LogChanged, SourcesChanged
+from lop_sweeps.home import at_home
 from lop_sweeps.sweep import integrity, provenance, queue
 from lop_sweeps.sweep.claim import Claim, Heartbeat, check_held
 from lop_sweeps.sweep.identity import compare, configured
@@ -97,7 +98,7 @@ def _run_in_step(pack: Pack, on_progress: Progress, should_stop: Callable[[], bo
             if run.is_finished():  # by another process, since the sweep was planned
                 outcomes.append(Outcome(run.path, str(run.status()["state"])))
             else:
-                verify(run)
+                verify(run, pack.trusted)
                 taken.append(name)
                 continue
         except Exception as error:  # its folder is gone, or not what it was: the others go on
@@ -185,7 +186,7 @@ def _is_lack_of_memory(error: Exception) -> bool:
 def _runs_that_fit(pack: Pack) -> int:
     """How many of a new pack's runs have room on the GPU, by what a step of one and of two of them takes."""
     config = RunDirectory(pack.folder / pack.todo[0]).config()
-    components = assemble(configured(config))
+    components = assemble(configured(config), pack.trusted)
     components.benchmark.load(data_root(config["paths"].get("data")))
 
     def step(runs: int) -> None:
@@ -213,7 +214,7 @@ def _fail(run: RunDirectory, error: Exception) -> Outcome:
     return Outcome(run.path, "failed", f"{type(error).__name__}: {error}")
 
 
-def verify(run: RunDirectory) -> None:
+def verify(run: RunDirectory, trusted: Sequence[str]) -> None:
     """Raise `IdentityError` unless a run's folder is itself, and what today's code would train under its name.
 
     Raises `SourcesChanged` if it would go on with other source files of the user's than it was begun with.
@@ -222,9 +223,9 @@ def verify(run: RunDirectory) -> None:
     if problem := verdict.of_experiment:
         raise IdentityError(f"{run.path}/{problem}")
     config = run.config()
-    if older := compare(config, run.name, verdict.identity):
+    if older := compare(config, run.name, verdict.identity, trusted):
         raise IdentityError(f"{run.path} was begun with {', '.join(older)}; the same command begins another run")
-    if text := other_sources(run, config):
+    if text := other_sources(run, config, trusted):
         raise SourcesChanged(text)
 
 
@@ -239,7 +240,7 @@ def _train(
     torch.set_num_threads(1 if pack.engine == "fused" else pack.threads)
     runs = {name: RunDirectory(pack.folder / name) for name in pack.todo}
     configs = {name: runs[name].config() for name in pack.todo}
-    components = {name: assemble(configured(config)) for name, config in configs.items()}
+    components = {name: assemble(configured(config), pack.trusted) for name, config in configs.items()}
     first = pack.todo[0]
     benchmark = components[first].benchmark
     with _LOADING:
@@ -274,7 +275,11 @@ def _train(
             queue.forget(runs[name])
         began_at = {"task": position.task, "step": position.step}
         provenance.begin_session(
-            runs[name], engine=pack.engine, pack=len(pack.members), **began_at, **_own_sources(configs[name])
+            runs[name],
+            engine=pack.engine,
+            pack=len(pack.members),
+            **began_at,
+            **_own_sources(configs[name], pack.trusted),
         )
 
     todo = [runs[name] for name in pack.todo]
@@ -357,9 +362,9 @@ def _saved(member: session.Member) -> dict[str, Any]:
     return {"durable": member.durable["bytes"], "log": dict(member.durable)}
 
 
-def _own_sources(config: dict[str, Any]) -> dict[str, Any]:
+def _own_sources(config: dict[str, Any], trusted: Sequence[str]) -> dict[str, Any]:
     """What a session records of the user's own modules."""
-    if not (trusted := config.get("trusted") or ()):
+    if not trusted:
         return {}
     return {"sources": provenance.sources(trusted), "trusted_changes": config.get("trusted_changes") or "refuse"}
 
@@ -473,29 +478,33 @@ class _Report:
                 run.write_status(only_if=None if changes else "running", **facts, **changes)
 
 
-def components_of(config: dict[str, Any]) -> Components:
+def components_of(config: dict[str, Any], trusted: Sequence[str] = ()) -> Components:
     """What a run with this stored configuration consists of, whether or not its data are here, or W&B takes it."""
-    return assemble({**configured(config), "tracking": None}, data=False)
+    return assemble({**configured(config), "tracking": None}, trusted, data=False)
 
 
-def load_run(path: str | Path, *, older: bool = False) -> tuple[torch.nn.Module, dict[str, Any]]:
+def load_run(
+    path: str | Path, trusted: Sequence[str] = (), *, older: bool = False
+) -> tuple[torch.nn.Module, dict[str, Any]]:
     """The trained network of a run, in evaluation mode, and its configuration.
 
+    trusted: modules outside this package that its components may come from, such as ["my_idea"]; what the run's own
+    files say about that is not believed, and `ConfigError` is raised for components of other modules.
     older: if the newest checkpoint is damaged, take the one before it. Raises `CheckpointError` if the run has no
     readable checkpoint (not started, or pruned) or, without `older`, the newest is damaged or another run's; and
     `IdentityError` if the configuration is not the run's.
     """
-    run = RunDirectory(Path(path))
+    run = RunDirectory(Path(at_home("path", str(path))))
     verdict = integrity.look(run.path)
     if problem := verdict.of_experiment:
         raise IdentityError(f"{run.path}/{problem}")
     config = run.config()
-    if versions := compare(config, run.name, verdict.identity):
+    if versions := compare(config, run.name, verdict.identity, trusted):
         log.warning("%s was made with %s; here it is another version", run.path, ", ".join(versions))
     if problem := verdict.of_results:
         log.warning("%s/%s", run.path, problem)
     payload = _checkpoint(run, verdict.problems.get(CHECKPOINT), older)
-    learner = make_learner([components_of(config)], [int(config["seed"])], "torch")
+    learner = make_learner([components_of(config, trusted)], [int(config["seed"])], "torch")
     session.restore(learner, [payload])
     return learner.network.eval(), config
 

@@ -47,12 +47,12 @@ def canonical(node: Mapping[str, Any], path: str, trusted: Sequence[str], drop: 
     return {"target": node["_target_"], "version": getattr(target, "version", 1), "options": kept}
 
 
-def scientific(config: Mapping[str, Any], *, shape_only: bool = False) -> dict[str, Any]:
+def scientific(config: Mapping[str, Any], trusted: Sequence[str] = (), *, shape_only: bool = False) -> dict[str, Any]:
     """The part of a resolved configuration that defines a result, except the seed.
 
+    trusted: module prefixes that the caller trusts.
     shape_only: leave out the options that runs of one pack may differ in.
     """
-    trusted = config.get("trusted") or ()
 
     def part(node: Mapping[str, Any], path: str) -> dict[str, Any]:
         drop: frozenset[str] = LENGTHS if path == "benchmark" else frozenset()
@@ -72,14 +72,14 @@ def scientific(config: Mapping[str, Any], *, shape_only: bool = False) -> dict[s
     }
 
 
-def of(config: Mapping[str, Any]) -> dict[str, Any]:
+def of(config: Mapping[str, Any], trusted: Sequence[str] = ()) -> dict[str, Any]:
     """What the name of a run with this resolved configuration is the hash of, as it is stored in identity.json."""
-    return {"science": scientific(config), "seed": int(config["seed"])}
+    return {"science": scientific(config, trusted), "seed": int(config["seed"])}
 
 
-def run_id(config: Mapping[str, Any]) -> str:
+def run_id(config: Mapping[str, Any], trusted: Sequence[str] = ()) -> str:
     """`<modules of the interventions, or backprop>-seed<n>-<hash>`, for a resolved configuration."""
-    return run_name(**of(config))
+    return run_name(**of(config, trusted))
 
 
 def configured(stored: Mapping[str, Any]) -> dict[str, Any]:
@@ -88,15 +88,17 @@ def configured(stored: Mapping[str, Any]) -> dict[str, Any]:
     return {**{key: value for key, value in stored.items() if key not in FACTS}, "benchmark": benchmark}
 
 
-def compare(stored: Mapping[str, Any], name: str, recorded: Mapping[str, Any] | None) -> list[str]:
+def compare(
+    stored: Mapping[str, Any], name: str, recorded: Mapping[str, Any] | None, trusted: Sequence[str] = ()
+) -> list[str]:
     """Is this stored configuration of run `name` what would be trained under it today?
 
-    recorded: its identity.json; None for a run from before there was one. Returns components that have another version
-    today, such as "version 1 of package.module.Class", which makes it another run, but not one that was edited.
+    recorded: its identity.json; None for a run from before there was one. trusted: module prefixes that the caller
+    trusts. Returns components that have another version today, such as "version 1 of package.module.Class", which makes it another run, but not one that was edited.
     Raises `IdentityError` if the configuration is not that of the run, or `ConfigError` if a component cannot be had.
     """
     try:
-        today = of(configured(stored))
+        today = of(configured(stored), trusted)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise IdentityError(f"{name}: config.yaml does not hold a configuration") from error
     if run_name(**today) == name:
@@ -147,7 +149,7 @@ def _with_earlier_versions(content: Mapping[str, Any]) -> Iterator[dict[str, Any
         yield json.loads(json.dumps(copy))
 
 
-def pack_key(config: Mapping[str, Any]) -> str:
+def pack_key(config: Mapping[str, Any], trusted: Sequence[str] = ()) -> str:
     """Runs with equal keys can be trained side by side."""
     lengths = [int(config["benchmark"][name]) for name in sorted(LENGTHS) if name in config["benchmark"]]
-    return digest([scientific(config, shape_only=True), *lengths])
+    return digest([scientific(config, trusted, shape_only=True), *lengths])

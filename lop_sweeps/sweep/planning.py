@@ -6,7 +6,7 @@ import logging
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,9 @@ PACK_RUNS_GPU = 64  # or fewer, if they do not fit in its memory
 
 @dataclass(frozen=True)
 class Point:
-    """One run of a sweep: a checked, resolved configuration with its identity and place. steps: of the whole run."""
+    """One run of a sweep: a checked, resolved configuration with its identity and place. steps: of the whole run.
+    trusted: module prefixes that the caller trusts.
+    """
 
     config: Mapping[str, Any]
     identity: Mapping[str, Any]
@@ -44,6 +46,7 @@ class Point:
     reason: str
     device: str
     device_reason: str
+    trusted: tuple[str, ...] = ()
 
     @property
     def num_tasks(self) -> int:
@@ -84,6 +87,7 @@ class Pack:
     On the torch engine they are trained in step, on `threads` threads. On the fused engine they have nothing to do
     with each other, and `threads` of them are trained at a time.
     started: whether the membership was saved by an earlier session, and so must stay as it is. device: cpu or cuda.
+    trusted: module prefixes that the caller trusts, for whoever trains the pack.
     """
 
     folder: Path
@@ -93,6 +97,7 @@ class Pack:
     engine: str
     started: bool = False
     device: str = "cpu"
+    trusted: tuple[str, ...] = ()
 
 
 def resolve(config: Mapping[str, Any], choices: Mapping[str, Any]) -> dict[str, Any]:
@@ -120,11 +125,11 @@ def _names(choice: Any) -> list[str]:
     return [str(item) for item in choice or ()]
 
 
-def make_point(resolved: Mapping[str, Any]) -> Point:
+def make_point(resolved: Mapping[str, Any], trusted: Sequence[str] = ()) -> Point:
     """Check a resolved configuration and give it its identity; raises `ConfigError` or `DataError`."""
     science = {key: value for key, value in resolved.items() if key != "choices"}
-    components = assemble(science)
-    identity = of(science)
+    components = assemble(science, trusted)
+    identity = of(science, trusted)
     name = run_name(**identity)
     folder = Path(resolved["paths"]["sweeps"]) / resolved["sweep"]
     benchmark = {**resolved["benchmark"], "name": resolved["choices"]["benchmark"]}
@@ -141,7 +146,7 @@ def make_point(resolved: Mapping[str, Any]) -> Point:
         stored,
         identity,
         run,
-        pack_key(science),
+        pack_key(science, trusted),
         sum(components.weights),
         components.packs_pay,
         steps,
@@ -149,10 +154,11 @@ def make_point(resolved: Mapping[str, Any]) -> Point:
         components.reason,
         components.device,
         components.device_reason,
+        tuple(trusted),
     )
 
 
-def _refusal(run: RunDirectory, verdict: Verdict) -> str:
+def _refusal(run: RunDirectory, verdict: Verdict, trusted: Sequence[str]) -> str:
     """Why nothing may be trained in the folder of a run; empty if there is no reason.
 
     What is missing or damaged of a run that is not finished is written anew: what was planned is what its name says.
@@ -168,7 +174,7 @@ def _refusal(run: RunDirectory, verdict: Verdict) -> str:
         except LopError as error:
             return str(error) if verdict.status["state"] in FINAL else ""
         try:
-            compare(config, run.name, None)
+            compare(config, run.name, None, trusted)
         except LopError as error:
             return f"{run.path}: {error}"
     return ""
@@ -182,12 +188,11 @@ def _remedy(verdict: Verdict) -> str:
     return "that is written anew"
 
 
-def other_sources(run: RunDirectory, config: Mapping[str, Any]) -> str:
+def other_sources(run: RunDirectory, config: Mapping[str, Any], trusted: Sequence[str]) -> str:
     """Which of the user's own files are not those that an unfinished run was begun with, in words; empty if none.
 
     A run without a checkpoint starts over, so it is not asked; nor is one whose user accepts the changes.
     """
-    trusted = config.get("trusted") or ()
     if not trusted or config.get("trusted_changes") == "accept" or not any(run.path.glob("checkpoint*.pt")):
         return ""
     if not (changed := changed_sources(run, trusted)):
@@ -260,13 +265,15 @@ def make_plan(points: Iterable[Point], workers: int, pack: int | None, threads: 
     for folder, names in fused.items():
         for part in split(names, pack or (1 if threads == 1 else share)):
             plan.packs.append(Pack(folder, part, part, threads, "fused"))
+    trusted = tuple(sorted({name for point in waiting for name in point.trusted}))
+    plan.packs = [replace(pack, trusted=trusted) for pack in plan.packs]
     return plan
 
 
 def _unfinished(plan: Plan) -> list[Point]:
     """The plan's points that are to be trained here; the others are counted in it."""
     queued = queue.active_runs(point.directory for point in plan.points)
-    for trusted in {tuple(point.config.get("trusted") or ()) for point in plan.points}:
+    for trusted in {point.trusted for point in plan.points}:
         sources(trusted)  # as they are now, for workers that are forked from this process
     waiting: list[Point] = []
     outdated: dict[str, list[str]] = defaultdict(list)
@@ -281,15 +288,15 @@ def _unfinished(plan: Plan) -> list[Point]:
                 continue
             begun = holds_a_run(run.path)
             verdict = look(run.path, notes[run.path.parent]) if begun else Verdict(run.path)
-            refusal = _refusal(run, verdict) if begun else ""
+            refusal = _refusal(run, verdict, point.trusted) if begun else ""
             if begun and not refusal and run.is_finished(point.num_tasks, verdict):
                 plan.finished += 1
-                for file in changed_sources(run, point.config.get("trusted") or ()):
+                for file in changed_sources(run, point.trusted):
                     outdated[file].append(run.name)
             elif taken:
                 plan.busy += 1
                 plan.nobodys += [run.path] if is_nobodys(run.path / "lock") else []
-            elif refusal or (refusal := other_sources(run, point.config)):
+            elif refusal or (refusal := other_sources(run, point.config, point.trusted)):
                 plan.refused[run.path] = refusal
             else:
                 if verdict.problem:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,12 @@ from lop_sweeps.sweep.run_directory import RunDirectory, runs_in
 from lop_sweeps.training.checkpoint_file import CHECKPOINT
 
 
-def edited(run: RunDirectory) -> str:
+def edited(run: RunDirectory, trusted: Sequence[str] = ()) -> str:
     """What is wrong with a run that does not record its identity, by today's code; empty if nothing, or if a component
     of the user's own is not here, so that nobody can tell.
     """
     try:
-        compare(run.config(), run.name, None)
+        compare(run.config(), run.name, None, trusted)
     except ConfigError:
         return ""
     except LopError as error:
@@ -26,7 +27,7 @@ def edited(run: RunDirectory) -> str:
     return ""
 
 
-def record(sweep: Path) -> tuple[str, int]:
+def record(sweep: Path, trusted: Sequence[str] = ()) -> tuple[str, int]:
     """Record what can be told of each run that is what it should be, and that nobody is training.
 
     What was done, in words, and of how many runs it could not be. What does not agree is never written over.
@@ -41,7 +42,7 @@ def record(sweep: Path) -> tuple[str, int]:
             if not claim.take():
                 continue
             try:
-                written += _record(run, verdict)
+                written += _record(run, verdict, trusted)
             finally:
                 claim.release()
         except (LopError, OSError) as error:
@@ -49,12 +50,12 @@ def record(sweep: Path) -> tuple[str, int]:
     return f"recorded what {written} runs lacked" + "".join(left), len(left)
 
 
-def _record(run: RunDirectory, verdict: integrity.Verdict) -> bool:
+def _record(run: RunDirectory, verdict: integrity.Verdict, trusted: Sequence[str]) -> bool:
     config = run.config()
     if verdict.identity is None:
-        if versions := compare(config, run.name, None):
+        if versions := compare(config, run.name, None, trusted):
             raise LopError(f"was made with {', '.join(versions)}, and this is another version: only that one can tell")
-        run.record_identity(of(configured(config)))
+        run.record_identity(of(configured(config), trusted))
     facts: dict[str, Any] = {}
     for key, file in (("log", integrity.LOG), ("checkpoint", CHECKPOINT)):
         if verdict.status["state"] in integrity.FINAL and (run.path / file).is_file():

@@ -16,15 +16,16 @@ from typing import Any
 from hydra_plugins.lop_sweeps import SlurmLauncher
 from lop_sweeps import checks, child_process
 from lop_sweeps.errors import ConfigError, Interrupted, LopError
+from lop_sweeps.home import at_home
 from lop_sweeps.sweep import allocation, queue, snapshot
 from lop_sweeps.sweep.claim import is_alive
 from lop_sweeps.sweep.execute import Outcome
+from lop_sweeps.sweep.forecast import left, time_of
 from lop_sweeps.sweep.job import Job
 from lop_sweeps.sweep.planning import Plan, Point, make_plan
 from lop_sweeps.sweep.progress import ProgressDisplay, duration
 from lop_sweeps.sweep.report import describe, finish
 from lop_sweeps.sweep.run_directory import RunDirectory
-from lop_sweeps.sweep.timing import core_seconds
 
 log = logging.getLogger("lop")
 
@@ -104,7 +105,7 @@ def submit(plan: Plan, arrays: Sequence[Sequence[Job]], launcher: SlurmLauncher)
 
     first = plan.packs[0].folder.resolve()
     folder = first.parent / FOLDER / f"{first.name}-{time.strftime('%Y%m%d-%H%M%S')}-{time.time_ns() % 10**6:06d}"
-    trusted = sorted({str(name) for point in plan.points for name in point.config.get("trusted") or ()})
+    trusted = sorted({name for point in plan.points for name in point.trusted})
     code = snapshot.take(folder / "code", trusted)
     submitted = []
     for array in arrays:
@@ -133,7 +134,8 @@ def check_folder(folder: Path) -> None:
 
 def interpreter(launcher: SlurmLauncher) -> str:
     """The command that starts Python on a node: deaf to a SIGUSR2 that comes before the job can handle it."""
-    return f"""sh -c 'trap "" USR2; exec "$0" "$@"' {shlex.quote(launcher.python or sys.executable)}"""
+    python = at_home("hydra.launcher.python", launcher.python) if launcher.python else sys.executable
+    return f"""sh -c 'trap "" USR2; exec "$0" "$@"' {shlex.quote(python)}"""
 
 
 def parameters(launcher: SlurmLauncher, name: str, code: Path) -> dict[str, Any]:
@@ -227,13 +229,8 @@ def forecast(plan: Plan, jobs: Sequence[Job], arrays: Sequence[Sequence[Job]], l
     packs = sum(len(job.packs) for job in jobs)
     lines = [f"would submit {runs} runs in {packs} packs as {len(jobs)} jobs in {len(arrays)} arrays"]
     lines.append(f"  each with {launcher.cpus} CPUs, {launcher.gpus} GPUs and {duration(60.0 * launcher.time)}")
-    todo = {pack.folder / name for pack in plan.packs for name in pack.todo}
-    seconds = core_seconds([point for point in plan.points if point.directory.path in todo]) if todo else 0.0
-    if seconds is None:
-        lines.append("  how long that takes cannot be said: a run could not be timed here")
-    else:
-        each = seconds / max(1, len(jobs)) / max(1, min(launcher.cpus, launcher.workers * runs))
-        lines.append(f"  about {duration(seconds)} of one core like this one, {duration(each)} a job")
+    at_a_time = max(1, len(jobs)) * max(1, min(launcher.cpus, launcher.workers * runs))
+    lines.append(time_of(left(plan), at_a_time, "a job"))
     return "\n".join(lines)
 
 

@@ -15,6 +15,8 @@ from functools import partial
 from pathlib import Path
 from statistics import fmean
 
+from lop_sweeps import __version__
+from lop_sweeps.console import closing_quietly
 from lop_sweeps.dot_env import load_dot_env
 from lop_sweeps.durable import read_small
 from lop_sweeps.errors import LopError
@@ -92,10 +94,13 @@ def look(
     )
 
 
-def summarise(folder: Path, *, every_run: bool, verify: bool = False) -> tuple[str, Counter[str]]:
+def summarise(
+    folder: Path, *, every_run: bool, verify: bool = False, trusted: Sequence[str] = ()
+) -> tuple[str, Counter[str]]:
     """The text that `lop-status` prints for one sweep folder, and how many runs are in each state.
 
-    verify: read every file of every run, and name all that are not what they should be.
+    verify: read every file of every run, and name all that are not what they should be. trusted: the user's own
+    modules that components may come from.
     """
     if not folder.is_dir():
         raise LopError(f"{folder}: no such sweep folder")
@@ -105,7 +110,7 @@ def summarise(folder: Path, *, every_run: bool, verify: bool = False) -> tuple[s
     with Notes(folder) as notes:
         runs = [look(run, jobs, notes, everything=verify) for run in found]
     if verify:
-        runs = [_asked_today(run) for run in runs]
+        runs = [_asked_today(run, trusted) for run in runs]
     if not runs:
         raise LopError(f"{folder}: holds no runs (a run is a folder with a config.yaml)")
     counts = Counter(run.state for run in runs)
@@ -143,13 +148,13 @@ def summarise(folder: Path, *, every_run: bool, verify: bool = False) -> tuple[s
     return "\n".join(lines), counts
 
 
-def _asked_today(run: RunStatus) -> RunStatus:
+def _asked_today(run: RunStatus, trusted: Sequence[str]) -> RunStatus:
     """A run from before `identity.json`, asked whether its configuration is its own: only the components can tell."""
     if run.verdict.problem or "identity" not in run.verdict.unrecorded:
         return run
     from lop_sweeps.sweep.recording import edited  # it loads them, and torch
 
-    if not (problem := edited(run.run)):
+    if not (problem := edited(run.run, trusted)):
         return run
     verdict = replace(run.verdict, problems={integrity.CONFIG: problem})
     return replace(run, verdict=verdict, state=run.state if run.state == "running" else "damaged")
@@ -183,11 +188,18 @@ def _share(run: RunStatus) -> str:
     return f"{100 * run.steps // run.total_steps}%" if run.total_steps else "0%"
 
 
+def _folder(text: str) -> Path:
+    """For argparse: `~` is the home folder, also where the shell has left it."""
+    return Path(os.path.expanduser(text))
+
+
+@closing_quietly
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="lop-status", description="What is done, running, waiting and failed in a sweep; reads files only."
     )
-    parser.add_argument("folder", nargs="*", type=Path, help="sweep folders (default: every folder in ./sweeps)")
+    parser.add_argument("--version", action="version", version=f"lop-sweeps {__version__}")
+    parser.add_argument("folder", nargs="*", type=_folder, help="sweep folders (default: every folder in ./sweeps)")
     parser.add_argument("-a", "--all", action="store_true", help="one line per run")
     parser.add_argument(
         "-w", "--watch", action="store_true", help="look again every 5 seconds until nothing is running"
@@ -208,6 +220,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument(
         "--record", action="store_true", help="with --verify: write what runs of earlier versions do not record"
+    )
+    parser.add_argument(
+        "--trusted",
+        type=lambda text: text.split(","),
+        action="extend",
+        default=[],
+        metavar="MODULE",
+        help="with --verify: a module of yours that components may come from, or several, with commas",
     )
     parser.add_argument("--cancel", action="store_true", help="end the sweep's jobs on SLURM; what they saved stays")
     options = parser.parse_args(argv)
@@ -238,7 +258,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
             for folder in folders:
                 summarise(folder, every_run=False)  # refuses what is no sweep
-                text, left = record(folder)
+                text, left = record(folder, options.trusted)
                 print(f"{folder}: {text}")
                 unrecorded += left
         if options.cancel:
@@ -247,7 +267,10 @@ def main(argv: Sequence[str] | None = None) -> int:
                 print(f"{folder}: {queue.cancel(runs_in(folder))} jobs cancelled")
             return 0
         while True:
-            summaries = [summarise(folder, every_run=options.all, verify=options.verify) for folder in folders]
+            summaries = [
+                summarise(folder, every_run=options.all, verify=options.verify, trusted=options.trusted)
+                for folder in folders
+            ]
             print("\n".join(text for text, _ in summaries), flush=True)
             if not options.watch or not any(counts["running"] or counts["queued"] for _, counts in summaries):
                 break

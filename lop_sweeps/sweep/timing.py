@@ -47,7 +47,8 @@ def steps_per_second(point: Point) -> float:
         run = RunDirectory(Path(folder) / point.directory.name)
         run.create(point.config, point.steps, point.identity)
         name = run.name
-        outcomes = run_pack(Pack(Path(folder), (name,), (name,), 1, point.engine), on_progress, enough)
+        pack = Pack(Path(folder), (name,), (name,), 1, point.engine, trusted=point.trusted)
+        outcomes = run_pack(pack, on_progress, enough)
     if outcomes[0].state == "failed":
         raise LopError(outcomes[0].message)
     if len(told) < 2:

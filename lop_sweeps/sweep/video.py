@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
 
@@ -23,18 +24,18 @@ SECONDS_PER_STEP = 0.05
 BACKENDS = ("egl", "osmesa", "glfw")
 
 
-def record(run: Path, file: Path, steps: int = 300) -> Path:
+def record(run: Path, file: Path, steps: int = 300, trusted: Sequence[str] = ()) -> Path:
     """Write `steps` environment steps of a run's mean actions to `file`, a GIF; episodes follow one another.
 
-    The friction is that of the run's last row. Raises `LopError` if the run is not one of control or has no
-    checkpoint, and with what to install if nothing here can render.
+    The friction is that of the run's last row. trusted: as in `load_run`. Raises `LopError` if the run is not one of
+    control or has no checkpoint, and with what to install if nothing here can render.
     """
     if not os.environ.get(MUJOCO_GL):
         os.environ.pop(MUJOCO_GL, None)  # gymnasium does not take an empty one for none
         if "DISPLAY" not in os.environ:
             os.environ[MUJOCO_GL] = "egl"
-    network, config = load_run(run)
-    benchmark = components_of(config).benchmark
+    network, config = load_run(run, trusted)
+    benchmark = components_of(config, trusted).benchmark
     if benchmark.protocol != "control":
         raise LopError(f"{run}: only runs in an environment can be shown")
     _check_rendering()

@@ -15,13 +15,13 @@ from lop_sweeps import checks
 from lop_sweeps.agents.ppo import PPO
 from lop_sweeps.algorithms.intervention import Intervention
 from lop_sweeps.benchmarks.benchmark import Benchmark
-from lop_sweeps.build import build, locate, parameters, suggest
+from lop_sweeps.build import KINDS, build, call, check_trusted, locate, parameters, suggest
 from lop_sweeps.data import data_root
 from lop_sweeps.errors import ConfigError
 from lop_sweeps.networks.actor_critic import ActorCritic
+from lop_sweeps.networks.graph_check import check_graph
 from lop_sweeps.networks.network import Network
 from lop_sweeps.optimizers.optimizer import Optimizer
-from lop_sweeps.tracking.wandb import Wandb
 from lop_sweeps.training import devices, engine
 from lop_sweeps.training.learner import LOSSES, TorchLearner
 
@@ -39,8 +39,8 @@ SECTIONS = {"checkpoint": ("first", "every"), "paths": ("sweeps", "data")}
 class Components:
     """What one run consists of.
 
-    units: of each hidden layer; weights: in each weight matrix. packs_pay: whether packs are faster than one run after
-    another on its device. engine: fused or torch; reason: why. device: cpu or cuda; device_reason: why. tf32: whether
+    trusted: module prefixes that its targets may come from. units: of each hidden layer; weights: in each weight
+    matrix. packs_pay: whether packs are faster than one run after another on its device. engine: fused or torch; reason: why. device: cpu or cuda; device_reason: why. tf32: whether
     products may be of TF32. agent: in control, how it learns.
     """
 
@@ -76,9 +76,7 @@ def _build_network(
         if shape is None:
             raise ConfigError("network._target_", node["_target_"], "needs images, which this benchmark has not")
         given = {"shape": shape, "outputs": outputs}
-    network = build(node, "network", trusted, **given)
-    if not isinstance(network, Network):
-        raise ConfigError("network._target_", node["_target_"], "must be a lop_sweeps Network")
+    network: Network = build(node, "network", trusted, **given)
     return network
 
 
@@ -88,47 +86,50 @@ def _network_to_look_at(
 ) -> Network:
     """A network without memory, for checks; the points of a sweep share it (a residual one takes 8 ms to make)."""
     with torch.device("meta"):
-        return _build_network(json.loads(node), trusted, inputs, outputs, shape)
+        network = _build_network(json.loads(node), trusted, inputs, outputs, shape)
+    if not type(network).__module__.startswith(f"{KINDS['network'].package}."):  # those have their tests
+        with torch.random.fork_rng(devices=[]):
+            real = _build_network(json.loads(node), trusted, inputs, outputs, shape)
+        call("network", check_graph, real, inputs, outputs)
+    return network
 
 
-def assemble(config: Mapping[str, Any], *, data: bool = True) -> Components:
+def assemble(config: Mapping[str, Any], trusted: Sequence[str] = (), *, data: bool = True) -> Components:
     """Build and check everything that `config` names, without allocating a network or reading data.
 
+    trusted: module prefixes outside this package that the caller trusts; what `config` says of that is only shown.
     data: also check that the data set is there.
     Raises `ConfigError` with the key, its value and what is allowed, or `DataError` if the data are not there.
     """
     check_shape(config)
-    trusted = config.get("trusted") or ()
+    trusted = check_trusted(trusted)
     benchmark: Benchmark = build(config["benchmark"], "benchmark", trusted)
     if getattr(benchmark, "protocol", None) not in PROTOCOLS:
         allowed = f"must be a benchmark, with a protocol, one of: {', '.join(PROTOCOLS)}"
         raise ConfigError("benchmark._target_", config["benchmark"]["_target_"], allowed)
-    agent = _agent(config, benchmark)
+    agent = _agent(config, benchmark, trusted)
     if agent is None and benchmark.loss not in LOSSES:
         raise ConfigError("benchmark", benchmark.loss, f"its loss must be one of: {', '.join(LOSSES)}")
     optimizer: Optimizer = build(config["optimizer"], "optimizer", trusted)
-    _require(optimizer, "optimizer", config["optimizer"], "an optimiser", ("PER_RUN", "pack"))
     interventions = []
     for name, node in config["algorithm"].items():
         if not isinstance(node, Mapping):
             raise ConfigError(f"algorithm.{name}", node, "must be an intervention with a _target_")
         intervention: Intervention = build(node, f"algorithm.{name}", trusted)
-        needs = ("PER_RUN", "resets_units", "check", "pack")
-        _require(intervention, f"algorithm.{name}", node, "an intervention", needs)
+        if not hasattr(intervention, "resets_units"):
+            raise ConfigError(f"algorithm.{name}._target_", node["_target_"], "must have `resets_units`, true or false")
         interventions.append((name, intervention))
     dtype = DTYPES[config["precision"]]
     made = Components(benchmark, config["network"], optimizer, tuple(i for _, i in interventions), dtype, trusted)
     shape = getattr(benchmark, "shape", None)
-    network = _network_to_look_at(
-        json.dumps(config["network"]), tuple(trusted), benchmark.inputs, benchmark.outputs, shape
-    )
+    network = _network_to_look_at(json.dumps(config["network"]), trusted, benchmark.inputs, benchmark.outputs, shape)
     batch_size = agent.batch_size if agent else int(getattr(benchmark, "batch_size", 1))
-    _under("network", network.check, batch_size)
+    call("network", network.check, batch_size)
     if agent and not isinstance(network, ActorCritic):
         allowed = "must be a policy and a value network, such as network=actor_critic"
         raise ConfigError("network._target_", config["network"]["_target_"], allowed)
     for name, intervention in interventions:
-        _under(f"algorithm.{name}", intervention.check, network)
+        call(f"algorithm.{name}", intervention.check, network)
     if benchmark.protocol != "epochs" and (decay_at := getattr(optimizer, "decay_at", None)):
         raise ConfigError("optimizer.decay_at", list(decay_at), "needs a benchmark that trains in epochs")
     asked, tf32 = config.get("device") or "auto", config["precision"] == "tf32"
@@ -162,7 +163,7 @@ def assemble(config: Mapping[str, Any], *, data: bool = True) -> Components:
     )
 
 
-def _agent(config: Mapping[str, Any], benchmark: Benchmark) -> PPO | None:
+def _agent(config: Mapping[str, Any], benchmark: Benchmark, trusted: Sequence[str]) -> PPO | None:
     """The agent of a control benchmark; None for the others."""
     node = config.get("agent")
     if benchmark.protocol != "control":
@@ -172,25 +173,11 @@ def _agent(config: Mapping[str, Any], benchmark: Benchmark) -> PPO | None:
         return None
     if not isinstance(node, Mapping):
         raise ConfigError("agent", node, "must be a choice of the group, such as agent=ppo")
-    agent = build(node, "agent", config.get("trusted") or ())
-    if not isinstance(agent, PPO):
-        raise ConfigError("agent._target_", node["_target_"], "must be a lop_sweeps.agents.ppo.PPO")
+    agent: PPO = build(node, "agent", trusted)
     if benchmark.log_every % agent.rollout:
         allowed = f"must be a multiple of agent.rollout ({agent.rollout})"
         raise ConfigError("benchmark.log_every", benchmark.log_every, allowed)
     return agent
-
-
-def _require(made: object, path: str, node: Mapping[str, Any], kind: str, needs: Sequence[str]) -> None:
-    if lacking := [name for name in needs if not hasattr(made, name)]:
-        raise ConfigError(f"{path}._target_", node["_target_"], f"must be {kind}; it has no {', '.join(lacking)}")
-
-
-def _under(path: str, check: Any, *arguments: Any) -> None:
-    try:
-        check(*arguments)
-    except ConfigError as error:
-        raise error.under(path) from error
 
 
 def check_shape(config: Mapping[str, Any]) -> None:
@@ -221,17 +208,12 @@ def check_shape(config: Mapping[str, Any]) -> None:
     if config.get("tracking"):
         _check_tracking(config["tracking"], str(config.get("sweep") or ""))
     checks.choice("trusted_changes", config.get("trusted_changes") or "refuse", ("refuse", "accept"))
-    trusted = config.get("trusted") or []
-    if not isinstance(trusted, list | tuple) or not all(isinstance(prefix, str) for prefix in trusted):
-        raise ConfigError("trusted", trusted, "must be a list of module names, such as [my_package]")
 
 
 def _check_tracking(node: Any, sweep: str) -> None:
-    tracking = build(node, "tracking") if isinstance(node, Mapping) else None
-    if not isinstance(tracking, Wandb):
-        asked = node.get("_target_") if isinstance(node, Mapping) else node
-        raise ConfigError("tracking", asked, "must be a choice of the group: tracking=none or tracking=wandb")
-    tracking.check_sweep(sweep)
+    if not isinstance(node, Mapping):
+        raise ConfigError("tracking", node, "must be a choice of the group: tracking=none or tracking=wandb")
+    build(node, "tracking").check_sweep(sweep)
 
 
 def make_learner(

@@ -184,12 +184,13 @@ def test_one_member_of_a_finished_pack_can_be_extended(tmp_path: Path) -> None:
 
 
 def test_ctrl_c_while_planning_is_no_traceback(lop: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from lop_sweeps.sweep import sweeper
+    from lop_sweeps.sweep import composer, sweeper
 
     def interrupt(*arguments: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(sweeper, "make_point", interrupt)
+    for module in (composer, sweeper):
+        monkeypatch.setattr(module, "make_point", interrupt)
     for flags in ([], ["-m"]):
         ended = lop(*flags, *LINE)
         assert (ended.code, ended.err) == (130, "lop: stopped before anything ran\n")

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from lop_sweeps.errors import DataError
-from lop_sweeps.sweep.sweeper import expand, studies, variants_of
+from lop_sweeps.sweep.expansion import expand, variants_of
+from lop_sweeps.sweep.sweeper import studies
 from tests import runs
 
 EXPERIMENTS = sorted(
