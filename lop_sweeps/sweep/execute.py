@@ -274,13 +274,8 @@ def _train(
         if "SLURM_JOB_ID" not in os.environ:
             queue.forget(runs[name])
         began_at = {"task": position.task, "step": position.step}
-        provenance.begin_session(
-            runs[name],
-            engine=pack.engine,
-            pack=len(pack.members),
-            **began_at,
-            **_own_sources(configs[name], pack.trusted),
-        )
+        own = _own_sources(configs[name], pack.trusted)
+        provenance.begin_session(runs[name], engine=pack.engine, pack=len(pack.members), **began_at, **own)
 
     todo = [runs[name] for name in pack.todo]
     latest = [control.environments.latest[pack.members.index(run.name)] for run in todo] if control else []
