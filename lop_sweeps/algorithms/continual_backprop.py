@@ -315,7 +315,8 @@ class PackedContinualBackprop:
 def _mean_magnitude(weights: Tensor, dimension: int) -> Tensor:
     """Mean |w| along a dimension; on a GPU in one pass over memory instead of three."""
     if weights.is_cuda:
-        return torch.linalg.vector_norm(weights, 1, dimension) / weights.shape[dimension]
+        total: Tensor = torch.linalg.vector_norm(weights, 1, dimension)
+        return total / weights.shape[dimension]
     return weights.abs().mean(dimension)
 
 

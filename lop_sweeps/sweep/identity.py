@@ -94,8 +94,9 @@ def compare(
     """Is this stored configuration of run `name` what would be trained under it today?
 
     recorded: its identity.json; None for a run from before there was one. trusted: module prefixes that the caller
-    trusts. Returns components that have another version today, such as "version 1 of package.module.Class", which makes it another run, but not one that was edited.
-    Raises `IdentityError` if the configuration is not that of the run, or `ConfigError` if a component cannot be had.
+    trusts. Returns components that have another version today, such as "version 1 of package.module.Class", which
+    makes it another run, but not one that was edited. Raises `IdentityError` if the configuration is not that of the
+    run, or `ConfigError` if a component cannot be had.
     """
     try:
         today = of(configured(stored), trusted)

@@ -267,10 +267,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                 print(f"{folder}: {queue.cancel(runs_in(folder))} jobs cancelled")
             return 0
         while True:
-            summaries = [
-                summarise(folder, every_run=options.all, verify=options.verify, trusted=options.trusted)
-                for folder in folders
-            ]
+            asked = {"every_run": options.all, "verify": options.verify, "trusted": options.trusted}
+            summaries = [summarise(folder, **asked) for folder in folders]
             print("\n".join(text for text, _ in summaries), flush=True)
             if not options.watch or not any(counts["running"] or counts["queued"] for _, counts in summaries):
                 break

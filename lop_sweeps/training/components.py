@@ -40,8 +40,9 @@ class Components:
     """What one run consists of.
 
     trusted: module prefixes that its targets may come from. units: of each hidden layer; weights: in each weight
-    matrix. packs_pay: whether packs are faster than one run after another on its device. engine: fused or torch; reason: why. device: cpu or cuda; device_reason: why. tf32: whether
-    products may be of TF32. agent: in control, how it learns.
+    matrix. packs_pay: whether packs are faster than one run after another on its device. engine: fused or torch;
+    reason: why. device: cpu or cuda; device_reason: why. tf32: whether products may be of TF32. agent: in control, how
+    it learns.
     """
 
     benchmark: Benchmark

@@ -41,7 +41,7 @@ class Examples:
         return xs, ys
 
     def steps_at_once(self, tasks: Sequence[Task], batch: int) -> int:
-        inputs = tasks[0].examples(0, 1)[0].shape[1]
+        inputs = int(tasks[0].examples(0, 1)[0].shape[1])
         return max(1, BLOCK_VALUES[self.device.type] // (len(tasks) * batch * inputs))
 
     def _gathered(self, tasks: Sequence[PermutedTask], start: int, stop: int) -> tuple[Tensor, Tensor]:
