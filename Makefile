@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test slurm check lock clean
+.PHONY: help setup demo test slurm gpu check lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | while IFS="$$(printf '\t')" read -r name text; do printf '  make %-7s %s\n' "$$name" "$$text"; done
@@ -39,6 +39,9 @@ test: setup ## the tests that take seconds (others: pytest -m slow, -m slurm, -m
 
 slurm: setup ## the tests on a SLURM of their own (root; Debian: slurm-wlm, munge)
 	$(BIN)/python -m pytest -m slurm tests/cluster
+
+gpu: ## on a machine with an NVIDIA GPU: its tests and what packs reach there (no internet: see perf/wheels.sh)
+	perf/gpu.sh $(GPU_ARGS)
 
 check: setup ## lint, format and types
 	$(BIN)/ruff check .
