@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test slurm gpu check lock clean
+.PHONY: help setup demo test slow slurm gpu check lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | while IFS="$$(printf '\t')" read -r name text; do printf '  make %-7s %s\n' "$$name" "$$text"; done
@@ -34,8 +34,11 @@ setup: .venv/.stamp ## make .venv with the exact versions of requirements.lock (
 demo: setup ## a small real sweep, from nothing to figures
 	$(BIN)/python -m lop_sweeps.demo
 
-test: setup ## the tests that take seconds (others: pytest -m slow, -m slurm, -m gpu)
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+test: setup ## the tests that a person runs: six minutes on two cores
+	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+slow: setup ## the rest, a quarter of an hour: every row of the contract table, long comparisons
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m slow
 
 slurm: setup ## the tests on a SLURM of their own (root; Debian: slurm-wlm, munge)
 	$(BIN)/python -m pytest -m slurm tests/cluster

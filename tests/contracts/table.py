@@ -1,6 +1,8 @@
 """One table: every algorithm on every kind of network and benchmark. A new component joins with one row.
 
-Each row is held to the contracts on every engine that can train it: both, unless the row's name is below.
+Each row is held to the contracts on every engine that can train it: both, unless the row's name is below. Rows in
+`METHODS`, one for each method and protocol, are held to all of them in `make test`; the others, which are further
+options and combinations, to the long ones in `make slow`.
 """
 
 from __future__ import annotations
@@ -211,6 +213,18 @@ ROWS: dict[str, list[str]] = {
 }
 
 
+METHODS = frozenset(
+    {"backprop", "momentum", "adam_dropout_batch", "adamw", "shrink_and_perturb", "lazy_noise", "layer_norm"}
+    | {"online_norm", "batch_norm", "cbp_adam", "l2_and_cbp_batch", "linear", "head_resetting", "redo_adam_batch"}
+    | {
+        "regression_cbp_tanh",
+        "retrained_network",
+        "imagenet_cbp",
+        "cifar_redo",
+        "ant_cbp_l2",
+        "slippery_head_resetting",
+    }
+)
 TORCH_ONLY = frozenset(
     {"layer_norm", "online_norm", "batch_norm", "cbp_norm_dropout", "conv_digits_cbp"}
     | {name for name in ROWS if name.startswith(("redo", "imagenet", "cifar", "ant", "hopper", "walker", "slippery"))}
@@ -223,14 +237,18 @@ def engines(name: str) -> list[str]:
     return [engine for engine, refused in (("torch", FUSED_ONLY), ("fused", TORCH_ONLY)) if name not in refused]
 
 
-def rows(*names: str, engine: str | None = None) -> pytest.MarkDecorator:
-    """Parametrise a test with rows of the table (all, if none are named), on each engine or one of them."""
+def rows(*names: str, engine: str | None = None, long: bool = False) -> pytest.MarkDecorator:
+    """Parametrise a test with rows of the table (all, if none are named), on each engine or one of them.
+
+    long: the test takes seconds for each row, so that those beside `METHODS` are marked slow.
+    """
 
     def chosen() -> Iterator[object]:
         for name in names or ROWS:
             for one in engines(name):
                 if one == (engine or one):
-                    marks = needs_mnist if name.startswith("mnist") else ()
+                    marks = [needs_mnist] if name.startswith("mnist") else []
+                    marks += [pytest.mark.slow] if long and name not in METHODS else []
                     yield pytest.param([*ROWS[name], f"engine={one}"], id=f"{name}-{one}", marks=marks)
 
     return pytest.mark.parametrize("overrides", list(chosen()))

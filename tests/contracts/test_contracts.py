@@ -46,7 +46,7 @@ def test_each_engine_takes_the_rows_that_it_can_and_auto_finds_it(tmp_path: Path
     assert (name in FUSED_ONLY) == (LAZY in ROWS[name])
 
 
-@rows()
+@rows(long=True)
 def test_killed_and_resumed_equals_uninterrupted_byte_for_byte(
     tmp_path: Path, overrides: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -77,7 +77,7 @@ def test_killed_and_resumed_equals_uninterrupted_byte_for_byte(
         assert runs.metrics(one) == runs.metrics(other)
 
 
-@rows(engine="torch")
+@rows(engine="torch", long=True)
 def test_pack_of_five_equals_each_run_alone(tmp_path: Path, overrides: list[str]) -> None:
     together = runs.plan(tmp_path / "five", *small(overrides), "precision=float64", seeds=5, pack=5)
     alone = runs.plan(tmp_path / "one", *small(overrides), "precision=float64", seeds=5, pack=1)
@@ -88,7 +88,7 @@ def test_pack_of_five_equals_each_run_alone(tmp_path: Path, overrides: list[str]
         runs.assert_close(runs.metrics(one), runs.metrics(other), 1e-9)
 
 
-@rows(engine="fused")
+@rows(engine="fused", long=True)
 def test_together_in_a_process_is_the_same_bytes_as_alone(tmp_path: Path, overrides: list[str]) -> None:
     """The fused engine's runs have nothing to do with each other: one after another, or in two threads at once."""
     alone = runs.plan(tmp_path / "one", *small(overrides), seeds=3)
@@ -185,7 +185,7 @@ def test_load_run_gives_back_the_trained_network(tmp_path: Path, overrides: list
     assert first_weight.abs().mean().item() == pytest.approx(last["weight_magnitude_task"][0], rel=0.05)
 
 
-@rows(*(name for name in ROWS if len(engines(name)) == 2), engine="fused")
+@rows(*(name for name in ROWS if len(engines(name)) == 2), engine="fused", long=True)
 def test_engines_differ_in_rounding_only(tmp_path: Path, overrides: list[str]) -> None:
     """What they log, and the network that they leave behind."""
     plans = [
