@@ -10,8 +10,11 @@ import torch
 
 from lop_sweeps.errors import ConfigError
 from lop_sweeps.sweep import execute
+from lop_sweeps.sweep.execute import components_of
 from lop_sweeps.sweep.planning import PACK_RUNS_GPU, make_plan
+from lop_sweeps.sweep.report import describe
 from lop_sweeps.training import devices
+from lop_sweeps.training.components import make_learner
 from lop_sweeps.training.learner import TorchLearner
 from tests import runs
 from tests.contracts.table import CIFAR, IMAGENET, ROWS, SOON
@@ -104,3 +107,45 @@ def test_a_pack_that_fails_otherwise_is_not_halved(tmp_path: Path, monkeypatch: 
     """Its runs are tried one by one, so that only the one that is at fault is lost."""
     assert not execute._is_lack_of_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
     assert execute._is_lack_of_memory(RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried ..."))
+
+
+@pytest.mark.usefixtures("gpus")
+def test_auto_decides_for_a_device_and_says_why(tmp_path: Path) -> None:
+    small = runs.point(tmp_path, "benchmark=permuted_digits", "scale=tiny")
+    assert (small.engine, small.device) == ("fused", "cpu")
+    assert "cores" in small.device_reason
+    wide = runs.point(tmp_path, "benchmark=permuted_digits", "scale=tiny", "network=mlp", "network.hidden=[2000,2000]")
+    assert (wide.engine, wide.device) == ("torch", "cuda")
+    assert "GPU" in wide.reason
+    control = runs.point(tmp_path, "scale=tiny", *ROWS["ant_backprop"])
+    assert (control.device, "environments" in control.device_reason) == ("cpu", True)
+    plan = make_plan([wide, small, control], workers=1, pack=None, threads=1)
+    assert all(word in describe(plan) for word in ("GPUs", "CPU cores", "environments"))
+
+
+@pytest.mark.usefixtures("gpus")
+def test_a_network_says_where_packs_of_it_pay(tmp_path: Path) -> None:
+    residual = [runs.point(tmp_path, "scale=tiny", *CIFAR, f"seed={seed}") for seed in range(3)]
+    assert [len(pack.members) for pack in make_plan(residual, workers=1, pack=None, threads=1).packs] == [1, 1, 1]
+    assert [len(pack.members) for pack in make_plan(residual, workers=1, pack=3, threads=1).packs] == [3]
+
+
+def test_without_a_gpu_there_is_nothing_to_say(tmp_path: Path) -> None:
+    point = runs.point(tmp_path, "benchmark=permuted_digits", "scale=tiny")
+    assert (point.device, point.device_reason) == ("cpu", "")
+
+
+def test_tf32_is_off_unless_it_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is a precision, so part of a run's identity, and a GPU's."""
+    with pytest.raises(ConfigError, match=r"precision = 'tf32'.*GPU"):
+        runs.point(tmp_path, *TINY, "precision=tf32")
+    monkeypatch.setattr(devices, "count", lambda: 1)
+    asked = runs.point(tmp_path, *TINY, "precision=tf32")
+    assert asked.directory.name != runs.point(tmp_path, *TINY).directory.name
+    digits = runs.point(tmp_path, "benchmark=permuted_digits", "scale=tiny", "precision=tf32")
+    assert (digits.engine, digits.device) == ("torch", "cuda")
+    for overrides, expected in ((["precision=tf32"], True), ([], False)):
+        made = components_of(dict(runs.point(tmp_path, *TINY, *overrides).config))
+        make_learner([made], [0], "torch")
+        assert torch.backends.cuda.matmul.allow_tf32 is expected
+        assert torch.backends.cudnn.allow_tf32 is expected
