@@ -3,10 +3,10 @@
 | file          | must                                                                                           |
 |---------------|------------------------------------------------------------------------------------------------|
 | the folder    | have the name that is the hash of `identity.json`                                              |
-| config.yaml   | have the bytes whose SHA-256 `identity.json` records                                           |
+| config.yaml   | have the bytes whose SHA-256 `identity.json` records, and state what it is the identity of      |
 | status.json   | be readable, and name the run                                                                  |
 | metrics.jsonl | begin with the rows, bytes and checksum that `status.json` records; of a finished run, be that |
-| checkpoint.pt | name the run; of a finished run, have the recorded bytes and checksum                          |
+| checkpoint.pt | name the run; of a finished run, have the recorded bytes and checksum; cover what the log has  |
 
 Whether it is also what today's code would train is another question (`identity.compare`).
 
@@ -104,6 +104,12 @@ def stamp(path: Path) -> dict[str, int]:
     with path.open("rb") as file:
         facts = os.fstat(file.fileno())
         return {"bytes": facts.st_size, "mtime_ns": facts.st_mtime_ns, "crc32": _crc(file, facts.st_size)}
+
+
+def has_checksum(path: Path, size: int, crc: int | None) -> bool:
+    """Whether the first `size` bytes of a file have this checksum; raises OSError."""
+    with path.open("rb") as file:
+        return _crc(file, size) == crc
 
 
 def run_folders(sweep: Path) -> Iterator[Path]:
@@ -250,6 +256,8 @@ class _Check:
                 self.problems[CONFIG] = "not as it was written (edited, or another run's?)"
                 if not _is_configuration(content):
                     self.unreadable.add(CONFIG)
+            elif CONFIG not in self.problems and (text := _states_another(content, self.recorded)):
+                self.problems[CONFIG] = text
         elif not content.strip():
             self.problems[CONFIG] = "empty"
             self.unreadable.add(CONFIG)
@@ -263,6 +271,9 @@ class _Check:
 
     def status(self) -> None:
         self.said, problem = read_status(self.folder)
+        if not self.said.get("run") and self.recorded is not None and not problem:
+            # Whoever records an identity writes a status before the first row.
+            problem = "missing, and there is a log" if _is_filled(self.base + LOG) else ""
         if problem:
             self.problems[STATUS] = problem
             self.unreadable.add(STATUS)
@@ -338,6 +349,18 @@ class _Check:
             self.problems[CHECKPOINT] = "damaged"
         elif CHECKPOINT not in self.problems:
             self._note(CHECKPOINT, facts, [0])
+            if self.everything and LOG not in self.problems:
+                self._log_of_checkpoint()
+
+    def _log_of_checkpoint(self) -> None:
+        """Whoever edits the log and what `status.json` records of it has not the checkpoint to agree with it."""
+        size, crc = self._by_checkpoint()
+        record = self.said.get("log")
+        if isinstance(record, dict) and (record.get("bytes"), record.get("crc32")) == (size, crc):
+            return  # which it was compared with
+        with contextlib.suppress(OSError):  # said where the log was looked at
+            if size and not has_checksum(self.folder / LOG, size, crc):
+                self.problems[LOG] = f"not what {CHECKPOINT} says of it (edited, or another run's?)"
 
     def others(self) -> None:
         """What no result hangs on."""
@@ -374,8 +397,7 @@ class _Check:
         if not self._is_new(file, facts, [size, crc]):
             return
         try:
-            with (self.folder / file).open("rb") as opened:
-                same = _crc(opened, size) == crc
+            same = has_checksum(self.folder / file, size, crc)
         except OSError as error:
             self._cannot_read(file, error)
             return
@@ -407,11 +429,30 @@ def _noted(facts: os.stat_result, against: list[int]) -> list[int]:
     return [facts.st_size, facts.st_mtime_ns, *against]
 
 
+def _is_filled(path: str) -> bool:
+    try:
+        return os.stat(path).st_size > 0
+    except OSError:
+        return False
+
+
 def _crc(file: Any, size: int) -> int:
     crc = 0
     while size > 0 and (content := file.read(min(size, 2**20))):
         crc, size = zlib.crc32(content, crc), size - len(content)
     return crc
+
+
+def _states_another(content: bytes, recorded: Mapping[str, Any]) -> str:
+    """Which line of `config.yaml` says another run or seed than `identity.json`; empty if none does.
+
+    Of the rest only who reads the YAML can tell (`identity.disagreement`).
+    """
+    known = {b"run": str(recorded["name"]), b"seed": str(recorded["seed"])}
+    for key, value in STATED.findall(content):
+        if value.decode() != known[key]:
+            return f"says {key.decode()}: {value.decode()}, and {IDENTITY} {known[key]} (edited?)"
+    return ""
 
 
 def _is_configuration(content: bytes) -> bool:

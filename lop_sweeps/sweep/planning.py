@@ -12,7 +12,7 @@ from typing import Any
 
 from lop_sweeps import checks
 from lop_sweeps.benchmarks.benchmark import steps_before
-from lop_sweeps.errors import LopError
+from lop_sweeps.errors import IdentityError, LopError
 from lop_sweeps.sweep import queue
 from lop_sweeps.sweep.claim import is_alive, is_nobodys
 from lop_sweeps.sweep.identity import compare, of, pack_key
@@ -163,20 +163,23 @@ def _refusal(run: RunDirectory, verdict: Verdict, trusted: Sequence[str]) -> str
 
     What is missing or damaged of a run that is not finished is written anew: what was planned is what its name says.
     """
+    final = verdict.status.get("state") in FINAL
+    anew = "move the run's folder away and it is trained anew" if final else "delete it and it is written anew"
+    advice = f"put back what was there, or {anew}"
     if verdict.refuses:
-        final = verdict.status["state"] in FINAL
-        anew = "move the run's folder away and it is trained anew" if final else "delete it and it is written anew"
-        advice = f"put back what was there, or {anew}"
         return f"{run.path}/{verdict.of_experiment}; {advice}"
-    if verdict.identity is None and CONFIG not in verdict.problems and run.path.is_dir():
+    # Of one that records what it is and is not finished, the configuration is written anew.
+    if CONFIG not in verdict.problems and run.path.is_dir() and (final or verdict.identity is None):
         try:
             config = run.config()
         except LopError as error:
-            return str(error) if verdict.status["state"] in FINAL else ""
+            return str(error) if final else ""
         try:
-            compare(config, run.name, None, trusted)
+            compare(config, run.name, verdict.identity, trusted)
+        except IdentityError as error:
+            return f"{run.path / CONFIG}: {error}; {advice}"
         except LopError as error:
-            return f"{run.path}: {error}"
+            return f"{run.path / CONFIG}: {error}"
     return ""
 
 

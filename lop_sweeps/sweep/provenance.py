@@ -71,7 +71,7 @@ def sources(trusted: Sequence[str]) -> dict[str, str]:
     """
     found = {}
     for name, module in sorted(sys.modules.items()):
-        if not any(f"{name}.".startswith(f"{prefix.rstrip('.')}.") for prefix in trusted):
+        if not _is_trusted(name, trusted):
             continue
         spec = getattr(module, "__spec__", None)
         if name not in _SEEN or _SEEN[name][0] is not spec:  # not yet, or loaded again
@@ -83,16 +83,26 @@ def sources(trusted: Sequence[str]) -> dict[str, str]:
 
 
 def changed_sources(run: RunDirectory, trusted: Sequence[str]) -> list[str]:
-    """The files that have, by now, changed since the latest session of a run that recorded any; [] if none has."""
+    """The files that have, by now, changed since the latest session of a run that recorded any; [] if none has.
+
+    A module that the caller does not trust, whoever has written it there, is not looked for: to find the module a.b,
+    Python runs a.
+    """
     if not trusted:
         return []
     recorded: Any = next((one["sources"] for one in reversed(_sessions(run)) if one.get("sources")), {})
     changed = []
     for name, digest in recorded.items() if isinstance(recorded, dict) else ():
+        if not _is_trusted(name, trusted):
+            continue
         file = _file_of(name)
         if file is None or _hash(file) != digest:
             changed.append(str(file or f"the module {name}"))
     return changed
+
+
+def _is_trusted(module: str, trusted: Sequence[str]) -> bool:
+    return any(f"{module}.".startswith(f"{prefix}.") for prefix in trusted)
 
 
 def _file_of(module: str) -> Path | None:

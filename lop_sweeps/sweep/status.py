@@ -149,12 +149,12 @@ def summarise(
 
 
 def _asked_today(run: RunStatus, trusted: Sequence[str]) -> RunStatus:
-    """A run from before `identity.json`, asked whether its configuration is its own: only the components can tell."""
-    if run.verdict.problem or "identity" not in run.verdict.unrecorded:
+    """A run asked whether its configuration is its own: what it does not record only the components can tell."""
+    if run.verdict.problem:
         return run
     from lop_sweeps.sweep.recording import edited  # it loads them, and torch
 
-    if not (problem := edited(run.run, trusted)):
+    if not (problem := edited(run.run, run.verdict.identity, trusted)):
         return run
     verdict = replace(run.verdict, problems={integrity.CONFIG: problem})
     return replace(run, verdict=verdict, state=run.state if run.state == "running" else "damaged")
