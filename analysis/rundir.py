@@ -10,6 +10,7 @@ import numpy as np
 
 from lop_sweeps import yaml_file
 from lop_sweeps.errors import IdentityError
+from lop_sweeps.regular_file import read_bytes
 from lop_sweeps.sweep.identity import disagreement
 from lop_sweeps.sweep.integrity import Notes, look
 
@@ -115,7 +116,7 @@ class Configurations:
 
 def _read_status(path: Path) -> dict[str, Any]:
     try:
-        status = json.loads(path.read_text(encoding="utf-8"))
+        status = json.loads(read_bytes(path))
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:

@@ -32,7 +32,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lop_sweeps.durable import read_small, write_atomically
+from lop_sweeps.durable import write_atomically
+from lop_sweeps.regular_file import read_bytes
 from lop_sweeps.training.checkpoint_file import CHECKPOINT, PREVIOUS, facts_of, is_whole, name_of, owner_of
 
 IDENTITY, CONFIG, STATUS, LOG = "identity.json", "config.yaml", "status.json", "metrics.jsonl"
@@ -145,7 +146,7 @@ class Notes:
 
     def _read(self) -> dict[str, Any]:
         try:
-            known = json.loads(self.path.read_text(encoding="utf-8"))
+            known = json.loads(read_bytes(self.path))
         except (OSError, ValueError, RecursionError):
             return {}
         return known if isinstance(known, dict) else {}
@@ -189,7 +190,7 @@ def look(folder: Path, notes: Notes | None = None, *, everything: bool = False) 
 
 def read_identity(folder: Path) -> dict[str, Any]:
     """What `identity.json` holds, and the `name` that it is hashed to; raises OSError, or ValueError."""
-    content = json.loads(read_small(f"{folder}/{IDENTITY}"))
+    content = json.loads(read_bytes(f"{folder}/{IDENTITY}"))
     try:
         if isinstance(content["sha256"], str):
             return {**content, "name": run_name(content["science"], content["seed"])}
@@ -202,7 +203,7 @@ def read_status(folder: Path) -> tuple[dict[str, Any], str]:
     """What `status.json` says, and what is wrong with it: if anything is, the run is looked at anew, as waiting."""
     anew: dict[str, Any] = {"state": "waiting", "task": 0}
     try:
-        status = json.loads(read_small(f"{folder}/{STATUS}"))
+        status = json.loads(read_bytes(f"{folder}/{STATUS}"))
     except FileNotFoundError:
         return anew, ""
     except (OSError, ValueError, RecursionError) as error:
@@ -247,7 +248,7 @@ class _Check:
 
     def config(self) -> None:
         try:
-            content = read_small(self.base + CONFIG)
+            content = read_bytes(self.base + CONFIG)
         except OSError as error:
             self._cannot_read(CONFIG, error)
             return
@@ -372,7 +373,7 @@ class _Check:
                 self.problems[PREVIOUS] = "damaged"
         for file in OTHERS[1:]:
             try:
-                content = json.loads(read_small(self.base + file))
+                content = json.loads(read_bytes(self.base + file))
             except FileNotFoundError:
                 continue
             except (OSError, ValueError, RecursionError) as error:

@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import Any
 
 import lop_sweeps
-from lop_sweeps.durable import read_small, write_atomically
+from lop_sweeps.durable import write_atomically
+from lop_sweeps.regular_file import read_bytes
 from lop_sweeps.sweep import checkout
 from lop_sweeps.sweep.run_directory import RunDirectory
 
@@ -153,7 +154,7 @@ def _write(run: RunDirectory, sessions: list[dict[str, Any]]) -> None:
 def _sessions(run: RunDirectory) -> list[dict[str, Any]]:
     """Of this run: the file may be damaged, or another run's."""
     try:
-        content = json.loads(read_small(f"{run.path}/provenance.json"))
+        content = json.loads(read_bytes(f"{run.path}/provenance.json"))
         sessions = content["sessions"] if content.get("run", run.name) == run.name else []
         return [session for session in sessions if isinstance(session, dict)]
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):

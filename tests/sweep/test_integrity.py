@@ -11,11 +11,12 @@ from pathlib import Path
 
 import pytest
 
+from lop_sweeps.analysis import provenance
 from lop_sweeps.analysis.errors import AnalysisError
 from lop_sweeps.analysis.load import load
 from lop_sweeps.errors import CheckpointError, IdentityError, LopError
 from lop_sweeps.optimizers.sgd import SGD
-from lop_sweeps.sweep import integrity, run_directory, status
+from lop_sweeps.sweep import integrity, queue, run_directory, status
 from lop_sweeps.sweep.execute import load_run
 from lop_sweeps.sweep.planning import Plan
 from lop_sweeps.sweep.report import SweepFailed, finish
@@ -301,6 +302,33 @@ def test_verify_names_what_no_result_hangs_on(sweeps: Path, name: str, capsys: p
     code, text = said(sweeps / "s", "--verify", capsys=capsys)
     assert code == 3
     assert f"{run}\n    {name}: " in text
+
+
+def pipe(path: Path) -> None:
+    path.unlink(missing_ok=True)
+    os.mkfifo(path)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("config.yaml", "identity.json", "status.json", "metrics.jsonl", "checkpoint.pt", "checkpoint.previous.pt"),
+        *("pack.json", "provenance.json", "job.json", "mirror.json", "lock", "../.checked.json"),
+    ],
+)
+def test_a_pipe_is_not_waited_for(sweeps: Path, name: str) -> None:
+    run, _, _ = runs_of(sweeps)
+    pipe(run / name)
+    status.main([str(sweeps / "s"), "--verify"])
+    provenance.collect(runs_of(sweeps))
+    assert {path.name for path in runs_of(sweeps)} >= set(load(sweeps / "s").runs["run"])
+    assert len(again(sweeps).points) == 3
+
+
+@pytest.mark.parametrize("log", ["/dev/zero", "pipe", "\0"])
+def test_the_log_of_a_job_is_a_file_or_nothing(tmp_path: Path, log: str) -> None:
+    pipe(tmp_path / "pipe")
+    assert queue.log_tail(tmp_path / log) == []
 
 
 def test_a_renamed_folder_is_named(sweeps: Path, capsys: pytest.CaptureFixture[str]) -> None:
