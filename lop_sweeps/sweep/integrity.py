@@ -267,7 +267,7 @@ class _Check:
             named = NAMED.search(self.name)
             if stated.get("run", self.name) != self.name:
                 self.problems[CONFIG] = f"of another run, {stated['run']}"
-            elif named and stated.get("seed", named[1]) != named[1]:
+            elif named and "seed" in stated and not _is_same(stated["seed"], named[1]):
                 self.problems[CONFIG] = f"has seed {stated['seed']}, and the run {named[1]}"
 
     def status(self) -> None:
@@ -451,9 +451,14 @@ def _states_another(content: bytes, recorded: Mapping[str, Any]) -> str:
     """
     known = {b"run": str(recorded["name"]), b"seed": str(recorded["seed"])}
     for key, value in STATED.findall(content):
-        if value.decode() != known[key]:
+        if not _is_same(value.decode(), known[key]):
             return f"says {key.decode()}: {value.decode()}, and {IDENTITY} {known[key]} (edited?)"
     return ""
+
+
+def _is_same(stated: str, known: str) -> bool:
+    """Also 1.0 and 1: earlier versions stored a seed as it was typed."""
+    return stated == known or re.fullmatch(rf"{known}\.0*", stated) is not None
 
 
 def _is_configuration(content: bytes) -> bool:

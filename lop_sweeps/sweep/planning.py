@@ -12,7 +12,7 @@ from typing import Any
 
 from lop_sweeps import checks
 from lop_sweeps.benchmarks.benchmark import steps_before
-from lop_sweeps.errors import IdentityError, LopError
+from lop_sweeps.errors import ConfigError, IdentityError, LopError
 from lop_sweeps.sweep import queue
 from lop_sweeps.sweep.claim import is_alive, is_nobodys
 from lop_sweeps.sweep.identity import compare, of, pack_key
@@ -105,6 +105,8 @@ def resolve(config: Mapping[str, Any], choices: Mapping[str, Any]) -> dict[str, 
 
     choices: what was chosen in each config group.
     """
+    if "choices" in config:
+        raise ConfigError("choices", config["choices"], "is not a key of an experiment: it is written for readers")
     resolved = {key: value for key, value in config.items() if key != "variants"}
     benchmark = dict(config["benchmark"] or {})
     benchmark.pop("scales", None)
@@ -112,7 +114,8 @@ def resolve(config: Mapping[str, Any], choices: Mapping[str, Any]) -> dict[str, 
         group: choices.get(group) for group in ("benchmark", "network", "optimizer", "algorithm", "agent", "experiment")
     }
     experiment = str(chosen["experiment"] or "").rpartition("/")[2]
-    name = config.get("sweep") or experiment or f"{chosen['benchmark']}-{config['scale']}"
+    given = config.get("sweep")
+    name = given if given not in (None, "") else experiment or f"{chosen['benchmark']}-{config['scale']}"
     resolved |= {"benchmark": benchmark, "sweep": str(name)}
     resolved["choices"] = {**chosen, "algorithm": _names(chosen["algorithm"])}
     return resolved
@@ -138,7 +141,7 @@ def make_point(resolved: Mapping[str, Any], trusted: Sequence[str] = ()) -> Poin
     benchmark["performance"] = getattr(components.benchmark, "PERFORMANCE", None)
     benchmark |= {"inputs": components.benchmark.inputs, "outputs": components.benchmark.outputs}
     stored = {"schema": SCHEMA, "run": name, "configuration": digest(identity["science"]), **resolved}
-    stored |= {"benchmark": benchmark, "num_tasks": components.benchmark.num_tasks}
+    stored |= {"benchmark": benchmark, "num_tasks": components.benchmark.num_tasks, "seed": identity["seed"]}
     stored["layers"] = {"units": list(components.units), "weights": list(components.weights)}
     run = RunDirectory(folder / name)
     steps = steps_before(components.benchmark, components.benchmark.num_tasks)

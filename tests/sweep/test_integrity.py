@@ -283,6 +283,17 @@ def test_a_log_edited_together_with_its_record_is_not_what_the_checkpoint_says(
     assert f"{run}\n    metrics.jsonl: " in text
 
 
+@pytest.mark.parametrize("recorded", [True, False])
+def test_a_seed_that_was_stored_as_it_was_typed_is_the_same(sweeps: Path, recorded: bool) -> None:
+    run, other, _ = runs_of(sweeps)
+    edit("config.yaml", b"\nseed: 0", b"\nseed: 0.0")(run, other)
+    record_again(run)
+    if not recorded:
+        (run / "identity.json").unlink()
+    assert integrity.look(run).problem == ""
+    assert load(sweeps / "s").runs["seed"].tolist() == [0, 1, 2]
+
+
 def test_a_log_without_a_status_is_not_taken_for_what_was_recorded(
     sweeps: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
