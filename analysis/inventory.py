@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from lop_sweeps.regular_file import read_bytes
+
 from .label import COMPONENTS, LENGTHS, ordered, short
 
 CHOICES = ("algorithm", "network", "optimizer", "precision", "scale")
@@ -134,7 +136,7 @@ def _text(value: object) -> str:
 def _error(status: Path) -> tuple[str, str]:
     """The first line of the error, and its traceback."""
     try:
-        content = json.loads(status.read_text(encoding="utf-8"))
+        content = json.loads(read_bytes(status))
     except (OSError, ValueError, RecursionError):
         content = None
     error = content.get("error") if isinstance(content, Mapping) else None

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from lop_sweeps.regular_file import read_bytes
+
 # Seconds since 1970.
 Interval = tuple[float, float]
 # Host and process; of a run from elsewhere its folder.
@@ -102,7 +104,7 @@ def _covered(intervals: Iterable[Interval]) -> float:
 
 def _read(path: Path) -> Mapping[str, Any]:
     try:
-        return _mapping(json.loads(path.read_text(encoding="utf-8")))
+        return _mapping(json.loads(read_bytes(path)))
     except (OSError, ValueError, RecursionError):
         return {}
 

@@ -9,6 +9,9 @@ from typing import Any
 import numpy as np
 
 from lop_sweeps import yaml_file
+from lop_sweeps.errors import IdentityError
+from lop_sweeps.regular_file import read_bytes
+from lop_sweeps.sweep.identity import disagreement
 from lop_sweeps.sweep.integrity import Notes, look
 
 from .columns import Column, read_columns
@@ -52,12 +55,19 @@ def read(folder: Path, configurations: "Configurations", notes: Notes | None = N
     the line of a damaged row.
     """
     unrecorded: tuple[str, ...] = ()
+    recorded = None
     if notes is not None:
         verdict = look(folder, notes)
         if problem := verdict.of_results:
             raise AnalysisError(f"{folder}/{problem}")
-        unrecorded = verdict.unrecorded
+        unrecorded, recorded = verdict.unrecorded, verdict.identity
     config = configurations.read(folder / "config.yaml")
+    try:
+        problem = disagreement(config, recorded) if recorded else ""
+    except IdentityError as error:
+        problem = str(error)
+    if problem:
+        raise AnalysisError(f"{folder}/config.yaml: {problem}")
     status = _read_status(folder / "status.json")
     state = str(status.get("state", "waiting"))
     columns = read_columns(folder / "metrics.jsonl")
@@ -106,7 +116,7 @@ class Configurations:
 
 def _read_status(path: Path) -> dict[str, Any]:
     try:
-        status = json.loads(path.read_text(encoding="utf-8"))
+        status = json.loads(read_bytes(path))
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:

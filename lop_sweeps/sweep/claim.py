@@ -21,6 +21,7 @@ from typing import Any
 import psutil
 
 from lop_sweeps.errors import ClaimLost
+from lop_sweeps.regular_file import read_bytes
 
 STALE_AFTER = 60.0  # seconds
 HEARTBEAT = 2.0  # seconds
@@ -85,7 +86,7 @@ class Claim:
     def held(self) -> bool:
         """Whether the lock is there and ours. Raises OSError if that cannot be read, which is no loss of the claim."""
         try:
-            content = self.path.read_text(encoding="utf-8")
+            content = read_bytes(self.path)
         except FileNotFoundError:
             return False
         return _owner(content).get("token") == self.token
@@ -104,12 +105,12 @@ class Claim:
 def read(lock: Path) -> dict[str, Any]:
     """Who holds a lock; empty if nobody does or the file is damaged."""
     try:
-        return _owner(lock.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError):
+        return _owner(read_bytes(lock))
+    except OSError:
         return {}
 
 
-def _owner(content: str) -> dict[str, Any]:
+def _owner(content: bytes) -> dict[str, Any]:
     try:
         owner = json.loads(content)
     except (ValueError, RecursionError):

@@ -6,7 +6,7 @@ Composing a point takes Hydra about a tenth of a second.
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl, get_overrides_dirname
@@ -16,7 +16,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from lop_sweeps.build import locate, parameters
@@ -84,11 +84,10 @@ class Composer:
             return {**plain, "seed": seeds[0]}, choices, absent
         config, choices, absent = self._compose(overrides, strict=strict)
         raw: Any = OmegaConf.to_container(config)
-        text = repr(raw)
-        if "${hydra:" in text:
+        if "${hydra:" in repr(raw):
             self._show_hydra(overrides)
         plain = interpolate(config, raw, self.trusted)
-        if "seed}" not in text and "${hydra:" not in text:  # nothing else depends on the seed
+        if not any("seed" in text or "hydra:" in text for text in _interpolations(raw)):  # nothing else depends on it
             self.resolved[rest] = plain, choices, absent
         return plain, choices, absent
 
@@ -187,11 +186,23 @@ class Composer:
         return self.groups[line]
 
 
+def _interpolations(raw: Any) -> Iterator[str]:
+    """The texts of a configuration in which something is to be replaced: `${seed}`, `${oc.select:seed,0}`."""
+    if isinstance(raw, str) and "${" in raw:
+        yield raw
+    elif isinstance(raw, dict | list):
+        for item in raw.values() if isinstance(raw, dict) else raw:
+            yield from _interpolations(item)
+
+
 def _has(config: Any, path: Sequence[str]) -> bool:
     for part in path:
-        if not isinstance(config, DictConfig) or part not in config:
+        if isinstance(config, ListConfig) and part.isdecimal() and int(part) < len(config):
+            config = config._get_node(int(part))
+        elif isinstance(config, DictConfig) and part in config:
+            config = config._get_node(part)
+        else:
             return False
-        config = config._get_node(part)
     return True
 
 

@@ -223,10 +223,20 @@ def verify(run: RunDirectory, trusted: Sequence[str]) -> None:
     if problem := verdict.of_experiment:
         raise IdentityError(f"{run.path}/{problem}")
     config = run.config()
-    if older := compare(config, run.name, verdict.identity, trusted):
+    if older := _other_versions(run, config, verdict, trusted):
         raise IdentityError(f"{run.path} was begun with {', '.join(older)}; the same command begins another run")
     if text := other_sources(run, config, trusted):
         raise SourcesChanged(text)
+
+
+def _other_versions(
+    run: RunDirectory, config: dict[str, Any], verdict: integrity.Verdict, trusted: Sequence[str]
+) -> list[str]:
+    """`identity.compare`, with the file named."""
+    try:
+        return compare(config, run.name, verdict.identity, trusted)
+    except IdentityError as error:
+        raise IdentityError(f"{run.path / integrity.CONFIG}: {error}") from error
 
 
 def _train(
@@ -494,7 +504,7 @@ def load_run(
     if problem := verdict.of_experiment:
         raise IdentityError(f"{run.path}/{problem}")
     config = run.config()
-    if versions := compare(config, run.name, verdict.identity, trusted):
+    if versions := _other_versions(run, config, verdict, trusted):
         log.warning("%s was made with %s; here it is another version", run.path, ", ".join(versions))
     if problem := verdict.of_results:
         log.warning("%s/%s", run.path, problem)

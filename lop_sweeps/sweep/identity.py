@@ -5,7 +5,8 @@ defaults; so an option added later, with a default that keeps the old behaviour,
 change of behaviour does, by raising `version`. Numbers that are equal are the same (1 and 1.0). The number of tasks
 is not part of it: a longer run is the same run, further on.
 
-`compare` asks whether a stored configuration is still what today's code would train under that name.
+`compare` asks whether a stored configuration is still what today's code would train under that name; `disagreement`
+asks what can be asked of that without the components.
 """
 
 from __future__ import annotations
@@ -95,13 +96,13 @@ def compare(
 
     recorded: its identity.json; None for a run from before there was one. trusted: module prefixes that the caller
     trusts. Returns components that have another version today, such as "version 1 of package.module.Class", which
-    makes it another run, but not one that was edited. Raises `IdentityError` if the configuration is not that of the
-    run, or `ConfigError` if a component cannot be had.
+    makes it another run, but not one that was edited. Raises `IdentityError`, of the file and without its name, if the
+    configuration is not that of the run, or `ConfigError` if a component cannot be had.
     """
     try:
         today = of(configured(stored), trusted)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise IdentityError(f"{name}: config.yaml does not hold a configuration") from error
+        raise IdentityError("does not hold a configuration") from error
     if run_name(**today) == name:
         return []
     now = json.loads(json.dumps(today))  # tuples are lists in what was recorded
@@ -112,7 +113,44 @@ def compare(
     for content in then:
         if run_name(**content) == name and _without_versions(content) == _without_versions(now):
             return [text for text, other in zip(_versions(content), _versions(now), strict=True) if text != other]
-    raise IdentityError(f"{name}: its config.yaml is of another experiment, {run_name(**today)} (edited?)")
+    raise IdentityError(f"is of another experiment, {run_name(**today)} (edited?)")
+
+
+def disagreement(config: Mapping[str, Any], recorded: Mapping[str, Any]) -> str:
+    """What a stored configuration sets to another value than its `identity.json` records, in words; empty if nothing.
+
+    Options that are not recorded had their defaults, which only the components tell. Raises `IdentityError` for what is
+    no configuration, or no identity.
+    """
+    try:
+        return _disagreement(config, recorded)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise IdentityError("does not hold a configuration") from error
+
+
+def _disagreement(config: Mapping[str, Any], recorded: Mapping[str, Any]) -> str:
+    science = recorded["science"]
+    hashed = {"seed": recorded["seed"], "precision": science["precision"], "configuration": digest(science)}
+    given = [(key, config.get(key), value) for key, value in hashed.items()]
+    for group in ("benchmark", "network", "optimizer", "agent"):
+        given += _options(group, config.get(group), science.get(group))
+    nodes = dict(config.get("algorithm") or {})
+    if len(nodes) != len(science["algorithm"]):
+        return f"algorithm has {len(nodes)} parts, and {len(science['algorithm'])} are recorded"
+    for (name, node), part in zip(nodes.items(), science["algorithm"], strict=True):
+        given += _options(f"algorithm.{name}", node, part)
+    for path, value, known in given:
+        if normalise(value) != normalise(known):
+            return f"{path} is {str(value)[:80]}, and {str(known)[:80]} is recorded (edited?)"
+    return ""
+
+
+def _options(path: str, node: Any, part: Any) -> list[tuple[str, Any, Any]]:
+    """(path, value, recorded value) of a component's class and of each of its options that is recorded."""
+    if not isinstance(node, Mapping) or not isinstance(part, Mapping):
+        return [(path, node, part)]
+    options = [(f"{path}.{key}", node.get(key), value) for key, value in part["options"].items()]
+    return [(f"{path}._target_", node.get("_target_"), part["target"]), *options]
 
 
 def _parts(content: Mapping[str, Any]) -> list[dict[str, Any]]:

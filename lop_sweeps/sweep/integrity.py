@@ -3,10 +3,10 @@
 | file          | must                                                                                           |
 |---------------|------------------------------------------------------------------------------------------------|
 | the folder    | have the name that is the hash of `identity.json`                                              |
-| config.yaml   | have the bytes whose SHA-256 `identity.json` records                                           |
+| config.yaml   | have the bytes whose SHA-256 `identity.json` records, and state what it is the identity of      |
 | status.json   | be readable, and name the run                                                                  |
 | metrics.jsonl | begin with the rows, bytes and checksum that `status.json` records; of a finished run, be that |
-| checkpoint.pt | name the run; of a finished run, have the recorded bytes and checksum                          |
+| checkpoint.pt | name the run; of a finished run, have the recorded bytes and checksum; cover what the log has  |
 
 Whether it is also what today's code would train is another question (`identity.compare`).
 
@@ -32,7 +32,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lop_sweeps.durable import read_small, write_atomically
+from lop_sweeps.durable import write_atomically
+from lop_sweeps.regular_file import read_bytes
 from lop_sweeps.training.checkpoint_file import CHECKPOINT, PREVIOUS, facts_of, is_whole, name_of, owner_of
 
 IDENTITY, CONFIG, STATUS, LOG = "identity.json", "config.yaml", "status.json", "metrics.jsonl"
@@ -106,6 +107,12 @@ def stamp(path: Path) -> dict[str, int]:
         return {"bytes": facts.st_size, "mtime_ns": facts.st_mtime_ns, "crc32": _crc(file, facts.st_size)}
 
 
+def has_checksum(path: Path, size: int, crc: int | None) -> bool:
+    """Whether the first `size` bytes of a file have this checksum; raises OSError."""
+    with path.open("rb") as file:
+        return _crc(file, size) == crc
+
+
 def run_folders(sweep: Path) -> Iterator[Path]:
     """The folders in a sweep's folder that hold a run, or what is left of one, by name."""
     for name in sorted(os.listdir(sweep)):
@@ -139,7 +146,7 @@ class Notes:
 
     def _read(self) -> dict[str, Any]:
         try:
-            known = json.loads(self.path.read_text(encoding="utf-8"))
+            known = json.loads(read_bytes(self.path))
         except (OSError, ValueError, RecursionError):
             return {}
         return known if isinstance(known, dict) else {}
@@ -183,7 +190,7 @@ def look(folder: Path, notes: Notes | None = None, *, everything: bool = False) 
 
 def read_identity(folder: Path) -> dict[str, Any]:
     """What `identity.json` holds, and the `name` that it is hashed to; raises OSError, or ValueError."""
-    content = json.loads(read_small(f"{folder}/{IDENTITY}"))
+    content = json.loads(read_bytes(f"{folder}/{IDENTITY}"))
     try:
         if isinstance(content["sha256"], str):
             return {**content, "name": run_name(content["science"], content["seed"])}
@@ -196,7 +203,7 @@ def read_status(folder: Path) -> tuple[dict[str, Any], str]:
     """What `status.json` says, and what is wrong with it: if anything is, the run is looked at anew, as waiting."""
     anew: dict[str, Any] = {"state": "waiting", "task": 0}
     try:
-        status = json.loads(read_small(f"{folder}/{STATUS}"))
+        status = json.loads(read_bytes(f"{folder}/{STATUS}"))
     except FileNotFoundError:
         return anew, ""
     except (OSError, ValueError, RecursionError) as error:
@@ -241,7 +248,7 @@ class _Check:
 
     def config(self) -> None:
         try:
-            content = read_small(self.base + CONFIG)
+            content = read_bytes(self.base + CONFIG)
         except OSError as error:
             self._cannot_read(CONFIG, error)
             return
@@ -250,6 +257,8 @@ class _Check:
                 self.problems[CONFIG] = "not as it was written (edited, or another run's?)"
                 if not _is_configuration(content):
                     self.unreadable.add(CONFIG)
+            elif CONFIG not in self.problems and (text := _states_another(content, self.recorded)):
+                self.problems[CONFIG] = text
         elif not content.strip():
             self.problems[CONFIG] = "empty"
             self.unreadable.add(CONFIG)
@@ -258,11 +267,14 @@ class _Check:
             named = NAMED.search(self.name)
             if stated.get("run", self.name) != self.name:
                 self.problems[CONFIG] = f"of another run, {stated['run']}"
-            elif named and stated.get("seed", named[1]) != named[1]:
+            elif named and "seed" in stated and not _is_same(stated["seed"], named[1]):
                 self.problems[CONFIG] = f"has seed {stated['seed']}, and the run {named[1]}"
 
     def status(self) -> None:
         self.said, problem = read_status(self.folder)
+        if not self.said.get("run") and self.recorded is not None and not problem:
+            # Whoever records an identity writes a status before the first row.
+            problem = "missing, and there is a log" if _is_filled(self.base + LOG) else ""
         if problem:
             self.problems[STATUS] = problem
             self.unreadable.add(STATUS)
@@ -338,6 +350,18 @@ class _Check:
             self.problems[CHECKPOINT] = "damaged"
         elif CHECKPOINT not in self.problems:
             self._note(CHECKPOINT, facts, [0])
+            if self.everything and LOG not in self.problems:
+                self._log_of_checkpoint()
+
+    def _log_of_checkpoint(self) -> None:
+        """Whoever edits the log and what `status.json` records of it has not the checkpoint to agree with it."""
+        size, crc = self._by_checkpoint()
+        record = self.said.get("log")
+        if isinstance(record, dict) and (record.get("bytes"), record.get("crc32")) == (size, crc):
+            return  # which it was compared with
+        with contextlib.suppress(OSError):  # said where the log was looked at
+            if size and not has_checksum(self.folder / LOG, size, crc):
+                self.problems[LOG] = f"not what {CHECKPOINT} says of it (edited, or another run's?)"
 
     def others(self) -> None:
         """What no result hangs on."""
@@ -349,7 +373,7 @@ class _Check:
                 self.problems[PREVIOUS] = "damaged"
         for file in OTHERS[1:]:
             try:
-                content = json.loads(read_small(self.base + file))
+                content = json.loads(read_bytes(self.base + file))
             except FileNotFoundError:
                 continue
             except (OSError, ValueError, RecursionError) as error:
@@ -374,8 +398,7 @@ class _Check:
         if not self._is_new(file, facts, [size, crc]):
             return
         try:
-            with (self.folder / file).open("rb") as opened:
-                same = _crc(opened, size) == crc
+            same = has_checksum(self.folder / file, size, crc)
         except OSError as error:
             self._cannot_read(file, error)
             return
@@ -407,11 +430,35 @@ def _noted(facts: os.stat_result, against: list[int]) -> list[int]:
     return [facts.st_size, facts.st_mtime_ns, *against]
 
 
+def _is_filled(path: str) -> bool:
+    try:
+        return os.stat(path).st_size > 0
+    except OSError:
+        return False
+
+
 def _crc(file: Any, size: int) -> int:
     crc = 0
     while size > 0 and (content := file.read(min(size, 2**20))):
         crc, size = zlib.crc32(content, crc), size - len(content)
     return crc
+
+
+def _states_another(content: bytes, recorded: Mapping[str, Any]) -> str:
+    """Which line of `config.yaml` says another run or seed than `identity.json`; empty if none does.
+
+    Of the rest only who reads the YAML can tell (`identity.disagreement`).
+    """
+    known = {b"run": str(recorded["name"]), b"seed": str(recorded["seed"])}
+    for key, value in STATED.findall(content):
+        if not _is_same(value.decode(), known[key]):
+            return f"says {key.decode()}: {value.decode()}, and {IDENTITY} {known[key]} (edited?)"
+    return ""
+
+
+def _is_same(stated: str, known: str) -> bool:
+    """Also 1.0 and 1: earlier versions stored a seed as it was typed."""
+    return stated == known or re.fullmatch(rf"{known}\.0*", stated) is not None
 
 
 def _is_configuration(content: bytes) -> bool:

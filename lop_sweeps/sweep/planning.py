@@ -12,7 +12,7 @@ from typing import Any
 
 from lop_sweeps import checks
 from lop_sweeps.benchmarks.benchmark import steps_before
-from lop_sweeps.errors import LopError
+from lop_sweeps.errors import ConfigError, IdentityError, LopError
 from lop_sweeps.sweep import queue
 from lop_sweeps.sweep.claim import is_alive, is_nobodys
 from lop_sweeps.sweep.identity import compare, of, pack_key
@@ -105,6 +105,8 @@ def resolve(config: Mapping[str, Any], choices: Mapping[str, Any]) -> dict[str, 
 
     choices: what was chosen in each config group.
     """
+    if "choices" in config:
+        raise ConfigError("choices", config["choices"], "is not a key of an experiment: it is written for readers")
     resolved = {key: value for key, value in config.items() if key != "variants"}
     benchmark = dict(config["benchmark"] or {})
     benchmark.pop("scales", None)
@@ -112,7 +114,8 @@ def resolve(config: Mapping[str, Any], choices: Mapping[str, Any]) -> dict[str, 
         group: choices.get(group) for group in ("benchmark", "network", "optimizer", "algorithm", "agent", "experiment")
     }
     experiment = str(chosen["experiment"] or "").rpartition("/")[2]
-    name = config.get("sweep") or experiment or f"{chosen['benchmark']}-{config['scale']}"
+    given = config.get("sweep")
+    name = given if given not in (None, "") else experiment or f"{chosen['benchmark']}-{config['scale']}"
     resolved |= {"benchmark": benchmark, "sweep": str(name)}
     resolved["choices"] = {**chosen, "algorithm": _names(chosen["algorithm"])}
     return resolved
@@ -138,7 +141,7 @@ def make_point(resolved: Mapping[str, Any], trusted: Sequence[str] = ()) -> Poin
     benchmark["performance"] = getattr(components.benchmark, "PERFORMANCE", None)
     benchmark |= {"inputs": components.benchmark.inputs, "outputs": components.benchmark.outputs}
     stored = {"schema": SCHEMA, "run": name, "configuration": digest(identity["science"]), **resolved}
-    stored |= {"benchmark": benchmark, "num_tasks": components.benchmark.num_tasks}
+    stored |= {"benchmark": benchmark, "num_tasks": components.benchmark.num_tasks, "seed": identity["seed"]}
     stored["layers"] = {"units": list(components.units), "weights": list(components.weights)}
     run = RunDirectory(folder / name)
     steps = steps_before(components.benchmark, components.benchmark.num_tasks)
@@ -163,20 +166,23 @@ def _refusal(run: RunDirectory, verdict: Verdict, trusted: Sequence[str]) -> str
 
     What is missing or damaged of a run that is not finished is written anew: what was planned is what its name says.
     """
+    final = verdict.status.get("state") in FINAL
+    anew = "move the run's folder away and it is trained anew" if final else "delete it and it is written anew"
+    advice = f"put back what was there, or {anew}"
     if verdict.refuses:
-        final = verdict.status["state"] in FINAL
-        anew = "move the run's folder away and it is trained anew" if final else "delete it and it is written anew"
-        advice = f"put back what was there, or {anew}"
         return f"{run.path}/{verdict.of_experiment}; {advice}"
-    if verdict.identity is None and CONFIG not in verdict.problems and run.path.is_dir():
+    # Of one that records what it is and is not finished, the configuration is written anew.
+    if CONFIG not in verdict.problems and run.path.is_dir() and (final or verdict.identity is None):
         try:
             config = run.config()
         except LopError as error:
-            return str(error) if verdict.status["state"] in FINAL else ""
+            return str(error) if final else ""
         try:
-            compare(config, run.name, None, trusted)
+            compare(config, run.name, verdict.identity, trusted)
+        except IdentityError as error:
+            return f"{run.path / CONFIG}: {error}; {advice}"
         except LopError as error:
-            return f"{run.path}: {error}"
+            return f"{run.path / CONFIG}: {error}"
     return ""
 
 

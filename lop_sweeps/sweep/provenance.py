@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import Any
 
 import lop_sweeps
-from lop_sweeps.durable import read_small, write_atomically
+from lop_sweeps.durable import write_atomically
+from lop_sweeps.regular_file import read_bytes
 from lop_sweeps.sweep import checkout
 from lop_sweeps.sweep.run_directory import RunDirectory
 
@@ -71,7 +72,7 @@ def sources(trusted: Sequence[str]) -> dict[str, str]:
     """
     found = {}
     for name, module in sorted(sys.modules.items()):
-        if not any(f"{name}.".startswith(f"{prefix.rstrip('.')}.") for prefix in trusted):
+        if not _is_trusted(name, trusted):
             continue
         spec = getattr(module, "__spec__", None)
         if name not in _SEEN or _SEEN[name][0] is not spec:  # not yet, or loaded again
@@ -83,16 +84,26 @@ def sources(trusted: Sequence[str]) -> dict[str, str]:
 
 
 def changed_sources(run: RunDirectory, trusted: Sequence[str]) -> list[str]:
-    """The files that have, by now, changed since the latest session of a run that recorded any; [] if none has."""
+    """The files that have, by now, changed since the latest session of a run that recorded any; [] if none has.
+
+    A module that the caller does not trust, whoever has written it there, is not looked for: to find the module a.b,
+    Python runs a.
+    """
     if not trusted:
         return []
     recorded: Any = next((one["sources"] for one in reversed(_sessions(run)) if one.get("sources")), {})
     changed = []
     for name, digest in recorded.items() if isinstance(recorded, dict) else ():
+        if not _is_trusted(name, trusted):
+            continue
         file = _file_of(name)
         if file is None or _hash(file) != digest:
             changed.append(str(file or f"the module {name}"))
     return changed
+
+
+def _is_trusted(module: str, trusted: Sequence[str]) -> bool:
+    return any(f"{module}.".startswith(f"{prefix}.") for prefix in trusted)
 
 
 def _file_of(module: str) -> Path | None:
@@ -143,7 +154,7 @@ def _write(run: RunDirectory, sessions: list[dict[str, Any]]) -> None:
 def _sessions(run: RunDirectory) -> list[dict[str, Any]]:
     """Of this run: the file may be damaged, or another run's."""
     try:
-        content = json.loads(read_small(f"{run.path}/provenance.json"))
+        content = json.loads(read_bytes(f"{run.path}/provenance.json"))
         sessions = content["sessions"] if content.get("run", run.name) == run.name else []
         return [session for session in sessions if isinstance(session, dict)]
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):

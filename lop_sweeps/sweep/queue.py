@@ -8,13 +8,15 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
-from lop_sweeps.durable import read_small, write_atomically
+from lop_sweeps.durable import write_atomically
 from lop_sweeps.errors import LopError
+from lop_sweeps.regular_file import open_regular, read_bytes
 from lop_sweeps.sweep.run_directory import RunDirectory
 
 NAME = "job.json"
@@ -23,6 +25,7 @@ ENDED = frozenset(
 )
 SECONDS = 60.0  # that a scheduler may take to answer
 IDS_PER_CALL = 500
+TAIL = 10_000  # bytes at the end of a log
 
 
 def record(run: RunDirectory, job: str, log: Path) -> None:
@@ -34,7 +37,7 @@ def record(run: RunDirectory, job: str, log: Path) -> None:
 def job_of(run: RunDirectory) -> dict[str, Any] | None:
     """What `record` has noted; None if the run was not submitted."""
     try:
-        facts = json.loads(read_small(f"{run.path}/{NAME}"))
+        facts = json.loads(read_bytes(f"{run.path}/{NAME}"))
     except (OSError, ValueError, RecursionError):
         return None
     ours = isinstance(facts, dict) and {"job", "log"} <= set(facts) and facts.get("run", run.name) == run.name
@@ -102,10 +105,10 @@ def cancel(runs: Iterable[RunDirectory]) -> int:
 def log_tail(log: Path, lines: int = 5) -> list[str]:
     """The last lines of a job's log."""
     try:
-        with log.open("rb") as file:
-            file.seek(max(0, log.stat().st_size - 10_000))
-            return file.read().decode(errors="replace").rstrip().splitlines()[-lines:]
-    except OSError:
+        with open_regular(log, sys.maxsize) as file:  # job.json may name anything
+            file.seek(max(0, log.stat().st_size - TAIL))
+            return file.read(TAIL).decode(errors="replace").rstrip().splitlines()[-lines:]
+    except (OSError, ValueError):  # a name with a null byte
         return []
 
 

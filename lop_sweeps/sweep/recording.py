@@ -2,29 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from lop_sweeps.errors import ConfigError, LopError
 from lop_sweeps.sweep import integrity
 from lop_sweeps.sweep.claim import Claim
-from lop_sweeps.sweep.identity import compare, configured, of
+from lop_sweeps.sweep.identity import compare, configured, disagreement, of
 from lop_sweeps.sweep.run_directory import RunDirectory, runs_in
 from lop_sweeps.training.checkpoint_file import CHECKPOINT
 
 
-def edited(run: RunDirectory, trusted: Sequence[str] = ()) -> str:
-    """What is wrong with a run that does not record its identity, by today's code; empty if nothing, or if a component
-    of the user's own is not here, so that nobody can tell.
+def edited(run: RunDirectory, recorded: Mapping[str, Any] | None, trusted: Sequence[str] = ()) -> str:
+    """What is wrong with the configuration of a run, by today's code; empty if nothing.
+
+    recorded: its identity.json, if it has one. Where a component of the user's own is not here, that one tells.
     """
     try:
-        compare(run.config(), run.name, None, trusted)
-    except ConfigError:
-        return ""
+        config = run.config()
+        with contextlib.suppress(ConfigError):
+            compare(config, run.name, recorded, trusted)
+        return disagreement(config, recorded) if recorded else ""
     except LopError as error:
         return str(error)
-    return ""
 
 
 def record(sweep: Path, trusted: Sequence[str] = ()) -> tuple[str, int]:

@@ -28,8 +28,9 @@ from typing import Any
 import yaml
 
 from lop_sweeps import yaml_file
-from lop_sweeps.durable import read_small, write_atomically
+from lop_sweeps.durable import write_atomically
 from lop_sweeps.errors import LopError
+from lop_sweeps.regular_file import read_bytes
 from lop_sweeps.sweep import integrity
 from lop_sweeps.sweep.integrity import FINAL, Verdict
 from lop_sweeps.training.checkpoint_file import name_of
@@ -135,7 +136,7 @@ class RunDirectory:
         None if that was not yet, or if the file is damaged.
         """
         with contextlib.suppress(OSError, ValueError, RecursionError):
-            saved = json.loads(read_small(f"{self.path}/pack.json"))
+            saved = json.loads(read_bytes(f"{self.path}/pack.json"))
             if isinstance(saved, dict) and _is_pack(saved) and self.name in saved["members"]:
                 return {"engine": "torch", **saved}
         return None
@@ -174,7 +175,7 @@ def _record(name: str, identity: Mapping[str, Any], digest: str, before: str | N
 
 def _bytes_of(path: Path) -> bytes | None:
     try:
-        return read_small(str(path))
+        return read_bytes(path)
     except FileNotFoundError:
         return None
 

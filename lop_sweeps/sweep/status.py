@@ -18,8 +18,8 @@ from statistics import fmean
 from lop_sweeps import __version__
 from lop_sweeps.console import closing_quietly
 from lop_sweeps.dot_env import load_dot_env
-from lop_sweeps.durable import read_small
 from lop_sweeps.errors import LopError
+from lop_sweeps.regular_file import read_bytes
 from lop_sweeps.sweep import integrity, queue
 from lop_sweeps.sweep.claim import is_alive
 from lop_sweeps.sweep.integrity import FINAL, Notes, Verdict
@@ -149,12 +149,12 @@ def summarise(
 
 
 def _asked_today(run: RunStatus, trusted: Sequence[str]) -> RunStatus:
-    """A run from before `identity.json`, asked whether its configuration is its own: only the components can tell."""
-    if run.verdict.problem or "identity" not in run.verdict.unrecorded:
+    """A run asked whether its configuration is its own: what it does not record only the components can tell."""
+    if run.verdict.problem:
         return run
     from lop_sweeps.sweep.recording import edited  # it loads them, and torch
 
-    if not (problem := edited(run.run, trusted)):
+    if not (problem := edited(run.run, run.verdict.identity, trusted)):
         return run
     verdict = replace(run.verdict, problems={integrity.CONFIG: problem})
     return replace(run, verdict=verdict, state=run.state if run.state == "running" else "damaged")
@@ -164,8 +164,9 @@ def mirror_facts(runs: Sequence[RunDirectory]) -> str:
     """What has arrived in Weights & Biases, in words; empty if nothing was to be sent there."""
     facts = []
     for run in runs:
-        with contextlib.suppress(OSError, ValueError):
-            facts.append((run, json.loads(read_small(f"{run.path}/mirror.json"))))
+        with contextlib.suppress(OSError, ValueError, RecursionError):
+            if isinstance(known := json.loads(read_bytes(f"{run.path}/mirror.json")), dict):
+                facts.append((run, known))
     if not facts:
         return ""
     written = [known for _, known in facts if known.get("mode") == "offline"]

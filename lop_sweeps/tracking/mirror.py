@@ -27,6 +27,7 @@ from filelock import FileLock, Timeout
 
 from lop_sweeps.durable import write_atomically
 from lop_sweeps.errors import LopError
+from lop_sweeps.regular_file import read_bytes
 from lop_sweeps.sweep import integrity
 from lop_sweeps.sweep.run_directory import RunDirectory
 from lop_sweeps.tracking.wandb import Away, NoAccount, Unavailable, Wandb
@@ -78,7 +79,7 @@ class Mirrored:
 
     def facts(self) -> dict[str, Any]:
         try:
-            facts = json.loads((self.run.path / FACTS).read_text())
+            facts = json.loads(read_bytes(self.run.path / FACTS))
         except (OSError, ValueError):
             return {}
         ours = isinstance(facts, dict) and facts.get("run", self.run.name) == self.run.name

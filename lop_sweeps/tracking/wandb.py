@@ -20,6 +20,7 @@ from urllib.parse import quote
 
 from lop_sweeps import checks
 from lop_sweeps.errors import ConfigError
+from lop_sweeps.regular_file import read_bytes
 from lop_sweeps.sweep.run_directory import RunDirectory
 from lop_sweeps.tracking.rows import encode
 
@@ -279,7 +280,7 @@ def public(config: Mapping[str, Any], run: RunDirectory) -> dict[str, Any]:
     """What W&B is told of a run's configuration and origin."""
     shown = {key: value for key, value in config.items() if key not in LOCAL}
     try:
-        origin = json.loads((run.path / "provenance.json").read_text())
+        origin = json.loads(read_bytes(run.path / "provenance.json"))
     except (OSError, ValueError):
         origin = {}
     return {**shown, "provenance": {key: origin.get(key) for key in PROVENANCE}}

@@ -1,6 +1,7 @@
 """Reading sweep folders: the tidy frame, and every way in which a folder can be unusable."""
 
 import json
+import os
 import re
 import shutil
 from pathlib import Path
@@ -323,14 +324,14 @@ def test_log_that_is_a_folder_or_not_to_be_looked_into_is_one_note(
     log.unlink()
     log.mkdir()
     closed = sweep.add(seed=2)
-    is_file, read_text = Path.is_file, Path.read_text
+    real = os.open
 
-    def refuse(path: Path) -> None:
-        if path.parent == closed:
+    def refuse(path: str, *arguments: int, **named: int) -> int:
+        if Path(path).parent == closed:
             raise PermissionError(13, "Permission denied", str(path))
+        return real(path, *arguments, **named)
 
-    monkeypatch.setattr(Path, "is_file", lambda path: (refuse(path), is_file(path))[1])
-    monkeypatch.setattr(Path, "read_text", lambda path, *a, **k: (refuse(path), read_text(path, *a, **k))[1])
+    monkeypatch.setattr(os, "open", refuse)
     loaded = load(sweep.folder)
     assert loaded.runs["seed"].tolist() == [0]
     left = [note for note in loaded.notes if note.startswith("left out: ")]
@@ -358,7 +359,7 @@ def test_runs_are_chosen_by_any_hyper_parameter(sweep: SweepBuilder) -> None:
     found = load(sweep.folder, where=["optimizer.step_size==0.01"])
     assert found.runs["label"].tolist() == ["backprop", "l2"]
     assert set(found.tasks["label"]) == {"backprop", "l2"}
-    assert "optimizer.step_size==0.01" in found.notes[-1]
+    assert any("optimizer.step_size==0.01" in note for note in found.notes)
     assert load(sweep.folder, where=["step_size<=0.01", "weight_decay==none"]).runs["label"].tolist() == ["backprop"]
 
 

@@ -213,6 +213,30 @@ def test_later_dictionaries_and_sweeps_replace_only_what_they_set() -> None:
     assert expanded("a={x:3}", variant=["a={y:1}", "a.x=2"]) == [["a={y:1}", "a.x=2", "a={x:3}"]]
 
 
+@pytest.mark.parametrize("tasks", ["${seed}", "${oc.select:seed,9}"])
+def test_what_hangs_on_the_seed_is_that_of_each_point(tasks: str) -> None:
+    """Points that differ in their seed alone share what was composed."""
+    points = swept(f"benchmark.num_tasks={tasks}", "seed=2,3")
+    assert [point.num_tasks for point in points] == [2, 3]
+
+
+def test_an_item_of_a_list_can_be_set_in_a_sweep(lop: Command) -> None:
+    assert [point.config["network"]["hidden"] for point in swept("network.hidden.0=3,5")] == [[3], [5]]
+    assert lop("-m", *TINY, "benchmark=permuted_digits", "network.hidden.0=3", PLAN).code == 0
+    is_refused(lop("-m", *TINY, "benchmark=permuted_digits", "network.hidden.7=3", PLAN), "network.hidden")
+
+
+def test_a_sweep_may_be_called_0_and_a_seed_is_an_integer() -> None:
+    points = swept("sweep=${seed}", "seed=0,1.0")
+    assert [point.directory.path.parent.name for point in points] == ["0", "1.0"]
+    assert [repr(point.config["seed"]) for point in points] == ["0", "1"]
+
+
+def test_what_is_written_for_readers_is_not_given(lop: Command) -> None:
+    is_refused(lop("-m", *TINY, "benchmark=permuted_digits", "+choices={benchmark: other}"), "choices")
+    is_refused(lop(*TINY, "benchmark=permuted_digits", "+choices={benchmark: other}"), "choices")
+
+
 def test_what_a_later_override_replaces_is_said(lop: Command) -> None:
     for flags in ([], ["-m"]):
         ended = lop(*flags, *TINY, "seed=1", "optimizer={momentum: 0.5}", "seed=3", "optimizer={momentum: 0.4}", PLAN)

@@ -68,17 +68,16 @@ def test_a_run_that_nobody_has_is_no_success(tmp_path: Path, content: str) -> No
 def test_a_lock_that_cannot_be_read_is_not_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
     """Cases 1.8: once, when the run wants to write."""
     plan = runs.plan(tmp_path, *LINE)
-    real, read = Path.read_text, 0
+    real, read = claims.read_bytes, 0
 
-    def read_text(path: Path, *arguments: Any, **named: Any) -> str:
+    def read_bytes(path: Path) -> bytes:
         nonlocal read
-        if path.name == "lock":
-            read += 1
-            if read == 3:
-                raise OSError(number, os.strerror(number))
-        return real(path, *arguments, **named)
+        read += 1
+        if read == 3:
+            raise OSError(number, os.strerror(number))
+        return real(path)
 
-    monkeypatch.setattr(Path, "read_text", read_text)
+    monkeypatch.setattr(claims, "read_bytes", read_bytes)
     (outcome,) = runs.train(plan)
     assert outcome.state == "failed"
     assert os.strerror(number) in outcome.message

@@ -11,11 +11,12 @@ from pathlib import Path
 
 import pytest
 
+from lop_sweeps.analysis import provenance
 from lop_sweeps.analysis.errors import AnalysisError
 from lop_sweeps.analysis.load import load
 from lop_sweeps.errors import CheckpointError, IdentityError, LopError
 from lop_sweeps.optimizers.sgd import SGD
-from lop_sweeps.sweep import integrity, run_directory, status
+from lop_sweeps.sweep import integrity, queue, run_directory, status
 from lop_sweeps.sweep.execute import load_run
 from lop_sweeps.sweep.planning import Plan
 from lop_sweeps.sweep.report import SweepFailed, finish
@@ -231,6 +232,80 @@ def test_what_restores_size_and_time_is_found_by_verify(
     assert again(tmp_path / "sweeps").finished == 3  # as it looked
 
 
+def record_again(run: Path) -> None:
+    """Let identity.json record the configuration that is there, as whoever edits both would."""
+    content = json.loads((run / "identity.json").read_text())
+    content["sha256"] = integrity.sha256((run / "config.yaml").read_bytes())
+    (run / "identity.json").write_text(json.dumps(content))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "is_default"),
+    [
+        (b"step_size: 0.003", b"step_size: 0.5", False),
+        (b"step_size: 0.003", b"step_size: 0.003\n  step_size: 0.5", False),
+        (b"momentum: 0.0", b"momentum: 0.9", True),
+        (b"\nseed: 0", b"\nseed: 7", False),
+        (b"\nconfiguration: ", b"\nconfiguration: f", False),
+        (b"algorithm: {}", b"algorithm: {l2: {_target_: os.system}}", False),
+        (b"lop_sweeps.networks.mlp.MLP", b"lop_sweeps.networks.linear.Linear", False),
+    ],
+)
+def test_a_configuration_edited_together_with_its_record_is_found(
+    sweeps: Path, old: bytes, new: bytes, is_default: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The name is the hash of what it really was; of an option that had its default only the components tell."""
+    run, other, _ = runs_of(sweeps)
+    edit("config.yaml", old, new)(run, other)
+    record_again(run)
+    left_out = [note for note in load(sweeps / "s").notes if f"{run.name}/config.yaml" in note]
+    assert len(left_out) == (0 if is_default else 1)
+    code, text = said(sweeps / "s", "--verify", capsys=capsys)
+    assert code == 3
+    assert f"{run}\n    config.yaml: " in text
+    if b"configuration" not in old:  # which is for readers: nothing is made of it
+        plan = again(sweeps)
+        assert (plan.finished, list(plan.refused)) == (2, [run])
+        with pytest.raises(LopError, match=r"config\.yaml|_target_"):
+            load_run(run)
+
+
+def test_a_log_edited_together_with_its_record_is_not_what_the_checkpoint_says(
+    sweeps: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, other, _ = runs_of(sweeps)
+    digit(run, other)
+    content = json.loads((run / "status.json").read_text())
+    content["log"] |= integrity.stamp(run / "metrics.jsonl")
+    (run / "status.json").write_text(json.dumps(content))
+    code, text = said(sweeps / "s", "--verify", capsys=capsys)
+    assert code == 3
+    assert f"{run}\n    metrics.jsonl: " in text
+
+
+@pytest.mark.parametrize("recorded", [True, False])
+def test_a_seed_that_was_stored_as_it_was_typed_is_the_same(sweeps: Path, recorded: bool) -> None:
+    run, other, _ = runs_of(sweeps)
+    edit("config.yaml", b"\nseed: 0", b"\nseed: 0.0")(run, other)
+    record_again(run)
+    if not recorded:
+        (run / "identity.json").unlink()
+    assert integrity.look(run).problem == ""
+    assert load(sweeps / "s").runs["seed"].tolist() == [0, 1, 2]
+
+
+def test_a_log_without_a_status_is_not_taken_for_what_was_recorded(
+    sweeps: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, _, _ = runs_of(sweeps)
+    (run / "status.json").unlink()
+    _, text = said(sweeps / "s", capsys=capsys)
+    assert f"{run}\n    status.json: " in text
+    assert any(f"{run.name}/status.json" in note for note in load(sweeps / "s").notes)
+    assert ended(again(sweeps)) == ""
+    assert again(sweeps).finished == 3
+
+
 @pytest.mark.parametrize("name", ["checkpoint.previous.pt", "pack.json", "provenance.json"])
 def test_verify_names_what_no_result_hangs_on(sweeps: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
     run, other, _ = runs_of(sweeps)
@@ -238,6 +313,33 @@ def test_verify_names_what_no_result_hangs_on(sweeps: Path, name: str, capsys: p
     code, text = said(sweeps / "s", "--verify", capsys=capsys)
     assert code == 3
     assert f"{run}\n    {name}: " in text
+
+
+def pipe(path: Path) -> None:
+    path.unlink(missing_ok=True)
+    os.mkfifo(path)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("config.yaml", "identity.json", "status.json", "metrics.jsonl", "checkpoint.pt", "checkpoint.previous.pt"),
+        *("pack.json", "provenance.json", "job.json", "mirror.json", "lock", "../.checked.json"),
+    ],
+)
+def test_a_pipe_is_not_waited_for(sweeps: Path, name: str) -> None:
+    run, _, _ = runs_of(sweeps)
+    pipe(run / name)
+    status.main([str(sweeps / "s"), "--verify"])
+    provenance.collect(runs_of(sweeps))
+    assert {path.name for path in runs_of(sweeps)} >= set(load(sweeps / "s").runs["run"])
+    assert len(again(sweeps).points) == 3
+
+
+@pytest.mark.parametrize("log", ["/dev/zero", "pipe", "\0"])
+def test_the_log_of_a_job_is_a_file_or_nothing(tmp_path: Path, log: str) -> None:
+    pipe(tmp_path / "pipe")
+    assert queue.log_tail(tmp_path / log) == []
 
 
 def test_a_renamed_folder_is_named(sweeps: Path, capsys: pytest.CaptureFixture[str]) -> None:

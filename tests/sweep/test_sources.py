@@ -130,3 +130,16 @@ def test_runs_without_a_record_are_not_asked(tmp_path: Path, module: Path, caplo
         assert runs.plan(tmp_path, *LINE).finished == 1
     assert caplog.text == ""
     assert len(runs.plan(tmp_path, *LINE, "benchmark.num_tasks=5").packs) == 1
+
+
+def test_a_module_that_a_file_names_is_not_imported(tmp_path: Path, module: Path) -> None:
+    """To find a.b, Python runs a; the provenance of a run may have been written by anybody."""
+    plan = runs.plan(tmp_path, *LINE)
+    runs.train(plan)
+    run = plan.points[0].directory
+    (module.parents[1] / "stranger").mkdir()
+    (module.parents[1] / "stranger" / "__init__.py").write_text("raise SystemExit('run')\n")
+    content = json.loads((run.path / "provenance.json").read_text())
+    content["sessions"][0]["sources"] |= {"stranger.part": "0", "own_idea_too.part": "0", "own_idea.idea": "0"}
+    (run.path / "provenance.json").write_text(json.dumps(content))
+    assert provenance.changed_sources(run, ["own_idea"]) == [str(module)]
