@@ -150,7 +150,7 @@ def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(
         prog="lop-figures",
         description="Figures of a sweep (performance, diagnostics, comparisons: what makes sense for it) and tables of "
-        "early and late performance and of differences, with 95%% intervals over runs. Works while it runs.",
+        "early and late performance and of differences, with 95% intervals over runs. Works while it runs.",
     )
     add = made.add_argument
     add("--version", action="version", version=f"lop-sweeps {__version__}")
