@@ -354,9 +354,9 @@ def test_estimate_is_of_the_size_of_what_it_estimates(tmp_path: Path) -> None:
     points = [runs.point(tmp_path, *runs.SMALL, "benchmark.num_tasks=60", f"seed={seed}") for seed in range(3)]
     expected = core_seconds(points)
     assert expected is not None
-    start = time.monotonic()
+    start = time.process_time()  # whatever else the machine does
     runs.train(make_plan(points, workers=1, pack=None, threads=1))
-    assert 0.05 < expected / (time.monotonic() - start) < 20
+    assert 0.05 < expected / (time.process_time() - start) < 20
 
 
 def test_only_failed_runs_if_asked(plan: Plan) -> None:

@@ -25,7 +25,7 @@ from lop_sweeps.tracking.rows import decode
 from tests.runs import SMALL
 from tests.tracking.wandb_server import HISTORY, StoredRun, WandbServer
 
-SECONDS = 120.0  # more than any command takes on a busy machine; only a broken one takes that long
+SECONDS = 300.0  # more than any command takes on a busy machine; only a broken one takes that long
 LOP, STATUS = "lop_sweeps.__main__", "lop_sweeps.sweep.status"
 TASKS, EXAMPLES = 4, 20
 # One process trains one pack; a row is durable as soon as it is written. `HELD` is the intervention `held`.
