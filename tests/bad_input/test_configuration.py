@@ -214,7 +214,7 @@ ROWS: dict[str, tuple[list[str], list[str]]] = {
     ),
     "no class at all": (["network._target_=null"], ["network._target_", "package.module.Class"]),
     "not a class": (["optimizer._target_=lop_sweeps.optimizers.optimizer.per_run"], ["optimizer._target_", "no class"]),
-    "another kind of class": (["network._target_=lop_sweeps.networks.mlp.Affine"], ["network._target_", "Network"]),
+    "another kind of class": (["network._target_=lop_sweeps.networks.affine.Affine"], ["network._target_", "Network"]),
     "a class of torch": (["network._target_=torch.nn.Linear"], ["network._target_", "must be a network"]),
     "an optimiser as intervention": (
         ["+algorithm.x._target_=lop_sweeps.optimizers.sgd.SGD"],
