@@ -35,7 +35,7 @@ demo: setup ## a small real sweep, from nothing to figures
 	$(BIN)/python -m lop_sweeps.demo
 
 test: setup ## the tests that a person runs: six minutes on two cores
-	$(BIN)/python -m pytest -n 2 --dist worksteal
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 slow: setup ## the rest, a quarter of an hour: every row of the contract table, long comparisons
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m slow

@@ -40,7 +40,7 @@ class Point:
     directory: RunDirectory
     pack_key: str
     parameters: int
-    packs_pay: bool
+    packs_on: frozenset[str]
     steps: int
     engine: str
     reason: str
@@ -151,7 +151,7 @@ def make_point(resolved: Mapping[str, Any], trusted: Sequence[str] = ()) -> Poin
         run,
         pack_key(science, trusted),
         sum(components.weights),
-        components.packs_pay,
+        components.packs_on,
         steps,
         components.engine,
         components.reason,
@@ -260,7 +260,7 @@ def make_plan(points: Iterable[Point], workers: int, pack: int | None, threads: 
     share = -(-len(waiting) // workers)
     for (folder, _), group in fresh.items():
         device = group[0].device
-        if not group[0].packs_pay:
+        if device not in group[0].packs_on:
             fits = 1
         elif device == "cuda":
             fits = PACK_RUNS_GPU

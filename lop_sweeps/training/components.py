@@ -40,7 +40,7 @@ class Components:
     """What one run consists of.
 
     trusted: module prefixes that its targets may come from. units: of each hidden layer; weights: in each weight
-    matrix. packs_pay: whether packs are faster than one run after another on its device. engine: fused or torch;
+    matrix. packs_on: the devices on which packs are faster than one run after another. engine: fused or torch;
     reason: why. device: cpu or cuda; device_reason: why. tf32: whether products may be of TF32. agent: in control, how
     it learns.
     """
@@ -53,7 +53,7 @@ class Components:
     trusted: Sequence[str]
     units: tuple[int, ...] = ()
     weights: tuple[int, ...] = ()
-    packs_pay: bool = True
+    packs_on: frozenset[str] = frozenset()
     engine: str = "torch"
     reason: str = ""
     device: str = "cpu"
@@ -154,7 +154,7 @@ def assemble(config: Mapping[str, Any], trusted: Sequence[str] = (), *, data: bo
         units=tuple(layer.units for layer in network.unit_graph()),
         weights=tuple(network.get_parameter(name).numel() for name in network.weights()),
         # Environments are stepped one after the other; on a CPU what is mapped takes three times as long.
-        packs_pay=device in network.packs_on and (network.stackable or device == "cuda") and agent is None,
+        packs_on=frozenset(() if agent else network.packs_on if network.stackable else network.packs_on - {"cpu"}),
         engine=chosen,
         reason=reason,
         device=device,

@@ -39,7 +39,7 @@ def dom(page: Path, width: int, dark: bool = False) -> str:
         command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, start_new_session=True
     )
     try:
-        return process.communicate(timeout=60)[0]
+        return process.communicate(timeout=300)[0]
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()

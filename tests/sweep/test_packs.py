@@ -76,8 +76,19 @@ def test_memory_of_a_run_is_the_difference_between_packs_of_two_and_one() -> Non
     assert devices.fitting(one=9_000, two=18_000, free=10_000) == 1
 
 
-@pytest.mark.parametrize("error", [torch.OutOfMemoryError, MemoryError])
-@pytest.mark.parametrize("row", [IMAGENET, [*CIFAR, "algorithm=continual_backprop", *SOON]])
+CIFAR_CBP = [*CIFAR, "algorithm=continual_backprop", *SOON]
+
+
+@pytest.mark.parametrize(
+    ("row", "error"),
+    [
+        (IMAGENET, torch.OutOfMemoryError),
+        pytest.param(IMAGENET, MemoryError, marks=pytest.mark.slow),
+        pytest.param(CIFAR_CBP, torch.OutOfMemoryError, marks=pytest.mark.slow),
+        (CIFAR_CBP, MemoryError),
+    ],
+    ids=["conv", "conv on the host", "residual", "residual on the host"],
+)
 def test_a_pack_that_runs_out_of_memory_is_halved_and_nothing_is_lost(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: type[Exception], row: list[str]
 ) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +12,7 @@ from lop_sweeps.errors import DataError
 from lop_sweeps.sweep.expansion import expand, variants_of
 from lop_sweeps.sweep.sweeper import studies
 from tests import runs
+from tests.command import Command
 
 EXPERIMENTS = sorted(
     str(path.relative_to(folder).with_suffix(""))
@@ -96,36 +96,28 @@ def test_every_experiment_is_checked_point_by_point(name: str, tmp_path: Path) -
     assert checked or without_data
 
 
-def lop(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "COLUMNS": "200"}
-    return subprocess.run(
-        [sys.executable, "-m", "lop_sweeps", *arguments], cwd=cwd, env=environment, capture_output=True, text=True
-    )
-
-
-def test_a_real_sweep_and_a_second_one_over_it(tmp_path: Path) -> None:
+def test_a_real_sweep_and_a_second_one_over_it(lop: Command) -> None:
     line = ["-m", "scale=tiny", "algorithm=backprop,continual_backprop", "seed=range(2)", "network.hidden=[10]"]
-    first = lop(*line, cwd=tmp_path)
-    assert first.returncode == 0, first.stderr
-    assert "4 done" in first.stderr
-    second = lop(*line, cwd=tmp_path)
-    assert "4 finished already, 0 to run" in second.stderr
+    first = lop(*line)
+    assert first.code == 0, first.err
+    assert "4 done" in first.err
+    assert "4 finished already, 0 to run" in lop(*line).err
 
 
-def test_hydras_basic_launcher_runs_the_same_runs(tmp_path: Path) -> None:
+def test_hydras_basic_launcher_runs_the_same_runs(lop: Command, tmp_path: Path) -> None:
     line = ["-m", "scale=tiny", "seed=0,1", "network.hidden=[10]"]
-    first = lop(*line, "hydra/launcher=basic", cwd=tmp_path)
-    assert first.returncode == 0, first.stderr
+    first = lop(*line, "hydra/launcher=basic")
+    assert first.code == 0, first.err
     assert len(list((tmp_path / "sweeps" / "permuted_digits-tiny").iterdir())) == 2
-    assert "2 finished already" in lop(*line, cwd=tmp_path).stderr
+    assert "2 finished already" in lop(*line).err
 
 
-def test_the_whole_configuration_can_be_printed(tmp_path: Path) -> None:
-    shown = lop("--cfg", "job", "--resolve", "-p", "benchmark", "scale=paper", cwd=tmp_path)
-    assert "num_tasks: 800" in shown.stdout
+def test_the_whole_configuration_can_be_printed(lop: Command) -> None:
+    shown = lop("--cfg", "job", "--resolve", "-p", "benchmark", "scale=paper")
+    assert "num_tasks: 800" in shown.out
 
 
-def test_help_is_quick_and_lists_choices(tmp_path: Path) -> None:
+def test_help_is_quick_and_lists_choices() -> None:
     code = (
         "import sys; from lop_sweeps.__main__ import main; sys.argv[1:] = ['-h']; main(); print('hydra' in sys.modules)"
     )

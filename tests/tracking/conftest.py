@@ -21,11 +21,12 @@ from typing import Any
 import psutil
 import pytest
 
+from lop_sweeps.sweep.run_directory import RunDirectory
 from lop_sweeps.tracking.rows import decode
 from tests.runs import SMALL
 from tests.tracking.wandb_server import HISTORY, StoredRun, WandbServer
 
-SECONDS = 120.0  # more than any command takes on a busy machine; only a broken one takes that long
+SECONDS = 300.0  # more than any command takes on a busy machine; only a broken one takes that long
 LOP, STATUS = "lop_sweeps.__main__", "lop_sweeps.sweep.status"
 TASKS, EXAMPLES = 4, 20
 # One process trains one pack; a row is durable as soon as it is written. `HELD` is the intervention `held`.
@@ -244,6 +245,13 @@ def rows(run: Path) -> list[dict[str, Any]]:
     """The rows of a local log, as W&B can hold them."""
     text = (run / "metrics.jsonl").read_text()
     return [{key: value for key, value in json.loads(line).items() if value != []} for line in text.splitlines()]
+
+
+def forget_records(run: Path) -> None:
+    """What a run recorded of its configuration and log, so that a test may write its own."""
+    for name in ("identity.json", "checkpoint.pt", "checkpoint.previous.pt"):
+        (run / name).unlink(missing_ok=True)
+    RunDirectory(run).write_status(log=None, durable=None)
 
 
 def until(condition: Callable[[], Any], seconds: float = SECONDS) -> None:

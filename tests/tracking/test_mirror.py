@@ -392,5 +392,5 @@ def test_a_run_that_another_process_sends_is_left_to_it(training: Training, cloc
 def test_the_process_ends_with_its_input() -> None:
     """Even if that ends where folders are still to come: whoever started it was killed there."""
     command = [sys.executable, "-m", "lop_sweeps.tracking.process", "0"]
-    done = subprocess.run(command, input="/nowhere\n", capture_output=True, text=True, timeout=30, check=True)
+    done = subprocess.run(command, input="/nowhere\n", capture_output=True, text=True, timeout=300, check=True)
     assert json.loads(done.stdout) == {"runs": 1, "left": 0, "url": ""}

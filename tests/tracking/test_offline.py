@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.tracking.conftest import HELD, HELD_TASKS, SEEDS, TASKS, TRACKED, Lab, names, read_json, tell, until
+from tests.tracking.conftest import HELD, HELD_TASKS, SECONDS, SEEDS, TASKS, TRACKED, Lab, names, read_json, tell, until
 
 OFFLINE = [*TRACKED, *SEEDS, *HELD, "tracking.mode=offline"]
 
@@ -30,7 +30,7 @@ def others(lab: Lab, earlier: Sequence[Path]) -> bool:
 def wandb_sync(lab: Lab) -> None:
     """As its manual says."""
     command = [sys.executable, "-m", "wandb", "sync", *map(str, files(lab))]
-    subprocess.run(command, cwd=lab.folder, env=lab.environment(), check=True, capture_output=True, timeout=60)
+    subprocess.run(command, cwd=lab.folder, env=lab.environment(), check=True, capture_output=True, timeout=SECONDS)
 
 
 def a_sweep_makes_no_connection_and_wandb_sync_uploads_it_once(lab: Lab) -> None:

@@ -14,7 +14,7 @@ import yaml
 from lop_sweeps.analysis.errors import AnalysisError
 from lop_sweeps.analysis.remote import Address, rows_of
 from lop_sweeps.tracking.rows import encode
-from tests.tracking.conftest import LINE, SEEDS, TASKS, TRACKED, Lab, names, tell
+from tests.tracking.conftest import LINE, SEEDS, TASKS, TRACKED, Lab, forget_records, names, tell
 from tests.tracking.wandb_server import HISTORY
 
 # Metrics keep their type; a hyper-parameter that is a whole number has lost what it was.
@@ -97,6 +97,7 @@ def lengthen(run: Path, tasks: int) -> None:
     for name in ("config.yaml", "status.json"):
         content = yaml.safe_load((run / name).read_text()) | {"num_tasks": tasks}
         (run / name).write_text(json.dumps(content))
+    forget_records(run)
 
 
 def filters_choose_and_mistakes_are_explained(lab: Lab) -> None:

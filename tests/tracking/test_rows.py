@@ -14,6 +14,7 @@ from lop_sweeps.analysis.load import load
 from lop_sweeps.tracking.rows import decode, encode
 from tests import runs
 from tests.contracts.table import CIFAR, IMAGENET, SLIPPERY
+from tests.tracking.conftest import forget_records
 
 PAGE = Path(__file__).parents[2] / "docs" / "metrics.md"
 LINES = {
@@ -95,6 +96,7 @@ def test_means_are_those_of_the_frame_of_tasks(tmp_path: Path, protocol: str) ->
     row = json.loads(runs.metrics(plan.points[0]).splitlines()[-1])
     row["dead_fraction"] = [0.1 * layer for layer in range(len(units))]
     (folder / "metrics.jsonl").write_text(json.dumps(row) + "\n")
+    forget_records(folder)
     sent = encode(row, layers["weights"], len(units) // 2 if protocol == "control" else 0, units)
     means = {key.removeprefix("diagnostics/"): value for key, value in sent.items() if key.startswith("diagnostics/")}
     assert {"dead_fraction", "weight_magnitude", "srank99"} <= set(means)

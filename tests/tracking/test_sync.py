@@ -11,8 +11,19 @@ from pathlib import Path
 import pytest
 import yaml
 
-from lop_sweeps.sweep.run_directory import RunDirectory
-from tests.tracking.conftest import HELD, HELD_TASKS, LINE, SEEDS, TRACKED, Lab, names, read_json, tell, until
+from tests.tracking.conftest import (
+    HELD,
+    HELD_TASKS,
+    LINE,
+    SEEDS,
+    TRACKED,
+    Lab,
+    forget_records,
+    names,
+    read_json,
+    tell,
+    until,
+)
 from tests.tracking.wandb_server import WandbServer
 
 UNTRACKED = [*LINE, *SEEDS]
@@ -96,7 +107,7 @@ def ctrl_c_ends_it_at_once_and_the_next_one_goes_on(lab: Lab) -> None:
     began = time.monotonic()
     command.interrupt()
     command.end(code=None)
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 30
     assert "Traceback" not in command.err
     lab.server.come_back()
     assert "3 of 3 runs complete" in lab.sync().end().out
@@ -133,9 +144,7 @@ def in_control_examples_are_the_horizontal_axis(lab: Lab) -> None:
     (run / "config.yaml").write_text(yaml.safe_dump(config))
     rows = [{"task": task, "examples": 10 * task, "return": float(task), "srank99": [1, 3]} for task in range(20)]
     (run / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    for recorded in ("identity.json", "checkpoint.pt", "checkpoint.previous.pt"):
-        (run / recorded).unlink(missing_ok=True)
-    RunDirectory(run).write_status(log=None, durable=None)
+    forget_records(run)
     lab.sync().end()
     lab.assert_complete(runs=1)
     stored = lab.stored(run)

@@ -1,0 +1,5 @@
+"""The command `lop`."""
+
+from tests.command import lop
+
+__all__ = ["lop"]
