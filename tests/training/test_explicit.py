@@ -15,6 +15,7 @@ from lop_sweeps.networks.actor_critic import ActorCritic
 from lop_sweeps.networks.mlp import ACTIVATIONS, MLP
 from lop_sweeps.networks.network import Network
 from lop_sweeps.optimizers.adam import Adam
+from lop_sweeps.optimizers.optimizer import per_run
 from lop_sweeps.optimizers.sgd import SGD
 from lop_sweeps.training import explicit
 from lop_sweeps.training.learner import TorchLearner
@@ -190,7 +191,7 @@ def test_nan_in_one_run_stays_there() -> None:
     learner.parameters[1, 3] = torch.nan
     for one in (learner, whole):
         for step in range(3):
-            one.learn_from(one.predict(x, step), gradient, step, [1.0, 1.0, 1e9])
+            one.learn_from(one.predict(x, step), gradient, step, per_run([1.0, 1.0, 1e9], x))
     assert torch.equal(learner.parameters[[0, 2]], whole.parameters[[0, 2]])
     assert bool(learner.parameters[1].isnan().any())
 
@@ -280,7 +281,7 @@ def test_max_norm_cuts_each_runs_gradient_by_itself(runs: int, norm: str) -> Non
             gradient[2] *= 0.0 if step == 2 else 1.0
         whole.parameters.copy_(learner.parameters)
         before = learner.parameters.clone()
-        learner.learn_from(learner.predict(x, step), gradient, step, longest)
+        learner.learn_from(learner.predict(x, step), gradient, step, per_run(longest, gradient))
         whole.learn_from(whole.predict(x, step), gradient, step)
         for run in range(runs):
             own, uncut = before[run] - learner.parameters[run], before[run] - whole.parameters[run]
@@ -297,7 +298,7 @@ def test_max_norm_comes_before_weight_decay() -> None:
     x, gradient = case(1, 4, 0)
     _, _, gradients = reference(learner, x, gradient)
     before = learner.parameters.clone()
-    learner.learn_from(learner.predict(x, 0), gradient, 0, [0.01])
+    learner.learn_from(learner.predict(x, 0), gradient, 0, per_run([0.01], gradient))
     step = gradients * (0.01 / gradients.norm()) + 0.25 * before
     torch.testing.assert_close(before - learner.parameters, step, **EXACT)
 
