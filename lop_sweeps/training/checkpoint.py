@@ -27,7 +27,8 @@ def save(directory: Path, payload: dict[str, Any]) -> None:
     newest, previous = (directory / name for name in NAMES)
     temporary = directory / "checkpoint.pt.tmp"
     try:
-        with temporary.open("wb") as file:
+        temporary.unlink(missing_ok=True)  # left by a kill, or a link that somebody has put there
+        with temporary.open("xb") as file:
             torch.save({"format": FORMAT, **payload}, file)
             file.flush()
             os.fsync(file.fileno())
