@@ -75,12 +75,6 @@ def load_all(directory: Path) -> list[dict[str, Any]]:
     return found
 
 
-def prune(directory: Path) -> None:
-    """Delete a run's checkpoints; its log stays, but it can no longer be extended or loaded."""
-    for name in NAMES:
-        (directory / name).unlink(missing_ok=True)
-
-
 def go_back_to(directory: Path, payload: dict[str, Any]) -> None:
     """Make `payload` (one of `load_all`) the newest checkpoint: a later one must not become its predecessor."""
     if payload["file"] != NAMES[0]:

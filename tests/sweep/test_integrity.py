@@ -164,7 +164,9 @@ def test_a_finished_run_of_another_experiment_fails_and_the_others_go_on(
     assert any(f"{run.name}/{file}" in note for note in loaded.notes)
     plan = again(sweeps)
     assert (plan.finished, plan.packs, list(plan.refused)) == (2, [], [run])
-    assert file in ended(plan)
+    text = ended(plan)
+    assert file in text
+    assert "same command" not in text  # it would be refused again
     with pytest.raises(LopError, match=file):
         load_run(run)
     assert {path.name: path.read_bytes() for path in run.iterdir() if path.is_file()} == before
