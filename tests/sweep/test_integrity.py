@@ -317,6 +317,19 @@ def test_verify_names_what_no_result_hangs_on(sweeps: Path, name: str, capsys: p
     assert f"{run}\n    {name}: " in text
 
 
+def test_verify_names_a_pack_in_another_order(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    plan = runs.plan(tmp_path, *LINE, seeds=3, pack=3)
+    runs.train(plan)
+    run = plan.points[1].directory
+    assert said(tmp_path / "s", "--verify", capsys=capsys)[0] == 0
+    packed = run.pack()
+    assert packed is not None
+    run.write_pack(packed["members"][::-1], packed["threads"], packed["engine"])
+    code, text = said(tmp_path / "s", "--verify", capsys=capsys)
+    assert code == 3
+    assert f"{run.path}\n    pack.json: " in text
+
+
 def pipe(path: Path) -> None:
     path.unlink(missing_ok=True)
     os.mkfifo(path)
