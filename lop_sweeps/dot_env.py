@@ -1,7 +1,7 @@
 """Settings of this machine from a file `.env` in the current folder; what the environment says wins.
 
 Only the variables of `.env.example` are taken. The folder may be somebody else's, and PYTHONPATH or LD_PRELOAD in its
-`.env` would run code in every process that is started.
+`.env` would run code in every process that is started. Nor does it say which server gets a key that is not its own.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from dotenv import dotenv_values
@@ -38,6 +39,11 @@ def load_dot_env() -> None:
         sys.stderr.write(f"lop: .env is left out: {error.strerror or error}\n")
         return
     values = dotenv_values(stream=io.StringIO(text), interpolate=False)  # ${HOME} stays what it is: text
+    if _sends_a_key_elsewhere(values):
+        del values["WANDB_BASE_URL"]
+        sys.stderr.write(
+            "lop: .env: WANDB_BASE_URL is left out, for WANDB_API_KEY is the environment's: set both in one place\n"
+        )
     for name in NAMES:
         value = values.get(name)
         if value is not None and "\0" not in value:
@@ -45,3 +51,10 @@ def load_dot_env() -> None:
     unknown = [name for name in values if name.startswith(OURS) and name not in NAMES]
     if unknown:
         sys.stderr.write(f"lop: .env: {', '.join(unknown)} not taken; it may set {', '.join(NAMES)}\n")
+
+
+def _sends_a_key_elsewhere(values: Mapping[str, str | None]) -> bool:
+    """Whether a `.env` names a server for a key that it does not hold; `wandb login` keeps keys by server."""
+    key = os.environ.get("WANDB_API_KEY")
+    server = values.get("WANDB_BASE_URL")
+    return bool(key and server) and os.environ.get("WANDB_BASE_URL") is None and values.get("WANDB_API_KEY") != key

@@ -19,6 +19,7 @@ def write_atomically(path: Path, text: str) -> None:
     """Whoever reads `path` sees the old content or the new; after an `OSError` the old one."""
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
+        temporary.unlink(missing_ok=True)  # left by a process of this number, or a link that somebody has put there
         temporary.write_text(text, encoding="utf-8")
         temporary.replace(path)
     except OSError:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import sysconfig
+from importlib.machinery import PathFinder
 from pathlib import Path
 
 import pytest
@@ -18,6 +20,13 @@ from tests import runs
 from tests.contracts.table import CIFAR, IMAGENET, SLIPPERY
 
 ROOT = Path(__file__).parents[1]
+
+
+@pytest.mark.parametrize("script", sorted((ROOT / "perf").glob("*.py")), ids=lambda script: script.name)
+def test_no_measurement_hides_a_module_that_it_needs(script: Path) -> None:
+    """Python puts perf/ first on the path of its scripts: numba imports `coverage`, if there is one."""
+    places = [sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")]
+    assert PathFinder.find_spec(script.stem, places) is None
 
 
 def test_metrics_page_lists_exactly_what_is_logged(tmp_path: Path) -> None:

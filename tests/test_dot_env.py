@@ -48,6 +48,20 @@ def test_the_environment_wins_and_nothing_is_expanded(folder: Path, monkeypatch:
     assert os.environ["WANDB_ENTITY"] == "given"
 
 
+@pytest.mark.parametrize(
+    ("key", "own", "taken"), [("", "", True), ("mine", "", False), ("mine", "theirs", False), ("mine", "mine", True)]
+)
+def test_a_server_is_not_given_a_key_of_the_environment(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], key: str, own: str, taken: bool
+) -> None:
+    """key: of the environment; own: in the file that names the server."""
+    monkeypatch.setenv("WANDB_API_KEY", key)
+    (folder / ".env").write_text(f"WANDB_API_KEY={own}\nWANDB_BASE_URL=https://elsewhere.example\n")
+    dot_env.load_dot_env()
+    assert ("WANDB_BASE_URL" in os.environ) == taken
+    assert ("WANDB_BASE_URL" in capsys.readouterr().err) == (not taken)
+
+
 @pytest.mark.parametrize("kind", ["pipe", "folder", "huge", "bytes"])
 def test_a_file_that_is_none_stops_nothing(folder: Path, kind: str) -> None:
     """Case 2.3: nor does a command wait for a pipe."""

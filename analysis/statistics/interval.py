@@ -18,7 +18,7 @@ Interval = Literal["t", "bootstrap", "bca", "standard_error"]
 Bounds = tuple[float, float]
 
 LEVEL = 0.95
-# Runs from which on there is an interval, and from which on the bootstrap's holds what it says (perf/coverage.py).
+# Runs from which on there is an interval, and from which on the bootstrap's holds what it says (perf/intervals.py).
 LEAST = 3
 ENOUGH: Mapping[Estimator, int] = {"mean": 20, "median": 5, "iqm": 10}
 UNBOUNDED: Bounds = (-np.inf, np.inf)

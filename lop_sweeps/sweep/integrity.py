@@ -382,8 +382,15 @@ class _Check:
             members = content.get("members", [self.name]) if isinstance(content, dict) else []
             if not isinstance(members, list) or self.name not in members:
                 self.problems[file] = "not this run's"
+            elif file == "pack.json" and not self._is_order(members):
+                self.problems[file] = f"has its members in another order than {CHECKPOINT}, which changes rounding"
             elif content.get("run", self.name) != self.name:
                 self.problems[file] = f"of another run, {content['run']}"
+
+    def _is_order(self, members: list[Any]) -> bool:
+        """Whether the members that the newest checkpoint was saved together with are in its order."""
+        saved = facts_of(self.folder / CHECKPOINT).get("together", [])
+        return [name for name in members if name in saved] == [name for name in saved if name in members]
 
     def _by_checkpoint(self) -> tuple[int | None, int | None]:
         """The size and checksum of the log that the newest checkpoint covers."""

@@ -85,12 +85,13 @@ def finish(plan: Plan, outcomes: Sequence[Outcome]) -> None:
     if parts:
         sys.stderr.write(", ".join(parts) + "\n")
     failed = [outcome for outcome in outcomes if outcome.state == "failed"]
-    failed += [Outcome(run, "failed", why) for run, why in plan.refused.items()]
-    if failed:
+    if failed or plan.refused:
+        # What was refused is refused again: the message says what to do.
+        advice = " (the same command runs what was tried again; tracebacks are in status.json)" if failed else ""
+        failed += [Outcome(run, "failed", why) for run, why in plan.refused.items()]
         rows = [f"  {outcome.run}\n    {outcome.message}" for outcome in failed]
-        advice = "the same command runs them again; tracebacks are in their status.json"
         number = len(outcomes) + len(plan.refused)
-        raise SweepFailed(f"{len(failed)} of {number} runs failed ({advice}):\n" + "\n".join(rows))
+        raise SweepFailed(f"{len(failed)} of {number} runs failed{advice}:\n" + "\n".join(rows))
     left = [*plan.nobodys, *(outcome.run for outcome in outcomes if outcome.state == "busy")]
     if nobodys := [run for run in left if is_nobodys(run / "lock")]:
         rows = [f"  {run / 'lock'}" for run in nobodys]

@@ -27,7 +27,8 @@ def save(directory: Path, payload: dict[str, Any]) -> None:
     newest, previous = (directory / name for name in NAMES)
     temporary = directory / "checkpoint.pt.tmp"
     try:
-        with temporary.open("wb") as file:
+        temporary.unlink(missing_ok=True)  # left by a kill, or a link that somebody has put there
+        with temporary.open("xb") as file:
             torch.save({"format": FORMAT, **payload}, file)
             file.flush()
             os.fsync(file.fileno())
@@ -72,12 +73,6 @@ def load_all(directory: Path) -> list[dict[str, Any]]:
         with contextlib.suppress(CheckpointError):
             found.append(load(directory, name))
     return found
-
-
-def prune(directory: Path) -> None:
-    """Delete a run's checkpoints; its log stays, but it can no longer be extended or loaded."""
-    for name in NAMES:
-        (directory / name).unlink(missing_ok=True)
 
 
 def go_back_to(directory: Path, payload: dict[str, Any]) -> None:

@@ -26,6 +26,8 @@ class MetricsLog:
         self._path = directory / self.NAME
         self._rows = self.check(directory, position)
         self._bytes, self._checksum = position
+        if self._path.is_symlink():  # what it leads to would be cut off, too
+            raise OSError(f"{self._path} is a link; rows are written to a file of the run's own")
         self._file = self._path.open("r+b" if self._path.exists() else "w+b")
         self._file.truncate(self._bytes)
         self._file.seek(self._bytes)

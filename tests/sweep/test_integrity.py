@@ -164,7 +164,9 @@ def test_a_finished_run_of_another_experiment_fails_and_the_others_go_on(
     assert any(f"{run.name}/{file}" in note for note in loaded.notes)
     plan = again(sweeps)
     assert (plan.finished, plan.packs, list(plan.refused)) == (2, [], [run])
-    assert file in ended(plan)
+    text = ended(plan)
+    assert file in text
+    assert "same command" not in text  # it would be refused again
     with pytest.raises(LopError, match=file):
         load_run(run)
     assert {path.name: path.read_bytes() for path in run.iterdir() if path.is_file()} == before
@@ -313,6 +315,19 @@ def test_verify_names_what_no_result_hangs_on(sweeps: Path, name: str, capsys: p
     code, text = said(sweeps / "s", "--verify", capsys=capsys)
     assert code == 3
     assert f"{run}\n    {name}: " in text
+
+
+def test_verify_names_a_pack_in_another_order(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    plan = runs.plan(tmp_path, *LINE, seeds=3, pack=3)
+    runs.train(plan)
+    run = plan.points[1].directory
+    assert said(tmp_path / "s", "--verify", capsys=capsys)[0] == 0
+    packed = run.pack()
+    assert packed is not None
+    run.write_pack(packed["members"][::-1], packed["threads"], packed["engine"])
+    code, text = said(tmp_path / "s", "--verify", capsys=capsys)
+    assert code == 3
+    assert f"{run.path}\n    pack.json: " in text
 
 
 def pipe(path: Path) -> None:

@@ -1,6 +1,6 @@
 """How often an interval over runs holds the truth: the table of docs/statistics.md.
 
-python perf/coverage.py [--quick] [--json FILE]
+python perf/intervals.py [--quick] [--json FILE]
 
 Each cell is the share of made-up experiments, of n runs each, whose interval holds what it is an interval of: the mean
 of a normal and of a lognormal distribution (σ = 1), their median, their interquartile mean. 95 % is what is written on
