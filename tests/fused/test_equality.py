@@ -97,15 +97,7 @@ class Mixed(MLP):
         return torch.cat([ACTIVATIONS[name](part) for name, part in zip(self._names, parts, strict=True)])
 
 
-CORE = (
-    "backprop",
-    "momentum",
-    "adam",
-    "dropout",
-    "shrink_and_perturb",
-    "cbp_contribution",
-    "cbp_adaptable_contribution",
-)
+CORE = ("backprop", "adam", "shrink_and_perturb", "cbp_contribution", "cbp_adaptable_contribution")
 
 
 def cases() -> list[Any]:
