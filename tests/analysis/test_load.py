@@ -358,7 +358,7 @@ def test_runs_are_chosen_by_any_hyper_parameter(sweep: SweepBuilder) -> None:
     found = load(sweep.folder, where=["optimizer.step_size==0.01"])
     assert found.runs["label"].tolist() == ["backprop", "l2"]
     assert set(found.tasks["label"]) == {"backprop", "l2"}
-    assert "optimizer.step_size==0.01" in found.notes[-1]
+    assert any("optimizer.step_size==0.01" in note for note in found.notes)
     assert load(sweep.folder, where=["step_size<=0.01", "weight_decay==none"]).runs["label"].tolist() == ["backprop"]
 
 
