@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from lop_sweeps.build import build, locate
+from lop_sweeps.build import _import, build, locate
 from lop_sweeps.errors import ConfigError
 from lop_sweeps.optimizers.sgd import SGD
 
@@ -78,6 +78,7 @@ def stranger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     )
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "strange_idea", raising=False)
+    _import.cache_clear()  # it remembers the class of the last test
     return ran
 
 
