@@ -5,10 +5,9 @@ from __future__ import annotations
 import logging
 import sys
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib import resources
 from importlib.resources.abc import Traversable
-from typing import Any
 
 from lop_sweeps import __version__
 from lop_sweeps.console import closing_quietly, errors_of_hydra, explained
@@ -45,27 +44,6 @@ def help_text() -> str:
         "lop --hydra-help              Hydra's own flags",
     ]
     return "\n".join(lines)
-
-
-def task(trusted: Sequence[str]) -> Callable[[Any], None]:
-    """Hydra's task function: one run, here and now. It carries what the caller trusts to whoever calls it."""
-
-    @explained
-    def run(config: Any) -> None:
-        from hydra.core.hydra_config import HydraConfig
-        from omegaconf import OmegaConf
-
-        from lop_sweeps.sweep.sweeper import check_single, make_single, run_single
-
-        hydra = HydraConfig.get()
-        only_show = check_single(hydra)
-        choices = OmegaConf.to_container(hydra.runtime.choices)
-        assert isinstance(choices, dict)
-        point = make_single(config, {str(group): choice for group, choice in choices.items()}, trusted)
-        run_single(point, only_show=only_show)
-
-    run.trusted = trusted  # type: ignore[attr-defined]  # for the sweeper
-    return run
 
 
 def _in_order(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -105,6 +83,7 @@ def _run(arguments: list[str]) -> None:
 
     register()
     from lop_sweeps.sweep.expansion import given_again, trusted_by
+    from lop_sweeps.sweep.task import Task
 
     if any(argument.startswith(("--info", "-i")) for argument in arguments):
         logging.raiseExceptions = False  # Hydra logs what it was asked for; its output may go to `head`
@@ -117,7 +96,7 @@ def _run(arguments: list[str]) -> None:
     trusted = trusted_by(overrides)
     sys.stderr.writelines(f"{line}\n" for line in given_again(overrides))
     with errors_of_hydra():
-        application(task(trusted))()
+        application(Task(trusted))()
 
 
 if __name__ == "__main__":
