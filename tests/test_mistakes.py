@@ -211,6 +211,7 @@ ENGINES = pytest.mark.parametrize("engine", ["torch", "fused"])
 def test_no_seed_set(tmp_path: Path, benchmark: str, engine: str) -> None:
     """The seed decides everything; global generators are neither read nor moved."""
     overrides = [*runs.SMALL, f"benchmark={benchmark}", *EVERYTHING_RANDOM, f"engine={engine}"]
+    overrides += ["benchmark.num_tasks=2", "benchmark.examples_per_task=200"]
     logs = []
     for attempt in range(2):
         torch.manual_seed(attempt)

@@ -255,7 +255,9 @@ def rows(*names: str, engine: str | None = None, long: bool = False) -> pytest.M
 
 
 def small(overrides: list[str]) -> list[str]:
-    """A row's overrides on a small network with a checkpoint at every boundary."""
+    """A row's overrides on a small network with a checkpoint at every boundary; online, on three short tasks."""
     chosen = any(line.startswith("network=") for line in overrides)
     network = [] if chosen else ["network=mlp", "network.hidden=[12,12]"]
-    return ["scale=tiny", *network, *overrides, "checkpoint.first=0", "checkpoint.every=0"]
+    online = {DIGITS, REGRESSION} & set(overrides)
+    tasks = ["benchmark.num_tasks=3", "benchmark.examples_per_task=200"] if online else []
+    return ["scale=tiny", *network, *tasks, *overrides, "checkpoint.first=0", "checkpoint.every=0"]
