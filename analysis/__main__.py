@@ -115,7 +115,7 @@ def _page(sweep: Sweep, report: Report, selection: Selection | None, out: Path) 
 
 
 def _upload(report: Report, sweep: Sweep, given: Sequence[str]) -> str:
-    from lop_sweeps.sweep.run_directory import RunDirectory
+    from lop_sweeps.sweeps.run_directory import RunDirectory
     from lop_sweeps.tracking.upload import upload
 
     project = next((Address.parse(url).path for url in given if url.startswith(SCHEME)), None)
@@ -124,7 +124,7 @@ def _upload(report: Report, sweep: Sweep, given: Sequence[str]) -> str:
 
 def videos(sweep: Sweep, out: Path, trusted: Sequence[str] = ()) -> list[Path]:
     """A moving picture of each method's policy, of its run with the lowest seed."""
-    from lop_sweeps.sweep.video import record  # the one thing here that needs the environments, and torch
+    from lop_sweeps.sweeps.video import record  # the one thing here that needs the environments, and torch
 
     first = sweep.runs[sweep.runs["tasks"] > 0].sort_values("seed").drop_duplicates(["benchmark", "label"])
     names = [re.sub(r"[^\w.=+-]+", "_", f"{run.benchmark}_{run.label}") for run in first.itertuples()]

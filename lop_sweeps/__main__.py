@@ -82,8 +82,8 @@ def _run(arguments: list[str]) -> None:
     from hydra_plugins.lop_sweeps import register
 
     register()
-    from lop_sweeps.sweep.expansion import given_again, trusted_by
-    from lop_sweeps.sweep.task import Task
+    from lop_sweeps.sweeps.expansion import given_again, trusted_by
+    from lop_sweeps.sweeps.task import Task
 
     if any(argument.startswith(("--info", "-i")) for argument in arguments):
         logging.raiseExceptions = False  # Hydra logs what it was asked for; its output may go to `head`

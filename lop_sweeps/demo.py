@@ -6,7 +6,7 @@ import sys
 import time
 
 from lop_sweeps import child_process
-from lop_sweeps.sweep.progress import duration
+from lop_sweeps.sweeps.progress import duration
 
 EXPERIMENTS = ("demo_digits", "demo_regression")
 

@@ -25,10 +25,10 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
 
 from hydra_plugins.lop_sweeps import register
-from lop_sweeps.sweep import integrity
-from lop_sweeps.sweep.composer import Composer
-from lop_sweeps.sweep.expansion import expand
-from lop_sweeps.sweep.planning import Point
+from lop_sweeps.sweeps import integrity
+from lop_sweeps.sweeps.composer import Composer
+from lop_sweeps.sweeps.expansion import expand
+from lop_sweeps.sweeps.planning import Point
 
 Row = dict[str, Any]
 

@@ -17,8 +17,8 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
 
 from hydra_plugins.lop_sweeps import register
-from lop_sweeps.sweep.composer import Composer
-from lop_sweeps.sweep.expansion import expand
+from lop_sweeps.sweeps.composer import Composer
+from lop_sweeps.sweeps.expansion import expand
 
 GROUPS = ["benchmark=permuted_digits", "algorithm=backprop,l2,continual_backprop,[l2,continual_backprop]"]
 SWEEPS = {

@@ -30,11 +30,11 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
 
 from hydra_plugins.lop_sweeps import SlurmLauncher, register
-from lop_sweeps.sweep import slurm
-from lop_sweeps.sweep.composer import Composer
-from lop_sweeps.sweep.expansion import expand
-from lop_sweeps.sweep.planning import Plan, Point, make_plan
-from lop_sweeps.sweep.status import summarise
+from lop_sweeps.sweeps import slurm
+from lop_sweeps.sweeps.composer import Composer
+from lop_sweeps.sweeps.expansion import expand
+from lop_sweeps.sweeps.planning import Plan, Point, make_plan
+from lop_sweeps.sweeps.status import summarise
 
 RUNS, CONFIGURATIONS = 10_000, 10
 

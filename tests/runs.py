@@ -16,10 +16,10 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
 
 from hydra_plugins.lop_sweeps import register
-from lop_sweeps.sweep.composer import Composer
-from lop_sweeps.sweep.execute import Outcome, run_pack
-from lop_sweeps.sweep.expansion import trusted_by
-from lop_sweeps.sweep.planning import Pack, Plan, Point, make_plan
+from lop_sweeps.sweeps.composer import Composer
+from lop_sweeps.sweeps.execute import Outcome, run_pack
+from lop_sweeps.sweeps.expansion import trusted_by
+from lop_sweeps.sweeps.planning import Pack, Plan, Point, make_plan
 
 SMALL = ["scale=tiny", "network=mlp", "network.hidden=[12,12]", "checkpoint.first=0", "checkpoint.every=0"]
 TORCH = "engine=torch"  # runs trained in step: one position, one pack.json, a failure that concerns them all

@@ -17,8 +17,8 @@ REFUSED = [
     ("optimizer", "torch.optim.sgd.SGD"),
     ("optimizer", "os.system"),
     ("optimizer", "builtins.eval"),
-    ("optimizer", "lop_sweeps.sweep.status.main"),
-    ("optimizer", "lop_sweeps.sweep.run_directory.RunDirectory"),
+    ("optimizer", "lop_sweeps.sweeps.status.main"),
+    ("optimizer", "lop_sweeps.sweeps.run_directory.RunDirectory"),
     ("optimizer", "lop_sweeps.networks.mlp.MLP"),  # another kind
     ("optimizer", "lop_sweeps.optimizers.sgd"),  # a module
     ("optimizer", "lop_sweeps.optimizers.sgd.Sequence"),  # what a module imports
@@ -102,7 +102,7 @@ def test_a_trusted_module_may_pass_on_a_class_of_this_project(stranger: Path) ->
     assert locate({"_target_": "strange_idea.SGD"}, "optimizer", ["strange_idea"]) is SGD
 
 
-@pytest.mark.parametrize("trusted", [[""], ["."], ["lop_sweeps"], ["lop_sweeps.sweep"], ["a b"], "os", [3], ["os."]])
+@pytest.mark.parametrize("trusted", [[""], ["."], ["lop_sweeps"], ["lop_sweeps.sweeps"], ["a b"], "os", [3], ["os."]])
 def test_a_trusted_name_is_that_of_a_module_of_others(trusted: object) -> None:
     with pytest.raises(ConfigError, match="trusted"):
         locate({"_target_": "lop_sweeps.optimizers.sgd.SGD"}, "optimizer", trusted)  # type: ignore[arg-type]

@@ -15,7 +15,7 @@ import yaml
 from lop_sweeps.analysis.__main__ import parser as figures_parser
 from lop_sweeps.diagnostics.measure import RANK_DIAGNOSTICS, UNIT_DIAGNOSTICS
 from lop_sweeps.errors import DataError
-from lop_sweeps.sweep.expansion import expand
+from lop_sweeps.sweeps.expansion import expand
 from tests import runs
 from tests.contracts.table import CIFAR, IMAGENET, SLIPPERY
 
@@ -74,7 +74,7 @@ def test_every_command_in_the_documentation_is_a_checked_sweep(line: str, tmp_pa
     words = shlex.split(line, comments=True)
     overrides = [word for word in words if not word.startswith(("-", "hydra")) and "=" in word]
     if any(word.startswith("experiment=") for word in overrides) or "--cfg" in words:
-        return  # experiments are checked point by point in tests/sweep/test_sweeper.py
+        return  # experiments are checked point by point in tests/sweeps/test_sweeper.py
     composer = runs.composer()
     for _, point in expand(composer.loader, {None: []}, {}, [*overrides, f"paths.sweeps={tmp_path}"]):
         try:

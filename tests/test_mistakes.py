@@ -30,8 +30,8 @@ from lop_sweeps.networks.mlp import MLP
 from lop_sweeps.optimizers.adam import Adam
 from lop_sweeps.optimizers.optimizer import Optimizer
 from lop_sweeps.optimizers.sgd import SGD
-from lop_sweeps.sweep.execute import run_pack
-from lop_sweeps.sweep.planning import Plan, Point, make_plan
+from lop_sweeps.sweeps.execute import run_pack
+from lop_sweeps.sweeps.planning import Plan, Point, make_plan
 from lop_sweeps.training import checkpoint, online
 from lop_sweeps.training.learner import TorchLearner
 from lop_sweeps.training.session import restore

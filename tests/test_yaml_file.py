@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from lop_sweeps.errors import LopError
-from lop_sweeps.sweep.run_directory import RunDirectory
+from lop_sweeps.sweeps.run_directory import RunDirectory
 from lop_sweeps.yaml_file import YamlError, load, parse
 
 LAUGHS = "a: &a [1,1,1,1,1,1,1,1,1,1]\n" + "".join(

@@ -32,7 +32,7 @@ class GridSweeper(Sweeper):
 
     def sweep(self, arguments: list[str]) -> Any:
         from lop_sweeps.console import explained
-        from lop_sweeps.sweep.sweeper import sweep
+        from lop_sweeps.sweeps.sweeper import sweep
 
         return explained(sweep)(self.loader, self.master, self.used_launcher, self.params, arguments, self.trusted)
 

@@ -28,8 +28,8 @@ from filelock import FileLock, Timeout
 from lop_sweeps.durable import write_atomically
 from lop_sweeps.errors import LopError
 from lop_sweeps.regular_file import read_bytes
-from lop_sweeps.sweep import integrity
-from lop_sweeps.sweep.run_directory import RunDirectory
+from lop_sweeps.sweeps import integrity
+from lop_sweeps.sweeps.run_directory import RunDirectory
 from lop_sweeps.tracking.wandb import Away, NoAccount, Unavailable, Wandb
 from lop_sweeps.turns import acquire
 

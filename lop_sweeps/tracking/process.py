@@ -18,7 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from lop_sweeps.dot_env import load_dot_env
-from lop_sweeps.sweep.run_directory import RunDirectory
+from lop_sweeps.sweeps.run_directory import RunDirectory
 from lop_sweeps.tracking.mirror import POLL, Mirror, Mirrored
 
 

@@ -11,8 +11,8 @@ from dataclasses import replace
 from typing import Any, TextIO
 
 from lop_sweeps.errors import LopError
-from lop_sweeps.sweep.claim import is_alive
-from lop_sweeps.sweep.run_directory import RunDirectory
+from lop_sweeps.sweeps.claim import is_alive
+from lop_sweeps.sweeps.run_directory import RunDirectory
 from lop_sweeps.tracking.mirror import POLL, Mirror, Mirrored
 from lop_sweeps.tracking.wandb import Unavailable, Wandb
 

@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from lop_sweeps.errors import LopError
-from lop_sweeps.sweep.run_directory import RunDirectory
+from lop_sweeps.sweeps.run_directory import RunDirectory
 from lop_sweeps.tracking.wandb import FIGURES, Unavailable, Wandb, quiet
 
 SECONDS = 300.0  # that an upload may take

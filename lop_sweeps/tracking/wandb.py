@@ -21,7 +21,7 @@ from urllib.parse import quote
 from lop_sweeps import checks
 from lop_sweeps.errors import ConfigError
 from lop_sweeps.regular_file import read_bytes
-from lop_sweeps.sweep.run_directory import RunDirectory
+from lop_sweeps.sweeps.run_directory import RunDirectory
 from lop_sweeps.tracking.rows import encode
 
 MODES = ("online", "offline", "disabled")

@@ -1,7 +1,7 @@
 """Where packs are trained: on this machine's GPUs if it has any, and how many runs fit there.
 
 Memory is measured, not estimated: what one step of a pack of two takes more than one of a pack of one is what a run
-takes. A pack that runs out of memory all the same is split (`sweep/execute.py`).
+takes. A pack that runs out of memory all the same is split (`sweeps/execute.py`).
 """
 
 from __future__ import annotations

@@ -13,11 +13,11 @@ import yaml
 from hydra.types import RunMode
 
 from lop_sweeps.errors import ConfigError
-from lop_sweeps.sweep.expansion import asked_variants, choose_variants, expand
-from lop_sweeps.sweep.forecast import MANY, warning
-from lop_sweeps.sweep.planning import Point, make_plan
-from lop_sweeps.sweep.run_directory import RunDirectory, runs_in
-from lop_sweeps.sweep.sweeper import compose_points, make_single, points_of
+from lop_sweeps.sweeps.expansion import asked_variants, choose_variants, expand
+from lop_sweeps.sweeps.forecast import MANY, warning
+from lop_sweeps.sweeps.planning import Point, make_plan
+from lop_sweeps.sweeps.run_directory import RunDirectory, runs_in
+from lop_sweeps.sweeps.sweeper import compose_points, make_single, points_of
 from tests import runs
 from tests.bad_input.conftest import Command, Ended
 
@@ -298,8 +298,8 @@ def test_home_is_home_in_every_path(lop: Command, tmp_path: Path, monkeypatch: p
     from lop_sweeps.analysis.load import load, output_folder
     from lop_sweeps.benchmarks.incremental_cifar100 import IncrementalCIFAR100
     from lop_sweeps.data import data_root
-    from lop_sweeps.sweep.slurm import SlurmLauncher, interpreter
-    from lop_sweeps.sweep.status import main as lop_status
+    from lop_sweeps.sweeps.slurm import SlurmLauncher, interpreter
+    from lop_sweeps.sweeps.status import main as lop_status
 
     home = tmp_path / "home"
     (home / "conf" / "experiment").mkdir(parents=True)
@@ -375,7 +375,7 @@ def test_every_command_has_a_version_and_help_without_doubled_signs(
     from lop_sweeps import __version__
     from lop_sweeps.analysis.__main__ import main as lop_figures
     from lop_sweeps.data import main as lop_data
-    from lop_sweeps.sweep.status import main as lop_status
+    from lop_sweeps.sweeps.status import main as lop_status
 
     assert lop("--version").out == f"lop-sweeps {__version__}\n"
     for command in (lop_figures, lop_data, lop_status):

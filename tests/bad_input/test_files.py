@@ -19,10 +19,10 @@ import torch
 from lop_sweeps.analysis.__main__ import main as lop_figures
 from lop_sweeps.errors import LopError
 from lop_sweeps.fused import learner as fused
-from lop_sweeps.sweep import provenance, run_directory, status
-from lop_sweeps.sweep.claim import Claim
-from lop_sweeps.sweep.execute import load_run
-from lop_sweeps.sweep.planning import Plan
+from lop_sweeps.sweeps import provenance, run_directory, status
+from lop_sweeps.sweeps.claim import Claim
+from lop_sweeps.sweeps.execute import load_run
+from lop_sweeps.sweeps.planning import Plan
 from lop_sweeps.training import checkpoint, online
 from lop_sweeps.training.metrics_log import MetricsLog
 from tests import runs

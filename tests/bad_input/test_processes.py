@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from lop_sweeps.sweep import status
-from lop_sweeps.sweep.planning import Plan, make_plan
-from lop_sweeps.sweep.run_directory import RunDirectory
+from lop_sweeps.sweeps import status
+from lop_sweeps.sweeps.planning import Plan, make_plan
+from lop_sweeps.sweeps.run_directory import RunDirectory
 from tests import runs
 from tests.bad_input.conftest import Command, idea
 
@@ -184,7 +184,7 @@ def test_one_member_of_a_finished_pack_can_be_extended(tmp_path: Path) -> None:
 
 
 def test_ctrl_c_while_planning_is_no_traceback(lop: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from lop_sweeps.sweep import composer, sweeper
+    from lop_sweeps.sweeps import composer, sweeper
 
     def interrupt(*arguments: object) -> None:
         raise KeyboardInterrupt

@@ -14,10 +14,10 @@ import yaml
 
 from lop_sweeps import load_run
 from lop_sweeps.errors import LopError
-from lop_sweeps.sweep import video
-from lop_sweeps.sweep.job import Job
-from lop_sweeps.sweep.planning import Pack, Plan
-from lop_sweeps.sweep.run_directory import RunDirectory
+from lop_sweeps.sweeps import video
+from lop_sweeps.sweeps.job import Job
+from lop_sweeps.sweeps.planning import Pack, Plan
+from lop_sweeps.sweeps.run_directory import RunDirectory
 from tests import runs
 from tests.bad_input.conftest import Command, idea
 
@@ -46,7 +46,7 @@ STORED: dict[str, Callable[[str], dict[str, Any]]] = {
         "trusted": ["subprocess"],
     },
     "a command of this project": lambda command: {
-        "algorithm": {"x": {"_target_": "lop_sweeps.sweep.status.main", "argv": ["--prune", "."]}}
+        "algorithm": {"x": {"_target_": "lop_sweeps.sweeps.status.main", "argv": ["--prune", "."]}}
     },
     "among options": lambda command: {
         "network": {

@@ -26,7 +26,7 @@ from lop_sweeps.training.learner import TorchLearner
 from lop_sweeps.training.session import Clock, Member, Position
 from lop_sweeps.training.train import train
 from tests import runs
-from tests.sweep.test_identity import name as identity
+from tests.sweeps.test_identity import name as identity
 
 CLASSES, IMAGES = 6, 14
 OPTIONS: dict[str, Any] = {

@@ -28,13 +28,13 @@ from lop_sweeps.errors import ConfigError, DataError
 from lop_sweeps.networks.mlp import MLP
 from lop_sweeps.optimizers.adam import AdamW
 from lop_sweeps.optimizers.sgd import SGD
-from lop_sweeps.sweep.execute import load_run, run_pack
+from lop_sweeps.sweeps.execute import load_run, run_pack
 from lop_sweeps.training.epochs import EpochsStage
 from lop_sweeps.training.learner import TorchLearner
 from lop_sweeps.training.session import Clock, Member, Position
 from lop_sweeps.training.train import train
 from tests import runs
-from tests.sweep.test_identity import name as identity
+from tests.sweeps.test_identity import name as identity
 
 NUMBERED, EQUAL = "numbered.npz", "equal.npz"
 OPTIONS: dict[str, Any] = {

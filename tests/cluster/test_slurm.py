@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from lop_sweeps.sweep import queue
-from lop_sweeps.sweep.run_directory import RunDirectory, runs_in
-from lop_sweeps.sweep.status import summarise
+from lop_sweeps.sweeps import queue
+from lop_sweeps.sweeps.run_directory import RunDirectory, runs_in
+from lop_sweeps.sweeps.status import summarise
 from tests import runs
 from tests.contracts.table import IMAGENET
 from tests.tracking.wandb_server import WandbServer
@@ -144,7 +144,7 @@ def test_preempted_requeued_and_cancelled_in_the_middle(tmp_path: Path, local: P
     until(lambda: "running" not in state_of(tmp_path))
     until(lambda: "running" in state_of(tmp_path), 200)
 
-    from lop_sweeps.sweep.status import main
+    from lop_sweeps.sweeps.status import main
 
     assert main(["--cancel", str(tmp_path / "s")]) == 0
     until(lambda: not slurm("squeue", "-h").strip())

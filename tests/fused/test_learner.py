@@ -17,7 +17,7 @@ from lop_sweeps.algorithms.shrink_and_perturb import ShrinkAndPerturb
 from lop_sweeps.networks.mlp import ACTIVATIONS
 from lop_sweeps.optimizers.adam import Adam
 from lop_sweeps.optimizers.sgd import SGD
-from lop_sweeps.sweep.planning import Plan
+from lop_sweeps.sweeps.planning import Plan
 from lop_sweeps.training import online
 from tests import runs
 from tests.fused.engines import LOSSES, assert_same_state, fused, image_task, task_for, unfused

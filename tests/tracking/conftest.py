@@ -21,13 +21,13 @@ from typing import Any
 import psutil
 import pytest
 
-from lop_sweeps.sweep.run_directory import RunDirectory
+from lop_sweeps.sweeps.run_directory import RunDirectory
 from lop_sweeps.tracking.rows import decode
 from tests.runs import SMALL
 from tests.tracking.wandb_server import HISTORY, StoredRun, WandbServer
 
 SECONDS = 300.0  # more than any command takes on a busy machine; only a broken one takes that long
-LOP, STATUS = "lop_sweeps.__main__", "lop_sweeps.sweep.status"
+LOP, STATUS = "lop_sweeps.__main__", "lop_sweeps.sweeps.status"
 TASKS, EXAMPLES = 4, 20
 # One process trains one pack; a row is durable as soon as it is written. `HELD` is the intervention `held`.
 LINE = ["-m", *SMALL, "engine=torch", "sweep=s", f"benchmark.examples_per_task={EXAMPLES}"]
@@ -62,8 +62,8 @@ class PackedHeld(PackedIdea):
 # with threads, such as a server's, may stop for ever.
 PROCESSES = multiprocessing.get_context("forkserver")
 LOADED = [
-    "lop_sweeps.sweep.local_runner",
-    "lop_sweeps.sweep.sweeper",
+    "lop_sweeps.sweeps.local_runner",
+    "lop_sweeps.sweeps.sweeper",
     "hydra.main",
     "sklearn.datasets",
     "pandas",

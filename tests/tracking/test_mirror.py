@@ -18,7 +18,7 @@ import pytest
 import yaml
 from filelock import FileLock
 
-from lop_sweeps.sweep.run_directory import RunDirectory
+from lop_sweeps.sweeps.run_directory import RunDirectory
 from lop_sweeps.tracking import mirror as module
 from lop_sweeps.tracking.mirror import FINISHERS, LOCK, Mirror, Mirrored
 from lop_sweeps.tracking.wandb import Away, Unavailable

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from lop_sweeps.sweep.run_directory import RunDirectory
+from lop_sweeps.sweeps.run_directory import RunDirectory
 from lop_sweeps.training import checkpoint
 from tests.tracking.conftest import (
     EXAMPLES,

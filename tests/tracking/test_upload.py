@@ -13,7 +13,7 @@ UPLOAD = """
 from pathlib import Path
 from PIL import Image
 from lop_sweeps.errors import LopError
-from lop_sweeps.sweep.run_directory import runs_in
+from lop_sweeps.sweeps.run_directory import runs_in
 from lop_sweeps.tracking.upload import upload
 
 Image.new("RGB", (2, 3), (255, 0, 0)).save("red.png")

@@ -18,11 +18,11 @@ from lop_sweeps.benchmarks.benchmark import EpochsTask, Split, steps_before
 from lop_sweeps.benchmarks.continual_imagenet import ContinualImageNet
 from lop_sweeps.benchmarks.incremental_cifar100 import IncrementalCIFAR100
 from lop_sweeps.errors import ConfigError
-from lop_sweeps.sweep import status
-from lop_sweeps.sweep.execute import load_run, run_pack
-from lop_sweeps.sweep.local_runner import steps_of
-from lop_sweeps.sweep.planning import Plan, Point, make_plan
-from lop_sweeps.sweep.progress import ProgressDisplay
+from lop_sweeps.sweeps import status
+from lop_sweeps.sweeps.execute import load_run, run_pack
+from lop_sweeps.sweeps.local_runner import steps_of
+from lop_sweeps.sweeps.planning import Plan, Point, make_plan
+from lop_sweeps.sweeps.progress import ProgressDisplay
 from lop_sweeps.training import epochs
 from lop_sweeps.training.learner import TorchLearner
 from tests import runs

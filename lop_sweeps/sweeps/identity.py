@@ -1,0 +1,194 @@
+"""A run's identity: what can change its result beyond rounding, and nothing else, as a hash.
+
+Each component contributes its class, its integer `version`, and the options that differ from its constructor's
+defaults; so an option added later, with a default that keeps the old behaviour, changes no existing identity, and a
+change of behaviour does, by raising `version`. Numbers that are equal are the same (1 and 1.0). The number of tasks
+is not part of it: a longer run is the same run, further on.
+
+`compare` asks whether a stored configuration is still what today's code would train under that name; `disagreement`
+asks what can be asked of that without the components.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from lop_sweeps.build import locate, options, parameters
+from lop_sweeps.errors import IdentityError
+from lop_sweeps.sweeps.integrity import digest, run_name
+
+PROTOCOLS = {"online": 1, "epochs": 1, "control": 1}  # versions
+LENGTHS = frozenset({"num_tasks", "num_steps"})
+# Facts that config.yaml adds for readers: of the benchmark, and beside the components.
+DESCRIPTION = ("name", "protocol", "bin_tasks", "performance", "inputs", "outputs")
+FACTS = ("schema", "run", "configuration", "choices", "layers", "num_tasks")
+OLDER = 4_096  # combinations of earlier versions that are tried for a run that does not record its own
+
+
+def normalise(value: Any) -> Any:
+    """A value such that equal settings are equal JSON."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, Mapping):
+        return {str(key): normalise(item) for key, item in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [normalise(item) for item in value]
+    return value
+
+
+def canonical(node: Mapping[str, Any], path: str, trusted: Sequence[str], drop: frozenset[str]) -> dict[str, Any]:
+    """One component: its class, version and the options that are not its defaults, without those in `drop`."""
+    target = locate(node, path, trusted)
+    defaults = {name: normalise(parameter.default) for name, parameter in parameters(target).items()}
+    given = {key: normalise(value) for key, value in options(node).items() if key not in drop}
+    kept = {key: value for key, value in given.items() if key not in defaults or defaults[key] != value}
+    return {"target": node["_target_"], "version": getattr(target, "version", 1), "options": kept}
+
+
+def scientific(config: Mapping[str, Any], trusted: Sequence[str] = (), *, shape_only: bool = False) -> dict[str, Any]:
+    """The part of a resolved configuration that defines a result, except the seed.
+
+    trusted: module prefixes that the caller trusts.
+    shape_only: leave out the options that runs of one pack may differ in.
+    """
+
+    def part(node: Mapping[str, Any], path: str) -> dict[str, Any]:
+        drop: frozenset[str] = LENGTHS if path == "benchmark" else frozenset()
+        if shape_only:
+            drop |= getattr(locate(node, path, trusted), "PER_RUN", frozenset())
+        return canonical(node, path, trusted, drop)
+
+    protocol = locate(config["benchmark"], "benchmark", trusted).protocol
+    return {
+        "protocol": (protocol, PROTOCOLS[protocol]),
+        "precision": config["precision"],
+        "benchmark": part(config["benchmark"], "benchmark"),
+        "network": part(config["network"], "network"),
+        "optimizer": part(config["optimizer"], "optimizer"),
+        "algorithm": [part(node, f"algorithm.{name}") for name, node in config["algorithm"].items()],
+        **({"agent": part(config["agent"], "agent")} if config.get("agent") else {}),
+    }
+
+
+def of(config: Mapping[str, Any], trusted: Sequence[str] = ()) -> dict[str, Any]:
+    """What the name of a run with this resolved configuration is the hash of, as it is stored in identity.json."""
+    return {"science": scientific(config, trusted), "seed": int(config["seed"])}
+
+
+def run_id(config: Mapping[str, Any], trusted: Sequence[str] = ()) -> str:
+    """`<modules of the interventions, or backprop>-seed<n>-<hash>`, for a resolved configuration."""
+    return run_name(**of(config, trusted))
+
+
+def configured(stored: Mapping[str, Any]) -> dict[str, Any]:
+    """A stored configuration without the facts that were added for readers: what components are built from."""
+    benchmark = {key: value for key, value in stored["benchmark"].items() if key not in DESCRIPTION}
+    return {**{key: value for key, value in stored.items() if key not in FACTS}, "benchmark": benchmark}
+
+
+def compare(
+    stored: Mapping[str, Any], name: str, recorded: Mapping[str, Any] | None, trusted: Sequence[str] = ()
+) -> list[str]:
+    """Is this stored configuration of run `name` what would be trained under it today?
+
+    recorded: its identity.json; None for a run from before there was one. trusted: module prefixes that the caller
+    trusts. Returns components that have another version today, such as "version 1 of package.module.Class", which
+    makes it another run, but not one that was edited. Raises `IdentityError`, of the file and without its name, if the
+    configuration is not that of the run, or `ConfigError` if a component cannot be had.
+    """
+    try:
+        today = of(configured(stored), trusted)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise IdentityError("does not hold a configuration") from error
+    if run_name(**today) == name:
+        return []
+    now = json.loads(json.dumps(today))  # tuples are lists in what was recorded
+    if recorded is not None:
+        then = [{"science": recorded["science"], "seed": recorded["seed"]}]
+    else:
+        then = list(itertools.islice(_with_earlier_versions(now), OLDER))
+    for content in then:
+        if run_name(**content) == name and _without_versions(content) == _without_versions(now):
+            return [text for text, other in zip(_versions(content), _versions(now), strict=True) if text != other]
+    raise IdentityError(f"is of another experiment, {run_name(**today)} (edited?)")
+
+
+def disagreement(config: Mapping[str, Any], recorded: Mapping[str, Any]) -> str:
+    """What a stored configuration sets to another value than its `identity.json` records, in words; empty if nothing.
+
+    Options that are not recorded had their defaults, which only the components tell. Raises `IdentityError` for what is
+    no configuration, or no identity.
+    """
+    try:
+        return _disagreement(config, recorded)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise IdentityError("does not hold a configuration") from error
+
+
+def _disagreement(config: Mapping[str, Any], recorded: Mapping[str, Any]) -> str:
+    science = recorded["science"]
+    hashed = {"seed": recorded["seed"], "precision": science["precision"], "configuration": digest(science)}
+    given = [(key, config.get(key), value) for key, value in hashed.items()]
+    for group in ("benchmark", "network", "optimizer", "agent"):
+        given += _options(group, config.get(group), science.get(group))
+    nodes = dict(config.get("algorithm") or {})
+    if len(nodes) != len(science["algorithm"]):
+        return f"algorithm has {len(nodes)} parts, and {len(science['algorithm'])} are recorded"
+    for (name, node), part in zip(nodes.items(), science["algorithm"], strict=True):
+        given += _options(f"algorithm.{name}", node, part)
+    for path, value, known in given:
+        if normalise(value) != normalise(known):
+            return f"{path} is {str(value)[:80]}, and {str(known)[:80]} is recorded (edited?)"
+    return ""
+
+
+def _options(path: str, node: Any, part: Any) -> list[tuple[str, Any, Any]]:
+    """(path, value, recorded value) of a component's class and of each of its options that is recorded."""
+    if not isinstance(node, Mapping) or not isinstance(part, Mapping):
+        return [(path, node, part)]
+    options = [(f"{path}.{key}", node.get(key), value) for key, value in part["options"].items()]
+    return [(f"{path}._target_", node.get("_target_"), part["target"]), *options]
+
+
+def _parts(content: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The components of an identity."""
+    science = content["science"]
+    rest = [science[group] for group in ("benchmark", "network", "optimizer", "agent") if group in science]
+    return [*rest, *science["algorithm"]]
+
+
+def _versions(content: Mapping[str, Any]) -> list[str]:
+    protocol, version = content["science"]["protocol"]
+    return [
+        f"version {version} of the protocol {protocol}",
+        *(f"version {part['version']} of {part['target']}" for part in _parts(content)),
+    ]
+
+
+def _without_versions(content: Mapping[str, Any]) -> Any:
+    copy = json.loads(json.dumps(content))
+    copy["science"]["protocol"][1] = None
+    for part in _parts(copy):
+        part["version"] = None
+    return copy
+
+
+def _with_earlier_versions(content: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """The same with each combination of versions up to today's, the latest first."""
+    copy = json.loads(json.dumps(content))
+    parts = _parts(copy)
+    latest = [int(copy["science"]["protocol"][1]), *(int(part["version"]) for part in parts)]
+    for versions in itertools.product(*(range(version, 0, -1) for version in latest)):
+        copy["science"]["protocol"][1] = versions[0]
+        for part, version in zip(parts, versions[1:], strict=True):
+            part["version"] = version
+        yield json.loads(json.dumps(copy))
+
+
+def pack_key(config: Mapping[str, Any], trusted: Sequence[str] = ()) -> str:
+    """Runs with equal keys can be trained side by side."""
+    lengths = [int(config["benchmark"][name]) for name in sorted(LENGTHS) if name in config["benchmark"]]
+    return digest([scientific(config, trusted, shape_only=True), *lengths])

@@ -1,0 +1,335 @@
+"""From configurations to packs: check every point, drop duplicates and finished runs, decide what runs side by side."""
+
+from __future__ import annotations
+
+import logging
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from lop_sweeps import checks
+from lop_sweeps.benchmarks.benchmark import steps_before
+from lop_sweeps.errors import ConfigError, IdentityError, LopError
+from lop_sweeps.sweeps import queue
+from lop_sweeps.sweeps.claim import is_alive, is_nobodys
+from lop_sweeps.sweeps.identity import compare, of, pack_key
+from lop_sweeps.sweeps.integrity import CONFIG, FINAL, LOG, Notes, Verdict, digest, holds_a_run, look, run_name
+from lop_sweeps.sweeps.provenance import changed_sources, sources
+from lop_sweeps.sweeps.run_directory import RunDirectory
+from lop_sweeps.training.components import assemble
+
+log = logging.getLogger("lop")
+
+SCHEMA = 1
+PACK_PARAMETERS = 500_000  # of all runs of a pack: beyond a core's cache, side by side is no faster
+PACK_RUNS = 32
+PACK_RUNS_GPU = 64  # or fewer, if they do not fit in its memory
+
+
+@dataclass(frozen=True)
+class Point:
+    """One run of a sweep: a checked, resolved configuration with its identity and place. steps: of the whole run.
+    trusted: module prefixes that the caller trusts.
+    """
+
+    config: Mapping[str, Any]
+    identity: Mapping[str, Any]
+    directory: RunDirectory
+    pack_key: str
+    parameters: int
+    packs_on: frozenset[str]
+    steps: int
+    engine: str
+    reason: str
+    device: str
+    device_reason: str
+    trusted: tuple[str, ...] = ()
+
+    @property
+    def num_tasks(self) -> int:
+        return int(self.config["num_tasks"])
+
+    def is_finished(self) -> bool:
+        return self.directory.is_finished(self.num_tasks)
+
+    def create(self) -> None:
+        self.directory.create(self.config, self.steps, self.identity)
+
+
+@dataclass
+class Plan:
+    """What a sweep will do. packs: run names in order; `todo` are those of them that are not finished.
+
+    busy: runs that somebody else has, or is to have. nobodys: those of them whose lock names nobody.
+    refused: run -> why it is not trained, which is a failure of it.
+    """
+
+    points: list[Point] = field(default_factory=list)
+    duplicates: int = 0
+    finished: int = 0
+    busy: int = 0
+    nobodys: list[Path] = field(default_factory=list)
+    refused: dict[Path, str] = field(default_factory=dict)
+    packs: list[Pack] = field(default_factory=list)
+
+    @property
+    def folders(self) -> list[Path]:
+        return sorted({point.directory.path.parent for point in self.points})
+
+
+@dataclass(frozen=True)
+class Pack:
+    """Runs that one process trains: the folder of their sweep, all members, and those to be trained.
+
+    On the torch engine they are trained in step, on `threads` threads. On the fused engine they have nothing to do
+    with each other, and `threads` of them are trained at a time.
+    started: whether the membership was saved by an earlier session, and so must stay as it is. device: cpu or cuda.
+    trusted: module prefixes that the caller trusts, for whoever trains the pack.
+    """
+
+    folder: Path
+    members: tuple[str, ...]
+    todo: tuple[str, ...]
+    threads: int
+    engine: str
+    started: bool = False
+    device: str = "cpu"
+    trusted: tuple[str, ...] = ()
+
+
+def resolve(config: Mapping[str, Any], choices: Mapping[str, Any]) -> dict[str, Any]:
+    """A composed configuration as it is stored: with its sweep's name, without the table of scales.
+
+    choices: what was chosen in each config group.
+    """
+    if "choices" in config:
+        raise ConfigError("choices", config["choices"], "is not a key of an experiment: it is written for readers")
+    resolved = {key: value for key, value in config.items() if key != "variants"}
+    benchmark = dict(config["benchmark"] or {})
+    benchmark.pop("scales", None)
+    chosen = {
+        group: choices.get(group) for group in ("benchmark", "network", "optimizer", "algorithm", "agent", "experiment")
+    }
+    experiment = str(chosen["experiment"] or "").rpartition("/")[2]
+    given = config.get("sweep")
+    name = given if given not in (None, "") else experiment or f"{chosen['benchmark']}-{config['scale']}"
+    resolved |= {"benchmark": benchmark, "sweep": str(name)}
+    resolved["choices"] = {**chosen, "algorithm": _names(chosen["algorithm"])}
+    return resolved
+
+
+def _names(choice: Any) -> list[str]:
+    """The chosen algorithms; Hydra keeps a list of choices as its text."""
+    if isinstance(choice, str):
+        return [item.strip() for item in choice.strip("[]").split(",") if item.strip()]
+    return [str(item) for item in choice or ()]
+
+
+def make_point(resolved: Mapping[str, Any], trusted: Sequence[str] = ()) -> Point:
+    """Check a resolved configuration and give it its identity; raises `ConfigError` or `DataError`."""
+    science = {key: value for key, value in resolved.items() if key != "choices"}
+    components = assemble(science, trusted)
+    identity = of(science, trusted)
+    name = run_name(**identity)
+    folder = Path(resolved["paths"]["sweeps"]) / resolved["sweep"]
+    benchmark = {**resolved["benchmark"], "name": resolved["choices"]["benchmark"]}
+    benchmark["protocol"] = components.benchmark.protocol
+    benchmark["bin_tasks"] = components.benchmark.BIN_TASKS
+    benchmark["performance"] = getattr(components.benchmark, "PERFORMANCE", None)
+    benchmark |= {"inputs": components.benchmark.inputs, "outputs": components.benchmark.outputs}
+    stored = {"schema": SCHEMA, "run": name, "configuration": digest(identity["science"]), **resolved}
+    stored |= {"benchmark": benchmark, "num_tasks": components.benchmark.num_tasks, "seed": identity["seed"]}
+    stored["layers"] = {"units": list(components.units), "weights": list(components.weights)}
+    run = RunDirectory(folder / name)
+    steps = steps_before(components.benchmark, components.benchmark.num_tasks)
+    return Point(
+        stored,
+        identity,
+        run,
+        pack_key(science, trusted),
+        sum(components.weights),
+        components.packs_on,
+        steps,
+        components.engine,
+        components.reason,
+        components.device,
+        components.device_reason,
+        tuple(trusted),
+    )
+
+
+def _refusal(run: RunDirectory, verdict: Verdict, trusted: Sequence[str]) -> str:
+    """Why nothing may be trained in the folder of a run; empty if there is no reason.
+
+    What is missing or damaged of a run that is not finished is written anew: what was planned is what its name says.
+    """
+    final = verdict.status.get("state") in FINAL
+    anew = "move the run's folder away and it is trained anew" if final else "delete it and it is written anew"
+    advice = f"put back what was there, or {anew}"
+    if verdict.refuses:
+        return f"{run.path}/{verdict.of_experiment}; {advice}"
+    # Of one that records what it is and is not finished, the configuration is written anew.
+    if CONFIG not in verdict.problems and run.path.is_dir() and (final or verdict.identity is None):
+        try:
+            config = run.config()
+        except LopError as error:
+            return str(error) if final else ""
+        try:
+            compare(config, run.name, verdict.identity, trusted)
+        except IdentityError as error:
+            return f"{run.path / CONFIG}: {error}; {advice}"
+        except LopError as error:
+            return f"{run.path / CONFIG}: {error}"
+    return ""
+
+
+def _remedy(verdict: Verdict) -> str:
+    if verdict.status["state"] in FINAL:
+        return "it is not finished, and is trained again"
+    if LOG in verdict.problems:
+        return "it goes on from what is sound"
+    return "that is written anew"
+
+
+def other_sources(run: RunDirectory, config: Mapping[str, Any], trusted: Sequence[str]) -> str:
+    """Which of the user's own files are not those that an unfinished run was begun with, in words; empty if none.
+
+    A run without a checkpoint starts over, so it is not asked; nor is one whose user accepts the changes.
+    """
+    if not trusted or config.get("trusted_changes") == "accept" or not any(run.path.glob("checkpoint*.pt")):
+        return ""
+    if not (changed := changed_sources(run, trusted)):
+        return ""
+    advice = "raise `version` there to begin another run, or go on all the same with trusted_changes=accept"
+    return f"{_other(changed[0], [run.name])}; {advice}"
+
+
+def _other(file: str, names: Sequence[str]) -> str:
+    some = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+    return f"{file} has changed since it was used by {some}"
+
+
+def check_scale(config: Mapping[str, Any], scales: Mapping[str, Any] | None) -> None:
+    """Raise `ConfigError` unless the benchmark has a table for the chosen scale."""
+    if scales is not None:
+        checks.choice("scale", config["scale"], scales)
+
+
+def make_plan(points: Iterable[Point], workers: int, pack: int | None, threads: int, *, create: bool = True) -> Plan:
+    """Decide what is left to do, and in which packs; creates the directories of new runs, unless told not to.
+
+    A run keeps the engine that it was started on, and on the torch engine its pack, since both change rounding. pack:
+    runs to a pack, or None to choose: on the torch engine by the number of workers and the size of the network, on
+    the fused engine one, or a worker's share if it has several threads.
+    """
+    plan = Plan()
+    unique: dict[Path, Point] = {}
+    for point in points:
+        twin = unique.get(point.directory.path)
+        plan.duplicates += twin is not None
+        if twin is None or twin.num_tasks < point.num_tasks:  # the shorter of two lengths is the start of the longer
+            unique[point.directory.path] = point
+    plan.points = list(unique.values())
+    waiting = _unfinished(plan)
+    if create:
+        waiting = [point for point in waiting if _is_created(point, plan)]
+    saved = {point.directory.path: point.directory.pack() for point in waiting}
+    for path, pack_file in list(saved.items()):  # a kill may have come before every member's file was written
+        for name in pack_file["members"] if pack_file else ():
+            if (sibling := path.with_name(name)) in saved:
+                saved[sibling] = saved[sibling] or pack_file
+    started: dict[tuple[Path, tuple[str, ...], int, int], list[str]] = defaultdict(list)
+    fresh: dict[tuple[Path, str], list[Point]] = defaultdict(list)
+    fused: dict[Path, list[str]] = defaultdict(list)
+    for point in waiting:
+        folder, packed = point.directory.path.parent, saved[point.directory.path]
+        if (packed["engine"] if packed else point.engine) == "fused":
+            fused[folder].append(point.directory.name)
+        elif packed is None:
+            fresh[folder, point.pack_key].append(point)
+        else:
+            key = folder, tuple(packed["members"]), int(packed["threads"]), point.num_tasks
+            started[key].append(point.directory.name)
+    devices_of = {point.directory.path: point.device for point in waiting}
+    for (folder, members, saved_threads, _), todo in started.items():
+        device = devices_of[folder / todo[0]]
+        plan.packs.append(Pack(folder, members, tuple(todo), saved_threads, "torch", started=True, device=device))
+    share = -(-len(waiting) // workers)
+    for (folder, _), group in fresh.items():
+        device = group[0].device
+        if device not in group[0].packs_on:
+            fits = 1
+        elif device == "cuda":
+            fits = PACK_RUNS_GPU
+        else:
+            fits = max(1, min(PACK_RUNS, PACK_PARAMETERS // max(1, group[0].parameters)))
+        for part in split([point.directory.name for point in group], pack or min(fits, share)):
+            plan.packs.append(Pack(folder, part, part, threads, "torch", device=device))
+    for folder, names in fused.items():
+        for part in split(names, pack or (1 if threads == 1 else share)):
+            plan.packs.append(Pack(folder, part, part, threads, "fused"))
+    trusted = tuple(sorted({name for point in waiting for name in point.trusted}))
+    plan.packs = [replace(pack, trusted=trusted) for pack in plan.packs]
+    return plan
+
+
+def _unfinished(plan: Plan) -> list[Point]:
+    """The plan's points that are to be trained here; the others are counted in it."""
+    queued = queue.active_runs(point.directory for point in plan.points)
+    for trusted in {point.trusted for point in plan.points}:
+        sources(trusted)  # as they are now, for workers that are forked from this process
+    waiting: list[Point] = []
+    outdated: dict[str, list[str]] = defaultdict(list)
+    with ExitStack() as stack:
+        notes = {folder: stack.enter_context(Notes(folder)) for folder in plan.folders}
+        for point in plan.points:
+            run = point.directory
+            try:
+                taken = is_alive(run.path / "lock") or run.path in queued
+            except OSError as error:  # a folder that may not be entered, say
+                plan.refused[run.path] = str(error)
+                continue
+            begun = holds_a_run(run.path)
+            verdict = look(run.path, notes[run.path.parent]) if begun else Verdict(run.path)
+            refusal = _refusal(run, verdict, point.trusted) if begun else ""
+            if begun and not refusal and run.is_finished(point.num_tasks, verdict):
+                plan.finished += 1
+                for file in changed_sources(run, point.trusted):
+                    outdated[file].append(run.name)
+            elif taken:
+                plan.busy += 1
+                plan.nobodys += [run.path] if is_nobodys(run.path / "lock") else []
+            elif refusal or (refusal := other_sources(run, point.config, point.trusted)):
+                plan.refused[run.path] = refusal
+            else:
+                if verdict.problem:
+                    log.warning("%s/%s; %s", run.path, verdict.problem, _remedy(verdict))
+                waiting.append(point)
+    for file, names in outdated.items():
+        log.warning("%s; nothing is run again: raise `version` there if its results are others", _other(file, names))
+    return waiting
+
+
+def _is_created(point: Point, plan: Plan) -> bool:
+    """Whether the folder of a run could be made or brought up to date; a run whose folder is there is refused if not.
+
+    Raises `LopError` if not even a new folder can be made.
+    """
+    begun = holds_a_run(point.directory.path)
+    try:
+        point.create()
+    except LopError as error:
+        if not begun:
+            raise
+        plan.refused[point.directory.path] = str(error)
+        return False
+    return True
+
+
+def split(names: Sequence[str], size: int) -> list[tuple[str, ...]]:
+    """Parts of at most `size`, as even as possible."""
+    count = -(-len(names) // size)
+    return [tuple(names[i * len(names) // count : (i + 1) * len(names) // count]) for i in range(count)]

@@ -1,0 +1,115 @@
+"""What is, and what is not, part of a run's identity."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from omegaconf import OmegaConf
+
+from lop_sweeps.algorithms.continual_backprop import ContinualBackprop
+from lop_sweeps.optimizers.sgd import SGD
+from lop_sweeps.sweeps.identity import run_id, scientific
+from lop_sweeps.sweeps.planning import resolve
+from tests import runs
+
+CBP = ["algorithm=continual_backprop"]
+SNP, NOISE = ["algorithm=shrink_and_perturb"], "algorithm.shrink_and_perturb.noise"
+RATE = "algorithm.continual_backprop.replacement_rate"
+
+# A change here means that finished runs of every user are run again: raise a component's `version` to mean it.
+PINNED: dict[str, list[str]] = {
+    "backprop-seed0-772c234c9553": [],
+    "backprop-seed1-7f25140efad1": ["seed=1"],
+    "backprop-seed0-60597a947623": ["algorithm=l2"],
+    "shrink_and_perturb-seed0-2a5ac9e96d10": SNP,
+    "shrink_and_perturb-seed0-88b35aa07715": [*SNP, f"{NOISE}=lazy"],
+    "continual_backprop-seed0-0db6aab31401": CBP,
+    "continual_backprop-seed0-ca01f918defc": ["algorithm=[l2,continual_backprop]", f"{RATE}=[1e-4,0]"],
+    "backprop-seed0-7762901d5690": ["optimizer=adam", "benchmark=permuted_mnist"],
+    "backprop-seed0-1366817245f3": ["benchmark=slowly_changing_regression", "scale=paper"],
+    "backprop-seed0-49b2c6d72906": ["network=linear"],
+    "backprop-seed0-18cf348aca04": ["algorithm=online_norm", "precision=float64"],
+}
+
+
+def name(*overrides: str) -> str:
+    """The identity of what these overrides compose to; needs no data."""
+    composer = runs.composer()
+    config, choices = composer.compose(list(overrides))
+    plain: Any = OmegaConf.to_container(config, resolve=True)
+    resolved = resolve(plain, choices)
+    return run_id({key: value for key, value in resolved.items() if key != "choices"})
+
+
+@pytest.mark.parametrize("expected", PINNED)
+def test_identities_are_pinned(expected: str) -> None:
+    assert name(*PINNED[expected]) == expected
+
+
+SAME = {
+    "number_formats": (["optimizer.step_size=0.01"], ["optimizer.step_size=1e-2"]),
+    "1_and_1.0": (["algorithm=l2", "optimizer.weight_decay=1"], ["algorithm=l2", "optimizer.weight_decay=1.0"]),
+    "engine": ([], ["engine=torch"]),
+    "engine_of_the_other_kind": ([], ["engine=fused"]),
+    "noise_as_it_is_by_default": (SNP, [*SNP, f"{NOISE}=per_step"]),
+    "place": ([], ["paths.sweeps=elsewhere", "sweep=other"]),
+    "checkpoints": ([], ["checkpoint.first=1", "checkpoint.every=2"]),
+    "number_of_tasks": ([], ["benchmark.num_tasks=7"]),
+    "unused_rows_of_the_scale_table": ([], ["benchmark.scales.paper.num_tasks=3"]),
+    "scale_that_sets_the_same": ([], ["scale=paper", "benchmark.examples_per_task=1797"]),
+    "a_preset_and_its_option": (["algorithm=l2"], ["optimizer.weight_decay=1e-4"]),
+    "order_of_keys": (
+        [*CBP, f"{RATE}=1e-3", "algorithm.continual_backprop.decay_rate=0.9"],
+        [*CBP, "algorithm.continual_backprop.decay_rate=0.9", f"{RATE}=1e-3"],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", SAME)
+def test_same_experiment_has_the_same_identity(case: str) -> None:
+    one, other = SAME[case]
+    assert name(*one) == name(*other)
+
+
+DIFFERENT = {
+    "seed": ["seed=1"],
+    "step_size": ["optimizer.step_size=0.0031"],
+    "task_length": ["benchmark.examples_per_task=1000"],
+    "precision": ["precision=float64"],
+    "network": ["network.hidden=[50,51]"],
+    "optimizer": ["optimizer=adam"],
+    "algorithm": CBP,
+}
+
+
+@pytest.mark.parametrize("case", DIFFERENT)
+def test_different_experiment_has_another_identity(case: str) -> None:
+    assert name(*DIFFERENT[case]) != name()
+
+
+def test_lazy_noise_is_another_run() -> None:
+    """It has the same distribution, but other draws."""
+    assert name(*SNP, f"{NOISE}=lazy") != name(*SNP)
+
+
+def test_order_of_interventions_matters() -> None:
+    """Noise before a replacement is not noise after it."""
+    both = ("continual_backprop", "shrink_and_perturb")
+    assert name(f"algorithm=[{','.join(both)}]") != name(f"algorithm=[{','.join(reversed(both))}]")
+
+
+def test_an_option_added_with_a_harmless_default_changes_no_identity() -> None:
+    with_all = {"_target_": "lop_sweeps.optimizers.sgd.SGD", "step_size": 0.5, "reset_momentum": False}
+    before = {"_target_": "lop_sweeps.optimizers.sgd.SGD", "step_size": 0.5}  # as if reset_momentum were new
+    plain: Any = OmegaConf.to_container(runs.composer().compose([])[0], resolve=True)
+    config = resolve(plain, {})
+    ids = [scientific({**config, "optimizer": node})["optimizer"] for node in (with_all, before)]
+    assert ids[0] == ids[1]
+
+
+@pytest.mark.parametrize("component", [SGD, ContinualBackprop])
+def test_a_component_with_another_version_is_another_run(component: type, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = name(*CBP)
+    monkeypatch.setattr(component, "version", 2)
+    assert name(*CBP) != before
