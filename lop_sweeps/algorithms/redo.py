@@ -61,6 +61,7 @@ class PackedReDo:
     def __init__(self, runs: Sequence[ReDo], learner: Learner) -> None:
         self.learner, self.period, self.optimizer = learner, int(runs[0].period), runs[0].reset_optimizer
         graph, device = learner.graph, learner.parameters.device
+        self.units = [new_units.HiddenUnits(learner, layer) for layer in graph]
         self.thresholds = torch.tensor([run.threshold for run in runs], dtype=torch.float64, device=device).unsqueeze(1)
         self.keys = [
             counter_random.Keys([streams.counter_key(seed, "recycled units", i) for seed in learner.seeds], device)
@@ -83,18 +84,16 @@ class PackedReDo:
     def dormant(self, i: int) -> Tensor:
         """(runs, units): which units of hidden layer i the current mini-batch finds dormant."""
         activation = self.learner.activations[i]
-        magnitude = activation.abs().double().movedim(2, 1).flatten(2).mean(2)
+        magnitude = self.units[i].of_units(activation.abs().double().movedim(2, 1).flatten(2).mean(2))
         average = magnitude.mean(1, keepdim=True)
         return (magnitude <= self.thresholds * average) & (average > 0) & torch.isfinite(average)
 
     def _replace(self, step: int, i: int, mask: Tensor) -> None:
-        learner, layer = self.learner, self.learner.graph[i]
+        layer, hidden = self.learner.graph[i], self.units[i]
         units = torch.arange(layer.units, device=mask.device)
-        drawn = new_units.draw_incoming(self.keys[i], step, layer, units)
-        weight = learner.view(learner.parameters, layer.weight)
-        weight.copy_(torch.where(_along(mask, weight, 1), drawn.to(weight.dtype).view(weight.shape), weight))
-        for tensor, dimension, fresh in new_units.parts(learner, layer, optimizer=self.optimizer):
-            tensor.masked_fill_(_along(mask, tensor, dimension), fresh)
+        hidden.set_incoming_where(mask, new_units.draw_incoming(self.keys[i], step, layer, units))
+        for part in hidden.owned(optimizer=self.optimizer):
+            part.reset_where(mask)
         self.replaced[i] += mask.sum(1)
 
     def state(self) -> dict[str, Tensor]:
@@ -106,8 +105,3 @@ class PackedReDo:
     def clear_report(self) -> None:
         for replaced in self.replaced:
             replaced.zero_()
-
-
-def _along(mask: Tensor, like: Tensor, dimension: int) -> Tensor:
-    """mask (runs, units) with the units along `dimension` of a tensor, to broadcast with it."""
-    return mask.view(len(mask), *[1] * (dimension - 1), -1, *[1] * (like.dim() - dimension - 1))

@@ -1,0 +1,314 @@
+"""Continual backprop and ReDo on units with several rows, features and readers, against a naive simulation.
+
+CReLU, feature maps that are read in two ways, a trunk read by two heads, maxout and gates, transformer blocks
+(tests/networks/arrangements.py). What a unit owns is written down here once more, weight by weight; the simulation
+goes through it unit by unit and knows no unit graph.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+
+from lop_sweeps import streams
+from lop_sweeps.algorithms.continual_backprop import UTILITIES, ContinualBackprop, PackedContinualBackprop
+from lop_sweeps.algorithms.redo import ReDo
+from lop_sweeps.counter_random import uniforms
+from lop_sweeps.networks.network import draw_network
+from lop_sweeps.optimizers.adam import Adam
+from lop_sweeps.optimizers.sgd import SGD
+from lop_sweeps.training.learner import TorchLearner
+from tests.algorithms.test_continual_backprop_maps import Rule, array
+from tests.networks.arrangements import NETWORKS
+
+Floats = NDArray[np.float64]
+OUTPUTS, BATCH = 3, 4
+ADAM: list[Any] = [Adam(0.003, eps=1e-4), Adam(0.01, 0.8, 0.99, eps=1e-4), Adam(0.001, eps=1e-4, weight_decay=0.01)]
+FORGETFUL: list[Any] = [SGD(0.02, 0.9, reset_momentum=True), SGD(0.05, 0.5, reset_momentum=True), SGD(0.02)]
+
+
+@dataclass
+class Unit:
+    """What one unit owns.
+
+    rows: of weights and biases, (layer, row); columns: (layer, column, feature, position; None: all of them);
+    features: their places in the activations; others: (parameter, index, value of a new unit).
+    """
+
+    rows: list[tuple[str, int]]
+    columns: list[tuple[str, int, int, int | None]]
+    features: list[int]
+    others: list[tuple[str, int, float]] = field(default_factory=list)
+
+
+def units_of(name: str) -> list[list[Unit]]:
+    """The units of each hidden layer."""
+    if name == "crelu":
+        return [
+            [Unit([(here, i)], [(after, i, i, None), (after, i + n, i + n, None)], [i, i + n]) for i in range(n)]
+            for here, after, n in (("first", "second", 5), ("second", "third", 4))
+        ]
+    if name == "maps":
+        waves = []
+        for i in range(3):
+            both = [2 * i, 2 * i + 1]
+            waves.append(Unit([("first", i)], [("second", j, j, None) for j in both], both))
+        crelu = []
+        for i in range(4):
+            columns: list[tuple[str, int, int, int | None]] = []
+            for feature in (i, i + 4):
+                columns += [("flat", 4 * feature + position, feature, position) for position in range(4)]
+                columns += [("pooled", feature, feature, None)]
+            scales = [("norm.weight", feature, 1.0) for feature in (i, i + 4)]
+            crelu.append(Unit([("second", i)], columns, [i, i + 4], scales))
+        return [waves, crelu]
+    if name == "shared trunk":
+        return [
+            [Unit([("first", i)], [("second", i, i, None)], [i]) for i in range(7)],
+            [Unit([("second", i)], [("policy", i, i, None), ("between", 6 + i, i, None)], [i]) for i in range(6)],
+            [Unit([("between", i)], [("value", i, i, None)], [i]) for i in range(5)],
+        ]
+    if name == "gated":
+        maxout = [
+            Unit([("first", i), ("first", 5 + i)], [("gate", i, i, None), ("up", i, i, None)], [i]) for i in range(5)
+        ]
+        return [maxout, [Unit([("gate", i), ("up", i)], [("down", i, i, None)], [i]) for i in range(6)]]
+    heads = {"transformer": [[0], [1], [2], [3]], "grouped transformer": [[0, 1], [2, 3]]}[name]
+    values = []
+    for i in range(2 * len(heads)):
+        columns = [("projection", 2 * head + i % 2, i, None) for head in heads[i // 2]]
+        values.append(Unit([("qkv", 8 + 2 * len(heads) + i)], columns, [i]))
+    return [values, [Unit([("up", i)], [("down", i, i, None)], [i]) for i in range(12)]]
+
+
+class Naive:
+    """One run: the network gives activations and gradients, all else is numpy, unit by unit."""
+
+    def __init__(self, name: str, options: Any, optimizer: Any, seed: int) -> None:
+        self.options, self.seed = options, seed
+        make, self.inputs = NETWORKS[name]
+        self.network = draw_network(lambda: make(self.inputs, OUTPUTS), torch.float64, seed, "initial weights")
+        self.named = {key: array(parameter) for key, parameter in self.network.named_parameters()}
+        self.rules = {key: Rule(optimizer, value) for key, value in self.named.items()}
+        self.layers = units_of(name)
+        self.u = [np.zeros(len(units)) for units in self.layers]
+        self.f = [np.zeros((len(units), len(units[0].features))) for units in self.layers]
+        self.age = [np.zeros(len(units), np.int64) for units in self.layers]
+        self.c, self.replaced = [0.0] * len(self.layers), [0] * len(self.layers)
+
+    def step(self, t: int) -> None:
+        x, y = data(self.seed, t, self.inputs)
+        output, hidden = self.network(torch.from_numpy(x))
+        loss = F.cross_entropy(output, torch.from_numpy(y))
+        gradients = torch.autograd.grad(loss, list(self.network.parameters()))
+        for rule, gradient in zip(self.rules.values(), gradients, strict=True):
+            rule.update(gradient.numpy())
+        values = [h.detach().flatten(2).numpy() if h.dim() > 2 else h.detach().numpy()[:, :, None] for h in hidden]
+        choose = self.dormant if isinstance(self.options, ReDo) else self.least_useful
+        chosen = [choose(t, i, h) for i, h in enumerate(values)]
+        for i, units in enumerate(chosen):
+            for unit in units:
+                self.replace(t, i, unit)
+        for i, units in enumerate(chosen):
+            self.u[i][units] = self.age[i][units] = 0
+            if isinstance(self.options, ContinualBackprop) and self.options.averaging == "running":
+                self.f[i][units] = 0
+            self.replaced[i] += len(units)
+
+    def dormant(self, t: int, i: int, h: Floats) -> list[int]:
+        if (t + 1) % self.options.period:
+            return []
+        scores = [float(np.mean([np.abs(h[:, j]).mean() for j in unit.features])) for unit in self.layers[i]]
+        return [k for k, score in enumerate(scores) if score / np.mean(scores) <= self.options.threshold]
+
+    def least_useful(self, t: int, i: int, h: Floats) -> list[int]:
+        worth = np.array([self.utility(i, k, h) for k in range(len(self.layers[i]))])
+        if self.options.utility == "random":
+            uniforms(streams.counter_key(self.seed, "random utility", i), t, 0, worth)
+        eligible = [k for k in range(len(worth)) if self.age[i][k] > self.options.maturity_threshold]
+        if not eligible:
+            return []
+        self.c[i] += self.options.replacement_rate * len(eligible)
+        number = math.floor(self.c[i])
+        self.c[i] -= number
+        return sorted(sorted(eligible, key=lambda k: (worth[k] if worth[k] >= 1e-30 else 0.0, k))[:number])
+
+    def utility(self, i: int, k: int, h: Floats) -> float:
+        """Of unit k; h (batch, features, positions). Each outgoing weight counts, with what it reads."""
+        unit, kind, eta = self.layers[i][k], self.options.utility, float(self.options.decay_rate)
+        self.age[i][k] += 1
+        kappa = 1 - eta ** int(self.age[i][k])
+        row_weights = np.concatenate([self.named[f"{layer}.weight"][row].ravel() for layer, row in unit.rows])
+        read = [(np.abs(self.named[f"{layer}.weight"][:, c]), j, p) for layer, c, j, p in unit.columns]
+        weights = sum(w.size for w, _, _ in read)
+        if self.options.averaging == "sum":
+            self.f[i][k] += [(1 - eta) * np.abs(h[:, j]).mean() for j in unit.features]
+            of_features = []
+            for at, feature in enumerate(unit.features):
+                mine = [w.ravel() for w, j, _ in read if j == feature]
+                of_features.append(np.concatenate(mine).mean() * (self.f[i][k, at] if kind == "contribution" else 1.0))
+            return float(np.mean(of_features))
+        self.f[i][k] = [eta * f + (1 - eta) * h[:, j].mean() for f, j in zip(self.f[i][k], unit.features, strict=True)]
+        centred = {j: h[:, j] - f / kappa for f, j in zip(self.f[i][k], unit.features, strict=True)}
+
+        def of_weights(activity: Callable[[int], Floats]) -> float:
+            """Mean of |w| x activity, (batch, positions) of a feature, over outgoing weights."""
+            terms = [w.sum() * np.abs(activity(j) if p is None else activity(j)[:, p]).mean() for w, j, p in read]
+            return float(sum(terms) / weights)
+
+        w_in, spread = np.abs(row_weights).mean(), np.mean([np.abs(z).mean() for z in centred.values()])
+        instantaneous = {
+            "weight": sum(w.sum() for w, _, _ in read) / weights,
+            "contribution": of_weights(lambda j: h[:, j]),
+            "adaptation": 1 / w_in,
+            "zero_contribution": of_weights(lambda j: centred[j]),
+            "adaptable_contribution": of_weights(lambda j: centred[j]) / w_in,
+            "feature_by_input": spread / w_in,
+            "random": 0.0,
+        }[kind]
+        self.u[i][k] = eta * self.u[i][k] + (1 - eta) * instantaneous
+        return float(self.u[i][k] / kappa)
+
+    def replace(self, t: int, i: int, k: int) -> None:
+        unit = self.layers[i][k]
+        redo = isinstance(self.options, ReDo)
+        if not redo and self.options.bias_transfer:
+            kappa = 1 - float(self.options.decay_rate) ** int(self.age[i][k])
+            means = dict(zip(unit.features, self.f[i][k] / kappa, strict=True))
+            for layer, column, j, _ in unit.columns:
+                reads = self.named[f"{layer}.weight"][:, column]
+                self.named[f"{layer}.bias"] += reads.reshape(len(reads), -1).sum(1) * means[j]
+        normal = [f"{layer}.weight" in self.network.normal for layer, _ in unit.rows]  # type: ignore[operator]
+        sizes = [self.named[f"{layer}.weight"][row].size for layer, row in unit.rows]
+        needed = [size * (2 if n else 1) for size, n in zip(sizes, normal, strict=True)]
+        key = streams.counter_key(self.seed, "recycled units" if redo else "new units", i)
+        draws = np.empty(sum(needed))
+        uniforms(key, t, k * sum(needed), draws)
+        for (layer, row), size, n, mine in zip(
+            unit.rows, sizes, normal, np.split(draws, np.cumsum(needed)[:-1]), strict=True
+        ):
+            weight = self.named[f"{layer}.weight"]
+            if n:
+                pairs = mine.reshape(-1, 2)
+                fresh = np.sqrt(-2 * np.log(1 - pairs[:, 0])) * np.cos(2 * np.pi * pairs[:, 1]) / math.sqrt(size)
+            else:
+                fresh = (2 * mine - 1) * math.sqrt(3 / size)
+            weight[row] = fresh.reshape(weight[row].shape)
+            self.reset(f"{layer}.weight", row)
+            if f"{layer}.bias" in self.named:
+                self.named[f"{layer}.bias"][row] = 0
+                self.reset(f"{layer}.bias", row)
+        for layer, column, _, _ in unit.columns:
+            self.named[f"{layer}.weight"][:, column] = 0
+            self.reset(f"{layer}.weight", slice(None), column)
+        for name, index, value in unit.others:
+            self.named[name][index] = value
+            self.reset(name, index)
+
+    def reset(self, name: str, *where: Any) -> None:
+        if self.options.reset_optimizer:
+            self.rules[name].reset(*where)
+
+
+def data(seed: int, step: int, inputs: int) -> tuple[Floats, NDArray[np.int64]]:
+    generator = np.random.default_rng([seed, step])
+    return generator.normal(size=(BATCH, inputs)), generator.integers(0, OUTPUTS, BATCH)
+
+
+def make(
+    name: str, options: Sequence[Any], optimizers: Sequence[Any] | None = None, seeds: Sequence[int] = (4, 0, 9)
+) -> TorchLearner:
+    network, inputs = NETWORKS[name]
+    runs = len(options)
+    still: Any = SGD(1e-300)  # an optimiser that moves nothing
+    return TorchLearner(
+        lambda: network(inputs, OUTPUTS),
+        (optimizers or [still] * runs)[:runs],
+        [options],
+        seeds[:runs],
+        "cross_entropy",
+        torch.float64,
+    )
+
+
+def learn(learner: TorchLearner, name: str, step: int) -> None:
+    if step % 10 == 0:
+        learner.plan(step, 10)
+    pairs = [data(seed, step, NETWORKS[name][1]) for seed in learner.seeds]
+    x, y = (torch.from_numpy(np.stack(part)) for part in zip(*pairs, strict=True))
+    learner.learn(x, y, step)
+
+
+def check_against_naive(name: str, options: Sequence[Any], optimizers: Sequence[Any], steps: int) -> None:
+    learner = make(name, options, optimizers)
+    packed: Any = learner.interventions[0]
+    everyone = [Naive(name, *each) for each in zip(options, optimizers, learner.seeds, strict=False)]
+    for t in range(steps):
+        learn(learner, name, t)
+        for run, naive in enumerate(everyone):
+            naive.step(t)
+            assert packed.report(run)["replaced_units"] == naive.replaced, f"step {t} run {run}"
+    close: dict[str, Any] = {"rtol": 1e-8, "atol": 1e-9}
+    for run, naive in enumerate(everyone):
+        for key, value in naive.named.items():
+            ours = learner.view(learner.parameters, key)[run]
+            np.testing.assert_allclose(ours, value, **close, err_msg=f"run {run} {key}")
+        assert min(naive.replaced) > 0, "the comparison needs replacements in every layer"
+        if isinstance(packed, PackedContinualBackprop):
+            for i, layer in enumerate(packed.layers):
+                np.testing.assert_array_equal(layer.age[run], naive.age[i])
+                mean = layer.mean_activation[run].reshape(naive.f[i].shape)
+                if naive.options.utility not in ("random", "weight") or naive.options.averaging == "running":
+                    np.testing.assert_allclose(mean, naive.f[i], **close)
+                if naive.options.utility != "random":
+                    np.testing.assert_allclose(layer.utility[run], naive.u[i], **close)
+
+
+def three(utility: str, **options: Any) -> list[ContinualBackprop]:
+    settings = ((0.1, 8, 0.99), (0.06, 4, 0.9), (0.08, 1, 0.5))
+    return [ContinualBackprop(rate, m, eta, utility, **options) for rate, m, eta in settings]
+
+
+CASES = [(name, utility) for name in ("crelu", "maps") for utility in UTILITIES]
+CASES += [(name, "adaptable_contribution") for name in NETWORKS if name not in ("crelu", "maps")]
+
+
+@pytest.mark.parametrize(("name", "utility"), CASES)
+def test_continual_backprop_equals_a_naive_simulation(name: str, utility: str) -> None:
+    """Three runs with their own rates, thresholds and decays; Adam's state of a new unit is new, too."""
+    check_against_naive(name, three(utility), ADAM, steps=20)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_one_run_equals_a_naive_simulation(name: str) -> None:
+    options = [ContinualBackprop(0.05, 4, 0.9, "adaptable_contribution")]
+    check_against_naive(name, options, FORGETFUL, steps=20)
+
+
+@pytest.mark.parametrize("utility", ["weight", "contribution"])
+@pytest.mark.parametrize("name", ["crelu", "maps", "grouped transformer"])
+def test_sums_equal_a_naive_simulation(name: str, utility: str) -> None:
+    check_against_naive(name, three(utility, averaging="sum"), FORGETFUL, steps=20)
+
+
+TRANSFER = ["crelu", "shared trunk", "transformer", "grouped transformer"]
+
+
+@pytest.mark.parametrize("name", TRANSFER)
+def test_bias_transfer_equals_a_naive_simulation(name: str) -> None:
+    check_against_naive(name, three("contribution", bias_transfer=True), FORGETFUL, steps=20)
+
+
+@pytest.mark.parametrize("reset_optimizer", [True, False])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_redo_equals_a_naive_simulation(name: str, reset_optimizer: bool) -> None:
+    options = [ReDo(threshold, 5, reset_optimizer) for threshold in (0.99, 0.98, 1.0)]
+    check_against_naive(name, options, ADAM, steps=20)
