@@ -15,7 +15,9 @@ from torch import Tensor
 from lop_sweeps.build import call, suggest
 from lop_sweeps.errors import ConfigError
 from lop_sweeps.networks.actor_critic import ActorCritic
-from lop_sweeps.networks.graph_flow import check_flow, sources
+from lop_sweeps.networks.graph_gradients import Terms, matrices, random, sources
+from lop_sweeps.networks.graph_readers import ReadersCheck
+from lop_sweeps.networks.graph_rows import RowsCheck
 from lop_sweeps.networks.network import Network
 from lop_sweeps.networks.unit_graph import Arrangement, Reader, Rows, UnitLayer
 
@@ -56,7 +58,7 @@ def check_graph(network: Network, inputs: int, outputs: int) -> None:
             )
             raise ConfigError("forward()", list(activation.shape), allowed)
     _check_neighbours(graph, dict(network.named_parameters()), activations, given)
-    check_flow(network, graph, x, given, activations)
+    _check_flow(network, graph, x, given, activations)
 
 
 def _fill(network: Network) -> None:
@@ -165,6 +167,36 @@ def _check_neighbours(
                 what = f"reads {', '.join(f'layer {k}' for k in sorted(read))}" if read else "reads no layer"
                 path = f"{where}.next_weight" if layer.in_short else f"{where}.readers[{k}].weight"
                 raise ConfigError(path, reader.weight, f"must read layer {i}; it {what}")
+
+
+def _check_flow(
+    network: Network, graph: Sequence[UnitLayer], x: Tensor, outputs: Tensor, activations: Sequence[Tensor]
+) -> None:
+    """Raise `ConfigError` unless rows and columns are those of their units.
+
+    outputs, activations: those of x; the network's weights are not 0, and are so again when this returns.
+    """
+    parameters: dict[str, Tensor] = dict(network.named_parameters())
+    made = [activation.grad_fn for activation in activations]
+    segments = [sources(node, made) for node in [*made, outputs.grad_fn]] if all(made) else []
+    for i, activation in enumerate(activations):
+        if activation.requires_grad:
+            RowsCheck(i, graph[i], activation, parameters).check()
+    direction = random(outputs)
+    followed = [i for i, activation in enumerate(activations) if activation.requires_grad and not graph[i].residual]
+    if not followed or not outputs.requires_grad:
+        return
+    names = [name for name, parameter in parameters.items() if parameter.dim() > 1]
+    of = [activations[i] for i in followed] + [parameters[name] for name in names]
+    gradients = torch.autograd.grad(outputs, of, direction, allow_unused=True)
+    of_weights = zip(names, gradients[len(followed) :], strict=True)
+    terms = {name: Terms(parameters[name], gradient) for name, gradient in of_weights if gradient is not None}
+    for i, gradient in zip(followed, gradients, strict=False):
+        if gradient is None:
+            continue
+        near = [one for weights, layers in segments if i in layers for one in weights]
+        readers = ReadersCheck(network, i, graph[i], x, direction)
+        readers.check(Terms(activations[i], gradient), terms, matrices(near, parameters))
 
 
 def _parameter(named: dict[str, Tensor], where: str, name: str) -> Tensor:

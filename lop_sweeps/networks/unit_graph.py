@@ -132,17 +132,17 @@ class UnitLayer:
     ) -> None:
         if units is None:
             raise TypeError("UnitLayer needs `units`")
-        rows = {"weight": weight, "bias": bias, "fan_in": fan_in, "bound": bound, "std": std}
-        reader = {"weight": next_weight, "bias": next_bias, "spread": spread}
+        of_rows = {"weight": weight, "bias": bias, "fan_in": fan_in, "bound": bound, "std": std}
+        of_reader = {"next_weight": next_weight, "next_bias": next_bias, "spread": spread}
         values = {
             "units": units,
-            "incoming": _in_short(Rows, incoming, rows, "incoming", ("weight", "bias", "fan_in", "bound")),
-            "readers": _in_short(Reader, readers, reader, "readers", ("weight", "bias")),
+            "incoming": _filled_in("incoming", Rows, incoming, of_rows, optional="std"),
+            "readers": _filled_in("readers", Reader, readers, of_reader, optional="spread"),
             "norm": tuple((name, value) for name, value in norm),
             "norm_after": norm_after,
             "residual": residual,
             "features": None if features is None else _places(features),
-            "in_short": any(value is not None for value in (*rows.values(), *reader.values())),
+            "in_short": any(value is not None for value in (of_rows | of_reader).values()),
         }
         for name, value in values.items():
             object.__setattr__(self, name, value)
@@ -237,22 +237,20 @@ class UnitLayer:
         )
 
 
-def _in_short(kind: Any, parts: Iterable[Any] | None, short: dict[str, Any], name: str, needed: tuple[str, ...]) -> Any:
-    """`incoming` or `readers`: as given, with what is given in short in its place; or made of that alone."""
+def _filled_in(name: str, kind: Any, parts: Iterable[Any] | None, short: dict[str, Any], optional: str) -> Any:
+    """`incoming` or `readers`: made of what is given in short; or as given, with that in its place."""
     given = {key: value for key, value in short.items() if value is not None}
+    options = {key.removeprefix("next_"): value for key, value in given.items()}
     if parts is None:
-        if any(key not in given for key in needed):
-            prefix = "next_" if kind is Reader else ""
-            raise TypeError(f"UnitLayer needs `{name}`, or in short {', '.join(prefix + key for key in needed)}")
-        return (kind(**given),)
+        if missing := [key for key in short if key not in given and key != optional]:
+            raise TypeError(f"UnitLayer needs `{name}`, or in short {', '.join(short)}; missing: {', '.join(missing)}")
+        return (kind(**options),)
     parts = tuple(parts)
     if not parts:
         raise TypeError(f"UnitLayer needs `{name}`: a layer that nothing feeds or reads has no place in the graph")
-    if not given:
-        return parts
-    if len(parts) > 1:
+    if options and len(parts) > 1:
         raise TypeError(f"UnitLayer has {len(parts)} `{name}`: which one does {', '.join(given)} belong to?")
-    return (replace(parts[0], **given),)
+    return (replace(parts[0], **options),) if options else parts
 
 
 def contiguous(number: int, each: int) -> Places:

@@ -310,5 +310,5 @@ def test_bias_transfer_equals_a_naive_simulation(name: str) -> None:
 @pytest.mark.parametrize("reset_optimizer", [True, False])
 @pytest.mark.parametrize("name", NETWORKS)
 def test_redo_equals_a_naive_simulation(name: str, reset_optimizer: bool) -> None:
-    options = [ReDo(threshold, 5, reset_optimizer) for threshold in (0.99, 0.98, 1.0)]
+    options = [ReDo(threshold, 5, reset_optimizer) for threshold in (1.0, 1.02, 1.05)]  # of some units, not of all
     check_against_naive(name, options, ADAM, steps=20)
