@@ -14,7 +14,9 @@ They have three variants that differ silently; here is one, with the differences
 
 A unit of a convolution is a channel: its activity is averaged over the mini-batch and all positions, its incoming and
 outgoing magnitudes over the kernels. Where a linear layer reads a channel's positions one by one, products of activity
-and outgoing magnitude are formed for each position and then averaged.
+and outgoing magnitude are formed for each position and then averaged. So they are for each feature of a unit that has
+several (CReLU's two halves); means over outgoing weights are over those of all layers that read the unit, means over
+incoming weights over all its rows.
 """
 
 from __future__ import annotations

@@ -24,9 +24,10 @@ from lop_sweeps.networks.network import Network
 class ReDo:
     """Every `period` updates, replace each unit whose score is at most `threshold`.
 
-    The score of a unit is its mean |h| over the mini-batch, divided by the mean of that over its layer; in a layer that
-    is silent on the whole mini-batch nothing is replaced. A new unit has incoming weights from the network's initial
-    law, bias 0, outgoing weights 0, and a fresh normalisation where it has one.
+    The score of a unit is its mean |h| over the mini-batch (and over its features, if it has several), divided by the
+    mean of that over its layer; in a layer that is silent on the whole mini-batch nothing is replaced. A new unit has
+    incoming weights from the network's initial law, bias 0, outgoing weights 0, and a fresh normalisation where it has
+    one.
     reset_optimizer: also fresh moments and step counts of all of these, as Sokar et al. do. (Momentum is reset if the
         optimiser's own option says so as well.)
     """

@@ -15,7 +15,7 @@ from torch import Tensor
 from lop_sweeps.build import call, suggest
 from lop_sweeps.errors import ConfigError
 from lop_sweeps.networks.actor_critic import ActorCritic
-from lop_sweeps.networks.graph_gradients import Terms, matrices, random, sources
+from lop_sweeps.networks.graph_gradients import Sources, Terms, matrices, random, sources
 from lop_sweeps.networks.graph_readers import ReadersCheck
 from lop_sweeps.networks.graph_rows import RowsCheck
 from lop_sweeps.networks.network import Network
@@ -37,10 +37,10 @@ def check_graph(network: Network, inputs: int, outputs: int) -> None:
             _parameter(named, f"{method}()", name)
     for i, layer in enumerate(graph):
         _check_shapes(f"unit_graph()[{i}]", layer, named)
-    _fill(network)
-    network.eval()
     x = torch.rand(BATCH, inputs, generator=torch.Generator().manual_seed(0))
-    given, activations = call("", network.forward, x)
+    with torch.random.fork_rng(devices=[]):
+        _fill(network)
+        given, activations = call("", network.eval().forward, x)
     if isinstance(network, ActorCritic):
         outputs = 2 * outputs + 1
     if tuple(given.shape) != (BATCH, outputs):
@@ -57,8 +57,13 @@ def check_graph(network: Network, inputs: int, outputs: int) -> None:
                 f"must give activations (batch, {layer.num_features} {what}, ...) for layer {i}, here ({BATCH}, ...)"
             )
             raise ConfigError("forward()", list(activation.shape), allowed)
-    _check_neighbours(graph, dict(network.named_parameters()), activations, given)
-    _check_flow(network, graph, x, given, activations)
+    made = [activation.grad_fn for activation in activations]
+    # Of each layer's activations and then of the outputs. Those that are not on the way to the outputs (copies, say)
+    # cannot be followed.
+    made_of = [sources(node, made) for node in [*made, given.grad_fn]] if all(made) else []
+    if made_of:
+        _check_neighbours(graph, dict(network.named_parameters()), made_of)
+    _check_flow(network, graph, x, given, activations, made_of)
 
 
 def _fill(network: Network) -> None:
@@ -79,7 +84,8 @@ def _check_shapes(where: str, layer: UnitLayer, named: dict[str, Tensor]) -> Non
     if layer.features is not None:
         _check_places(f"{where}.features", layer.features, (units, "unit"), (features, "features"))
     for k, rows in enumerate(layer.incoming):
-        _check_rows(where if layer.in_short else f"{where}.incoming[{k}]", rows, units, named)
+        key = where if layer.in_short else f"{where}.incoming[{k}]"
+        _check_rows(key, rows, units, named, short=layer.in_short)
     for k, reader in enumerate(layer.readers):
         key = f"{where}.next_" if layer.in_short else f"{where}.readers[{k}]."
         _check_reader(key, reader, layer, named)
@@ -89,7 +95,7 @@ def _check_shapes(where: str, layer: UnitLayer, named: dict[str, Tensor]) -> Non
         _must(f"{where}.norm", name, norm, tuple(norm.shape) in ((units,), (features,)), shape)
 
 
-def _check_rows(where: str, rows: Rows, units: int, named: dict[str, Tensor]) -> None:
+def _check_rows(where: str, rows: Rows, units: int, named: dict[str, Tensor], *, short: bool) -> None:
     weight = _parameter(named, f"{where}.weight", rows.weight)
     if rows.rows is None:
         right = weight.dim() > 1 and len(weight) == units
@@ -100,6 +106,8 @@ def _check_rows(where: str, rows: Rows, units: int, named: dict[str, Tensor]) ->
         bias = _parameter(named, f"{where}.bias", rows.bias)
         shape = f"({units} units)" if rows.rows is None else f"({len(weight)} rows)"
         _must(f"{where}.bias", rows.bias, bias, tuple(bias.shape) == (len(weight),), shape)
+    if rows.std is None and not rows.bound and not short:
+        raise ConfigError(f"{where}.bound", rows.bound, "must be above 0, or std be given: new weights need a law")
     if rows.fan_in != weight[0].numel():
         allowed = f"must be the weights that a unit has in {rows.weight}: {weight[0].numel()}"
         raise ConfigError(f"{where}.fan_in", rows.fan_in, allowed)
@@ -141,18 +149,8 @@ def _check_places(where: str, places: Arrangement, owner: tuple[int, str], of: t
             seen[place] = i
 
 
-def _check_neighbours(
-    graph: Sequence[UnitLayer], parameters: dict[str, Tensor], activations: Sequence[Tensor], outputs: Tensor
-) -> None:
-    """Each layer's weights make its activations, and its readers come after them.
-
-    By the graph that autograd has noted, cut at the activations. A layer whose activations are not on the way to the
-    outputs (copies, say) cannot be followed, and passes.
-    """
-    made = [activation.grad_fn for activation in activations]
-    if not all(made):
-        return
-    made_of = [sources(node, made) for node in [*made, outputs.grad_fn]]
+def _check_neighbours(graph: Sequence[UnitLayer], parameters: dict[str, Tensor], made_of: Sequence[Sources]) -> None:
+    """Each layer's weights make its activations, and its readers come after them."""
     for i, layer in enumerate(graph):
         where, (weights, _) = f"unit_graph()[{i}]", made_of[i]
         for k, rows in enumerate(layer.incoming):
@@ -170,15 +168,15 @@ def _check_neighbours(
 
 
 def _check_flow(
-    network: Network, graph: Sequence[UnitLayer], x: Tensor, outputs: Tensor, activations: Sequence[Tensor]
+    network: Network,
+    graph: Sequence[UnitLayer],
+    x: Tensor,
+    outputs: Tensor,
+    activations: Sequence[Tensor],
+    made_of: Sequence[Sources],
 ) -> None:
-    """Raise `ConfigError` unless rows and columns are those of their units.
-
-    outputs, activations: those of x; the network's weights are not 0, and are so again when this returns.
-    """
+    """Rows and columns are those of their units. outputs, activations: those of x, by weights that are not 0."""
     parameters: dict[str, Tensor] = dict(network.named_parameters())
-    made = [activation.grad_fn for activation in activations]
-    segments = [sources(node, made) for node in [*made, outputs.grad_fn]] if all(made) else []
     for i, activation in enumerate(activations):
         if activation.requires_grad:
             RowsCheck(i, graph[i], activation, parameters).check()
@@ -194,7 +192,7 @@ def _check_flow(
     for i, gradient in zip(followed, gradients, strict=False):
         if gradient is None:
             continue
-        near = [one for weights, layers in segments if i in layers for one in weights]
+        near = [one for weights, layers in made_of if i in layers for one in weights]
         readers = ReadersCheck(network, i, graph[i], x, direction)
         readers.check(Terms(activations[i], gradient), terms, matrices(near, parameters))
 

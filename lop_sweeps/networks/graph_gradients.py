@@ -10,6 +10,7 @@ from torch import Tensor
 
 from lop_sweeps.networks.unit_graph import Places
 
+Sources = tuple[list[Tensor], set[int]]  # parameters, and layers by number
 TOLERANCE = 1e-3  # of magnitudes, in float32
 
 
@@ -60,7 +61,7 @@ def matrices(some: Sequence[Tensor], parameters: Mapping[str, Tensor]) -> list[s
     return [name for name, parameter in parameters.items() if id(parameter) in ids]
 
 
-def sources(node: Any, cuts: Sequence[Any]) -> tuple[list[Tensor], set[int]]:
+def sources(node: Any, cuts: Sequence[Any]) -> Sources:
     """The parameters and the activations (by number) that a tensor is made of, without what those are made of.
 
     node: what autograd has noted for the tensor; cuts: for the activations.

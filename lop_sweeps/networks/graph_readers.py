@@ -140,8 +140,5 @@ class ReadersCheck:
         where = f"unit_graph()[{self.i}]"
         return f"{where}.next_weight" if self.layer.in_short else f"{where}.readers[{k}].columns"
 
-    def listed(self, features: Sequence[int]) -> str:
-        return listed(self.what, features) if features else f"no {self.what} of it"
-
     def _list(self, features: Sequence[int]) -> str:
         return listed(self.what, features) if features else f"no {self.what} of it"

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,11 @@ from lop_sweeps import streams
 from lop_sweeps.algorithms.continual_backprop import UTILITIES, ContinualBackprop, PackedContinualBackprop
 from lop_sweeps.algorithms.redo import ReDo
 from lop_sweeps.counter_random import uniforms
+from lop_sweeps.diagnostics.measure import measure_units, sample
+from lop_sweeps.errors import ConfigError
+from lop_sweeps.networks.mlp import MLP
 from lop_sweeps.networks.network import draw_network
+from lop_sweeps.networks.unit_graph import Reader, Rows, UnitLayer
 from lop_sweeps.optimizers.adam import Adam
 from lop_sweeps.optimizers.sgd import SGD
 from lop_sweeps.training.learner import TorchLearner
@@ -312,3 +317,113 @@ def test_bias_transfer_equals_a_naive_simulation(name: str) -> None:
 def test_redo_equals_a_naive_simulation(name: str, reset_optimizer: bool) -> None:
     options = [ReDo(threshold, 5, reset_optimizer) for threshold in (1.0, 1.02, 1.05)]  # of some units, not of all
     check_against_naive(name, options, ADAM, steps=20)
+
+
+class InGeneral(MLP):
+    """An MLP that says of its units, one by one, what the short form leaves unsaid."""
+
+    def unit_graph(self) -> tuple[UnitLayer, ...]:
+        graph = []
+        for layer in super().unit_graph():
+            numbers, pairs = range(layer.units), [(i,) for i in range(layer.units)]
+            rows = Rows(layer.weight, layer.bias, layer.fan_in, layer.bound, rows=numbers)
+            reader = Reader(layer.next_weight, layer.next_bias, columns=pairs)
+            graph.append(
+                UnitLayer(units=layer.units, incoming=[rows], readers=[reader], features=pairs, norm=layer.norm)
+            )
+        return tuple(graph)
+
+
+@pytest.mark.parametrize("intervention", [*three("zero_contribution", bias_transfer=True)[:1], ReDo(1.0, 5)])
+def test_the_general_form_of_a_plain_layer_means_the_same_to_the_byte(intervention: Any) -> None:
+    learners = []
+    for network in (MLP, InGeneral):
+        make_network = partial(network, 6, OUTPUTS, [8, 7], norm="layer")
+        optimizers: list[Any] = [Adam(0.01), Adam(0.02)]
+        learners.append(
+            TorchLearner(make_network, optimizers, [[intervention] * 2], [3, 4], "cross_entropy", torch.float64)
+        )
+    for t in range(30):
+        for learner in learners:
+            learn(learner, "crelu", t)
+    short, general = (learner.state() for learner in learners)
+    for name, value in short.items():
+        assert torch.equal(value, general[name]), name
+    assert sum(learners[0].interventions[0].report(0)["replaced_units"]) > 0
+
+
+def test_bias_transfer_is_refused_where_nothing_could_take_a_units_place() -> None:
+    transfer = ContinualBackprop(bias_transfer=True)
+    for name in TRANSFER:
+        transfer.check(NETWORKS[name][0](NETWORKS[name][1], OUTPUTS))
+    for name, words in (("gated", "a layer that reads units has no bias"), ("maps", "a normalisation follows")):
+        with pytest.raises(ConfigError, match=words) as caught:
+            transfer.check(NETWORKS[name][0](NETWORKS[name][1], OUTPUTS))
+        assert caught.value.key == "bias_transfer"
+
+
+@pytest.mark.parametrize("transfer", [True, False])
+@pytest.mark.parametrize("name", ["crelu", "shared trunk"])
+def test_bias_transfer_leaves_the_outputs_on_a_constant_input_alone(name: str, transfer: bool) -> None:
+    """There each feature's mean is the feature; without the transfer the outputs do change."""
+    learner = make(name, [ContinualBackprop(1e-9, 3, 0.9, bias_transfer=transfer)])
+    packed: Any = learner.interventions[0]
+    x = torch.full((1, BATCH, NETWORKS[name][1]), 0.7, dtype=torch.float64)
+    for t in range(5):
+        learner.plan(t, 1)
+        learner.learn(x, torch.zeros(1, BATCH, dtype=torch.int64), t)
+    before = learner.forward(x)[0]
+    with torch.no_grad():
+        packed._replace(5, 1, 0, torch.tensor([0, 2]))
+    assert torch.allclose(learner.forward(x)[0], before, rtol=0, atol=1e-12) == transfer
+
+
+@pytest.mark.parametrize("name", ["crelu", "maps"])
+def test_state_is_complete(name: str) -> None:
+    """Copied into a new pack of other initial weights, it continues exactly: means of single features included."""
+    options = three("adaptable_contribution")
+    first, second = (make(name, options, ADAM) for _ in range(2))
+    for t in range(10):
+        learn(first, name, t)
+    second.parameters.mul_(0.5)
+    for key, value in second.state().items():
+        assert len(value) == 3
+        value.copy_(first.state()[key])
+    for t in range(10, 20):
+        for learner in (first, second):
+            learn(learner, name, t)
+    for key, value in second.state().items():
+        assert torch.equal(value, first.state()[key]), key
+
+
+@pytest.mark.parametrize("intervention", [ContinualBackprop(0.2, 2, 0.9), ReDo(3.0, 3)])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_run_taken_out_of_the_pack_disturbs_no_other(name: str, intervention: Any) -> None:
+    whole, masked = (make(name, [intervention] * 3, ADAM) for _ in range(2))
+    for learner in (whole, masked):
+        for t in range(4):
+            learn(learner, name, t)
+    masked.parameters[1] = torch.nan  # it diverged
+    masked.mask(1)
+    for learner in (whole, masked):
+        for t in range(4, 10):
+            learn(learner, name, t)
+    state = masked.state()
+    for key, value in whole.state().items():
+        assert torch.equal(value[[0, 2]], state[key][[0, 2]]), key
+
+
+def test_diagnostics_are_of_the_features_that_are_read() -> None:
+    """Five CReLU units give ten features, of rank up to ten; a unit whose z is never negative has one dead feature."""
+    learner = make("crelu", [ContinualBackprop()])
+    with torch.no_grad():
+        learner.view(learner.parameters, "first.bias")[0, 0] = 100.0
+        learner.view(learner.parameters, "first.bias")[0, 1] = -100.0
+    x = np.concatenate([data(0, step, 6)[0] for step in range(40)])
+    h = learner.forward(torch.from_numpy(x)[None])[1][0].detach()
+    assert h.shape == (1, 160, 10)
+    (measured,) = measure_units([sample(h)], 1)
+    expected = np.linalg.matrix_rank(h[0].numpy())
+    assert expected == 8
+    assert measured["numerical_rank"] == [expected]
+    assert measured["dead_fraction"] == [2 / 10]

@@ -265,6 +265,10 @@ ROWS: list[tuple[Callable[[int, int], Network], int, int, Change, str]] = [
         *(Transformer, 12, 1, rows(0, bias="down.bias")),
         "incoming[0].bias = 'down.bias': must have the shape (12 units), but has (8,)",
     ),
+    (
+        *(CReLU, 6, 0, rows(0, bound=0.0)),
+        "incoming[0].bound = 0.0: must be above 0, or std be given: new weights need a law",
+    ),
     (*(CReLU, 6, 0, rows(0, bias=None)), "incoming[0].bias = 'None': must be first.bias, which the network has"),
 ]
 
