@@ -7,18 +7,17 @@ from the activations and weights of their features; and how a unit is made new.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from lop_sweeps.algorithms.intervention import Learner
 from lop_sweeps.counter_random import Keys
-from lop_sweeps.networks.unit_graph import Places, UnitLayer, contiguous
+from lop_sweeps.networks.unit_graph import Places, Rows, UnitLayer, contiguous
 
 
-@dataclass(frozen=True)
-class Part:
+class Part(NamedTuple):
     """What belongs to the units of a layer along one dimension of a tensor (runs, ...), and the value of a new one.
 
     places: (units,) or (units, each), which indices of the dimension are a unit's; None: unit i has index i.
@@ -51,10 +50,13 @@ class HiddenUnits:
     """
 
     def __init__(self, learner: Learner, layer: UnitLayer) -> None:
-        self.learner, self.layer, self.parts = learner, layer, layer.each * layer.spread
+        self.learner, self.layer = learner, layer
+        self.each, self.spread = layer.each, layer.spread
+        self.one_reader = len(layer.readers) == 1 and layer.readers[0].each == self.spread
         self.features = self._index(layer.features_of_units())
         self.rows = [self._index(layer.rows_of_units(rows)) for rows in layer.incoming]
         self.columns = [self._index(layer.columns_of_units(reader)) for reader in layer.readers]
+        self.one_row = len(layer.incoming) == 1 and self.rows[0] is None
         self.incoming = [learner.view(learner.parameters, rows.weight) for rows in layer.incoming]
         self.outgoing = [learner.view(learner.parameters, reader.weight) for reader in layer.readers]
 
@@ -70,25 +72,25 @@ class HiddenUnits:
 
         Positions are samples like examples, unless some reader reads them one by one.
         """
-        if self.layer.spread == 1:
+        if self.spread == 1:
             if activation.dim() > 3:
                 activation = activation.movedim(2, -1).flatten(1, -2)
             return activation if self.features is None else activation[..., self.features]
         positions = activation.flatten(3) if activation.dim() > 3 else activation.unsqueeze(3)
         if self.features is None:
             return positions
-        return positions.expand(-1, -1, -1, self.layer.spread)[:, :, self.features].flatten(3)
+        return positions.expand(-1, -1, -1, self.spread)[:, :, self.features].flatten(3)
 
     def by_feature(self, values: Tensor) -> Tensor:
         """Means over positions, (runs, units[, features of a unit]), of values (runs, units[, parts])."""
-        if self.layer.spread == 1:
+        if self.spread == 1:
             return values
-        return values.mean(2) if self.layer.each == 1 else values.unflatten(2, (self.layer.each, -1)).mean(3)
+        return values.mean(2) if self.each == 1 else values.unflatten(2, (self.each, -1)).mean(3)
 
     def like_parts(self, values: Tensor, activation: Tensor) -> Tensor:
         """What `by_feature` gave, to broadcast with what `by_unit` gave."""
-        if self.layer.each > 1 and self.layer.spread > 1:
-            values = values.repeat_interleave(self.layer.spread, 2)
+        if self.each > 1 and self.spread > 1:
+            values = values.repeat_interleave(self.spread, 2)
         return values.view(*values.shape, *[1] * (activation.dim() - values.dim() - 1)).unsqueeze(1)
 
     def of_units(self, values: Tensor) -> Tensor:
@@ -99,11 +101,11 @@ class HiddenUnits:
 
     def incoming_magnitude(self) -> Tensor:
         """Mean |incoming weight| of each unit, (runs, units)."""
+        if self.one_row:
+            return _mean_magnitude(self.incoming[0].flatten(2), 2)
         found = []
         for rows, weight, places in zip(self.layer.incoming, self.incoming, self.rows, strict=True):
             magnitude = _mean_magnitude(weight.flatten(2), 2)
-            if len(self.incoming) == 1 and places is None:
-                return magnitude
             of_rows = magnitude if places is None else magnitude[:, places]
             found.append(of_rows.reshape(len(weight), self.layer.units, -1).sum(2) * rows.fan_in)
         return torch.stack(found).sum(0) / self.layer.fan_in
@@ -114,7 +116,7 @@ class HiddenUnits:
         Of all weights of all readers, so one with more weights counts more; one that reads all positions of a feature
         counts for each of them.
         """
-        if len(self.outgoing) == 1 and self.layer.readers[0].each == self.layer.spread:
+        if self.one_reader:
             return self._magnitude(0)
         sizes = [
             weight[0, :, 0].numel() * reader.each
@@ -123,14 +125,12 @@ class HiddenUnits:
         found = []
         for i, (reader, size) in enumerate(zip(self.layer.readers, sizes, strict=True)):
             magnitude = self._magnitude(i)
-            magnitude = magnitude.reshape(*magnitude.shape[:2], self.layer.each, reader.each) * (size / sum(sizes))
+            magnitude = magnitude.reshape(*magnitude.shape[:2], self.each, reader.each) * (size / sum(sizes))
             found.append(
-                magnitude
-                if reader.spread > 1
-                else magnitude.mean(3, keepdim=True).expand(-1, -1, -1, self.layer.spread)
+                magnitude if reader.spread > 1 else magnitude.mean(3, keepdim=True).expand(-1, -1, -1, self.spread)
             )
         total = torch.stack(found).sum(0).flatten(2)
-        return total if self.parts > 1 else total[:, :, 0]
+        return total if self.each * self.spread > 1 else total[:, :, 0]
 
     def _magnitude(self, i: int) -> Tensor:
         """Mean |w| of the columns of reader i, (runs, units[, columns of a unit])."""
@@ -169,6 +169,8 @@ class HiddenUnits:
 
     def _apart(self, drawn: Tensor) -> tuple[Tensor, ...]:
         """(..., fan_in) as the share of each of `layer.incoming`."""
+        if len(self.incoming) == 1:
+            return (drawn,)
         found: tuple[Tensor, ...] = drawn.split([rows.fan_in * rows.each for rows in self.layer.incoming], -1)
         return found
 
@@ -204,18 +206,22 @@ def draw_incoming(keys: Keys, step: int, layer: UnitLayer, units: Tensor) -> Ten
 
     Of each of `layer.incoming` those of all its rows, one after the other.
     """
-    # Box & Muller's method takes two draws for a normal number.
     sizes = [rows.fan_in * rows.each * (1 if rows.std is None else 2) for rows in layer.incoming]
     each = sum(sizes)
     index = units.unsqueeze(1) * each + torch.arange(each, device=units.device)
-    found = []
-    for rows, draws in zip(layer.incoming, keys.uniforms_at(step, index).split(sizes, -1), strict=True):
-        if rows.std is None:
-            found.append((2 * draws - 1) * rows.bound)
-            continue
-        radius = (-2 * torch.log1p(-draws[..., ::2])).sqrt()
-        found.append(rows.std * radius * torch.cos(2 * math.pi * draws[..., 1::2]))
-    return found[0] if len(found) == 1 else torch.cat(found, -1)
+    uniforms = keys.uniforms_at(step, index)
+    if len(sizes) == 1:
+        return _by_law(layer.incoming[0], uniforms)
+    shares = zip(layer.incoming, uniforms.split(sizes, -1), strict=True)
+    return torch.cat([_by_law(rows, share) for rows, share in shares], -1)
+
+
+def _by_law(rows: Rows, uniforms: Tensor) -> Tensor:
+    """New weights of some rows; a normal one takes two uniform numbers (Box & Muller's method)."""
+    if rows.std is None:
+        return (2 * uniforms - 1) * rows.bound
+    radius = (-2 * torch.log1p(-uniforms[..., ::2])).sqrt()
+    return rows.std * radius * torch.cos(2 * math.pi * uniforms[..., 1::2])
 
 
 def along(mask: Tensor, like: Tensor, dimension: int) -> Tensor:
