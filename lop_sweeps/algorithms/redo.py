@@ -15,13 +15,13 @@ from torch import Tensor
 
 from lop_sweeps import checks, counter_random, streams
 from lop_sweeps.algorithms import new_units
-from lop_sweeps.algorithms.intervention import Learner
+from lop_sweeps.algorithms.intervention import Intervention, Learner, PackedIntervention, every
 from lop_sweeps.errors import ConfigError
 from lop_sweeps.networks.network import Network
 
 
 @dataclass(frozen=True)
-class ReDo:
+class ReDo(Intervention):
     """Every `period` updates, replace each unit whose score is at most `threshold`.
 
     The score of a unit is its mean |h| over the mini-batch, divided by the mean of that over its layer; in a layer that
@@ -31,7 +31,6 @@ class ReDo:
         optimiser's own option says so as well.)
     """
 
-    version: ClassVar[int] = 1
     PER_RUN: ClassVar[frozenset[str]] = frozenset({"threshold"})
 
     threshold: float = 0.1
@@ -51,15 +50,19 @@ class ReDo:
         if not network.unit_graph():
             raise ConfigError("", None, "needs a network with hidden units, such as network=mlp")
 
+    def next_step(self, step: int) -> int:
+        return every(int(self.period), step)
+
     def pack(self, peers: Sequence[ReDo], learner: Learner) -> PackedReDo:
         return PackedReDo(peers, learner)
 
 
-class PackedReDo:
+class PackedReDo(PackedIntervention[ReDo]):
     """ReDo on a pack. Which units are dormant only the device knows, so all are drawn and a mask chooses."""
 
     def __init__(self, runs: Sequence[ReDo], learner: Learner) -> None:
-        self.learner, self.period, self.optimizer = learner, int(runs[0].period), runs[0].reset_optimizer
+        super().__init__(runs, learner)
+        self.optimizer = runs[0].reset_optimizer
         graph, device = learner.graph, learner.parameters.device
         self.thresholds = torch.tensor([run.threshold for run in runs], dtype=torch.float64, device=device).unsqueeze(1)
         self.keys = [
@@ -70,12 +73,7 @@ class PackedReDo:
             torch.zeros(len(runs), dtype=torch.int64, device=device) for _ in graph
         ]  # since the last report
 
-    def plan(self, step: int, steps: int) -> None:
-        """Nothing to plan."""
-
     def after_update(self, step: int) -> None:
-        if (step + 1) % self.period:
-            return
         dormant = [self.dormant(i) for i in range(len(self.learner.graph))]  # all before any is replaced
         for i, mask in enumerate(dormant):
             self._replace(step, i, mask)
