@@ -58,17 +58,16 @@ class ReDo(Intervention):
 
 
 class PackedReDo(PackedIntervention[ReDo]):
-    """ReDo on a pack. Which units are dormant only the device knows, so all are drawn and a mask chooses."""
+    """ReDo on a pack."""
 
     def __init__(self, runs: Sequence[ReDo], learner: Learner) -> None:
         super().__init__(runs, learner)
         self.optimizer = runs[0].reset_optimizer
         graph, device = learner.graph, learner.parameters.device
         self.thresholds = torch.tensor([run.threshold for run in runs], dtype=torch.float64, device=device).unsqueeze(1)
-        self.keys = [
-            counter_random.Keys([streams.counter_key(seed, "recycled units", i) for seed in learner.seeds], device)
-            for i in range(len(graph))
-        ]
+        keys = [[streams.counter_key(seed, "recycled units", i) for seed in learner.seeds] for i in range(len(graph))]
+        self.keys = [counter_random.Keys(of_runs, device) for of_runs in keys]
+        self.keys_of_runs = [[counter_random.Keys([key], device) for key in of_runs] for of_runs in keys]
         self.replaced = [
             torch.zeros(len(runs), dtype=torch.int64, device=device) for _ in graph
         ]  # since the last report
@@ -86,6 +85,24 @@ class PackedReDo(PackedIntervention[ReDo]):
         return (magnitude <= self.thresholds * average) & (average > 0) & torch.isfinite(average)
 
     def _replace(self, step: int, i: int, mask: Tensor) -> None:
+        if mask.is_cuda:
+            self._replace_by_mask(step, i, mask)
+        else:
+            for run in torch.nonzero(mask.any(1)).flatten().tolist():
+                self._replace_units(step, i, run, torch.nonzero(mask[run]).flatten())
+        self.replaced[i] += mask.sum(1)
+
+    def _replace_units(self, step: int, i: int, run: int, units: Tensor) -> None:
+        """Of one run; only what is dormant is drawn."""
+        learner, layer = self.learner, self.learner.graph[i]
+        weight = learner.view(learner.parameters, layer.weight)[run]
+        drawn = new_units.draw_incoming(self.keys_of_runs[i][run], step, layer, units)[0]
+        weight[units] = drawn.to(weight.dtype).view(len(units), *weight.shape[1:])
+        for tensor, dimension, fresh in new_units.parts(learner, layer, optimizer=self.optimizer):
+            tensor[run].index_fill_(dimension - 1, units, fresh)
+
+    def _replace_by_mask(self, step: int, i: int, mask: Tensor) -> None:
+        """Of all runs, without waiting for the device to say which units are dormant: all are drawn."""
         learner, layer = self.learner, self.learner.graph[i]
         units = torch.arange(layer.units, device=mask.device)
         drawn = new_units.draw_incoming(self.keys[i], step, layer, units)
@@ -93,7 +110,6 @@ class PackedReDo(PackedIntervention[ReDo]):
         weight.copy_(torch.where(_along(mask, weight, 1), drawn.to(weight.dtype).view(weight.shape), weight))
         for tensor, dimension, fresh in new_units.parts(learner, layer, optimizer=self.optimizer):
             tensor.masked_fill_(_along(mask, tensor, dimension), fresh)
-        self.replaced[i] += mask.sum(1)
 
     def state(self) -> dict[str, Tensor]:
         return {f"{i}.replaced": replaced for i, replaced in enumerate(self.replaced)}

@@ -57,6 +57,11 @@ class Stops:
         self._carried, self._nothing = np.ones(2), self._w[:0]
         self._units = units
         self._watches_units = any("activation_gradients" in actor.needs for actor in actors)
+        last = max(compiled_parts, default=-1)
+        late = [(actor, actor.after_update) for actor in actors if actor.after_update and actor.position > last]
+        early = [actor for actor in actors if actor.before_update or actor.after_optimizer or actor.needs]
+        # Who acts when the compiled step is over, if that is all: then the step is one of its stretch.
+        self._only_at_the_end = late if len(late) == len(actors) and not early else None
         self._add_up = False  # whether weights have been changed since the loop last added up their magnitudes
         self.step = self.example = 0  # of the stop: its number, and its first example in the stretch
         self.activations: list[Tensor] = []
@@ -89,10 +94,13 @@ class Stops:
             t = 0
             while t < length:
                 stop = next_stop(self.actors, first + begin + t, first + begin + length) - first - begin
-                if stop > t:
-                    self._go(loop, EVERYTHING, row, t, stop, out)
-                if stop < length:
-                    self.step, self.example = first + begin + stop, (begin + stop) * batch
+                self.step, self.example = first + begin + stop, (begin + stop) * batch
+                late = self._only_at_the_end if stop < length else None
+                if stop + bool(late) > t:
+                    self._go(loop, EVERYTHING, row, t, stop + bool(late), out)
+                if late:
+                    self._let_act([one for actor, one in late if actor.acts_at(self.step)])
+                elif stop < length:
                     self._stop(loop, row, stop, out, slopes)
                 t = stop + 1
             finite = compiled.end_interval(
@@ -108,6 +116,13 @@ class Stops:
         parts, self._add_up = parts | (ADD_UP if self._add_up else 0), False
         more = self._nothing if more is None else more
         compiled.steps(*loop, self._carried, more, parts, *row, t, stop, *out)
+
+    @torch.no_grad()
+    def _let_act(self, acting: Sequence[Callable[[int], None]]) -> None:
+        self._show()
+        for act in acting:
+            act(self.step)
+        self._hide()
 
     @torch.no_grad()
     def _stop(self, loop: Loop, row: tuple[int, int, int], t: int, out: Any, slopes: Floats) -> None:
@@ -144,9 +159,7 @@ class Stops:
             if todo:
                 self._go(loop, todo, row, t, t + 1, out, more)
             if after_update:
-                self._show()
-                after_update(self.step)
-                self._hide()
+                self._let_act([after_update])
             todo, more = 0, None
         if abs(self._carried[0]) < SMALLEST_SCALE:
             self._go(loop, TIDY, row, t, t + 1, out)
@@ -175,9 +188,10 @@ class Stops:
 def _show(w: Floats, kept: Floats, scale: float) -> None:
     """kept = w, then w *= scale."""
     factor = w.dtype.type(scale)
-    for i in range(w.size):
-        kept[i] = w[i]
-        w[i] = w[i] * factor
+    kept[:] = w
+    if factor != 1:
+        for i in range(w.size):
+            w[i] *= factor
 
 
 @nb.njit(cache=CACHE, nogil=True, error_model="numpy")
@@ -185,19 +199,21 @@ def _hide(w: Floats, kept: Floats, scale: float) -> bool:
     """Undo `_show`, but for weights that have been changed since; whether there are any."""
     factor, changed = w.dtype.type(scale), 0
     for i in range(w.size):
-        if w[i] == kept[i] * factor:
-            w[i] = kept[i]
-        else:
-            w[i] = w[i] / factor
-            changed += 1
+        changed += w[i] != kept[i] * factor
+    if factor != 1:
+        for i in range(w.size if changed else 0):
+            if w[i] != kept[i] * factor:
+                kept[i] = w[i] / factor
+        w[:] = kept
     return changed > 0
 
 
 @nb.njit(cache=CACHE, nogil=True, error_model="numpy")
 def _subtract(slope: Floats, kept: Floats) -> bool:
-    """slope -= kept; whether anything is left."""
-    left = 0
+    """slope -= kept, if they differ; whether they do."""
+    changed = 0
     for i in range(slope.size):
+        changed += slope[i] != kept[i]
+    for i in range(slope.size if changed else 0):
         slope[i] -= kept[i]
-        left += slope[i] != 0
-    return left > 0
+    return changed > 0
