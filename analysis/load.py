@@ -11,7 +11,8 @@ from pathlib import Path
 import pandas as pd
 
 from lop_sweeps.home import at_home
-from lop_sweeps.sweeps.integrity import CONFIG, Notes, holds_a_run, run_folders
+from lop_sweeps.sweeps.notes import Notes
+from lop_sweeps.sweeps.run_files import CONFIG, holds_a_run, run_folders
 
 from .errors import AnalysisError
 from .frame import layer_sizes, runs_frame, tasks_frame

@@ -12,7 +12,8 @@ from lop_sweeps import yaml_file
 from lop_sweeps.errors import IdentityError
 from lop_sweeps.regular_file import read_bytes
 from lop_sweeps.sweeps.identity import disagreement
-from lop_sweeps.sweeps.integrity import Notes, look
+from lop_sweeps.sweeps.integrity import look
+from lop_sweeps.sweeps.notes import Notes
 
 from .columns import Column, read_columns
 from .errors import AnalysisError

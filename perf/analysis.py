@@ -25,7 +25,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
 
 from hydra_plugins.lop_sweeps import register
-from lop_sweeps.sweeps import integrity
+from lop_sweeps.sweeps import run_files
 from lop_sweeps.sweeps.composer import Composer
 from lop_sweeps.sweeps.expansion import expand
 from lop_sweeps.sweeps.planning import Point
@@ -118,7 +118,7 @@ def write(points: list[Point], rows: Callable[[np.random.Generator], Iterator[Ro
         point.create()
         (point.directory.path / "metrics.jsonl").write_text(logs[index % different])
         tasks = logs[index % different].count("\n")
-        record = {"rows": tasks, **integrity.stamp(point.directory.path / integrity.LOG)}
+        record = {"rows": tasks, **run_files.stamp(point.directory.path / run_files.LOG)}
         point.directory.write_status(state="done", task=tasks, num_tasks=tasks, log=record, durable=record["bytes"])
     return points[0].directory.path.parent
 

@@ -22,9 +22,11 @@ from lop_sweeps.errors import LopError
 from lop_sweeps.regular_file import read_bytes
 from lop_sweeps.sweeps import integrity, queue
 from lop_sweeps.sweeps.claim import is_alive
-from lop_sweeps.sweeps.integrity import FINAL, Notes, Verdict
+from lop_sweeps.sweeps.notes import Notes
 from lop_sweeps.sweeps.progress import duration
 from lop_sweeps.sweeps.run_directory import RunDirectory, runs_in
+from lop_sweeps.sweeps.run_files import CONFIG, FINAL
+from lop_sweeps.sweeps.verdict import Verdict
 
 ORDER = ("done", "diverged", "running", "queued", "waiting", "lost", "failed", "damaged")
 
@@ -156,7 +158,7 @@ def _asked_today(run: RunStatus, trusted: Sequence[str]) -> RunStatus:
 
     if not (problem := edited(run.run, run.verdict.identity, trusted)):
         return run
-    verdict = replace(run.verdict, problems={integrity.CONFIG: problem})
+    verdict = replace(run.verdict, problems={CONFIG: problem})
     return replace(run, verdict=verdict, state=run.state if run.state == "running" else "damaged")
 
 

@@ -12,7 +12,8 @@ import torch
 
 from lop_sweeps.errors import ConfigError
 from lop_sweeps.fused import learner as fused
-from lop_sweeps.sweeps.execute import load_run, run_pack
+from lop_sweeps.sweeps.execute import run_pack
+from lop_sweeps.sweeps.load_run import load_run
 from lop_sweeps.training import epochs, online
 from tests import runs
 from tests.contracts.table import FUSED_ONLY, ROWS, engines, rows, small
