@@ -16,9 +16,13 @@ from lop_sweeps.errors import ConfigError, IdentityError, LopError
 from lop_sweeps.sweeps import queue
 from lop_sweeps.sweeps.claim import is_alive, is_nobodys
 from lop_sweeps.sweeps.identity import compare, of, pack_key
-from lop_sweeps.sweeps.integrity import CONFIG, FINAL, LOG, Notes, Verdict, digest, holds_a_run, look, run_name
+from lop_sweeps.sweeps.integrity import look
+from lop_sweeps.sweeps.notes import Notes
 from lop_sweeps.sweeps.provenance import changed_sources, sources
 from lop_sweeps.sweeps.run_directory import RunDirectory
+from lop_sweeps.sweeps.run_files import CONFIG, FINAL, LOG, digest, holds_a_run, run_name
+from lop_sweeps.sweeps.tracking_check import check_tracking
+from lop_sweeps.sweeps.verdict import Verdict
 from lop_sweeps.training.components import assemble
 
 log = logging.getLogger("lop")
@@ -132,6 +136,7 @@ def make_point(resolved: Mapping[str, Any], trusted: Sequence[str] = ()) -> Poin
     """Check a resolved configuration and give it its identity; raises `ConfigError` or `DataError`."""
     science = {key: value for key, value in resolved.items() if key != "choices"}
     components = assemble(science, trusted)
+    check_tracking(science)
     identity = of(science, trusted)
     name = run_name(**identity)
     folder = Path(resolved["paths"]["sweeps"]) / resolved["sweep"]
