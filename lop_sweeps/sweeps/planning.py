@@ -11,14 +11,19 @@ from pathlib import Path
 from typing import Any
 
 from lop_sweeps import checks
+from lop_sweeps.algorithms.one_run import OneRun
 from lop_sweeps.benchmarks.benchmark import steps_before
 from lop_sweeps.errors import ConfigError, IdentityError, LopError
 from lop_sweeps.sweeps import queue
 from lop_sweeps.sweeps.claim import is_alive, is_nobodys
 from lop_sweeps.sweeps.identity import compare, of, pack_key
-from lop_sweeps.sweeps.integrity import CONFIG, FINAL, LOG, Notes, Verdict, digest, holds_a_run, look, run_name
+from lop_sweeps.sweeps.integrity import look
+from lop_sweeps.sweeps.notes import Notes
 from lop_sweeps.sweeps.provenance import changed_sources, sources
 from lop_sweeps.sweeps.run_directory import RunDirectory
+from lop_sweeps.sweeps.run_files import CONFIG, FINAL, LOG, digest, holds_a_run, run_name
+from lop_sweeps.sweeps.tracking_check import check_tracking
+from lop_sweeps.sweeps.verdict import Verdict
 from lop_sweeps.training.components import assemble
 
 log = logging.getLogger("lop")
@@ -32,7 +37,7 @@ PACK_RUNS_GPU = 64  # or fewer, if they do not fit in its memory
 @dataclass(frozen=True)
 class Point:
     """One run of a sweep: a checked, resolved configuration with its identity and place. steps: of the whole run.
-    trusted: module prefixes that the caller trusts.
+    trusted: module prefixes that the caller trusts. run_by_run: methods written for one run, in a pack.
     """
 
     config: Mapping[str, Any]
@@ -47,6 +52,7 @@ class Point:
     device: str
     device_reason: str
     trusted: tuple[str, ...] = ()
+    run_by_run: tuple[str, ...] = ()
 
     @property
     def num_tasks(self) -> int:
@@ -132,6 +138,7 @@ def make_point(resolved: Mapping[str, Any], trusted: Sequence[str] = ()) -> Poin
     """Check a resolved configuration and give it its identity; raises `ConfigError` or `DataError`."""
     science = {key: value for key, value in resolved.items() if key != "choices"}
     components = assemble(science, trusted)
+    check_tracking(science)
     identity = of(science, trusted)
     name = run_name(**identity)
     folder = Path(resolved["paths"]["sweeps"]) / resolved["sweep"]
@@ -158,6 +165,7 @@ def make_point(resolved: Mapping[str, Any], trusted: Sequence[str] = ()) -> Poin
         components.device,
         components.device_reason,
         tuple(trusted),
+        tuple(type(one).__name__ for one in components.interventions if isinstance(one, OneRun)),
     )
 
 

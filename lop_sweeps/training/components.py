@@ -13,7 +13,7 @@ import torch
 
 from lop_sweeps import checks
 from lop_sweeps.agents.ppo import PPO
-from lop_sweeps.algorithms.intervention import Intervention
+from lop_sweeps.algorithms.intervention import NEEDS, Intervention
 from lop_sweeps.benchmarks.benchmark import Benchmark
 from lop_sweeps.build import KINDS, build, call, check_trusted, locate, parameters, suggest
 from lop_sweeps.data import data_root
@@ -23,7 +23,8 @@ from lop_sweeps.networks.graph_check import check_graph
 from lop_sweeps.networks.network import Network
 from lop_sweeps.optimizers.optimizer import Optimizer
 from lop_sweeps.training import devices, engine
-from lop_sweeps.training.learner import LOSSES, TorchLearner
+from lop_sweeps.training.learner import TorchLearner
+from lop_sweeps.training.score import LOSSES
 
 PROTOCOLS = ("online", "epochs", "control")
 # tf32: float32 numbers, multiplied as a GPU does that fastest.
@@ -131,6 +132,7 @@ def assemble(config: Mapping[str, Any], trusted: Sequence[str] = (), *, data: bo
         raise ConfigError("network._target_", config["network"]["_target_"], allowed)
     for name, intervention in interventions:
         call(f"algorithm.{name}", intervention.check, network)
+        _check_needs(f"algorithm.{name}", intervention, benchmark.protocol)
     if benchmark.protocol != "epochs" and (decay_at := getattr(optimizer, "decay_at", None)):
         raise ConfigError("optimizer.decay_at", list(decay_at), "needs a benchmark that trains in epochs")
     asked, tf32 = config.get("device") or "auto", config["precision"] == "tf32"
@@ -162,6 +164,18 @@ def assemble(config: Mapping[str, Any], trusted: Sequence[str] = (), *, data: bo
         tf32=tf32,
         agent=agent,
     )
+
+
+def _check_needs(where: str, intervention: Intervention, protocol: str) -> None:
+    """Raise `ConfigError` if an intervention needs what runs of this protocol cannot give it."""
+    for need in sorted(getattr(intervention, "needs", ())):
+        if need not in NEEDS:
+            raise ConfigError(f"{where}.needs", need, f"must be of: {', '.join(NEEDS)}")
+        if protocol not in NEEDS[need]:
+            there = " and ".join(sorted(NEEDS[need]))
+            raise ConfigError(
+                where, None, f"needs {need}, which there is in {there} only; this benchmark is {protocol}"
+            )
 
 
 def _agent(config: Mapping[str, Any], benchmark: Benchmark, trusted: Sequence[str]) -> PPO | None:
@@ -206,15 +220,7 @@ def check_shape(config: Mapping[str, Any]) -> None:
     sweep = Path(str(config.get("sweep")))
     if sweep.is_absolute() or ".." in sweep.parts:
         raise ConfigError("sweep", str(sweep), "must be a name: the runs go to <paths.sweeps>/<sweep>")
-    if config.get("tracking"):
-        _check_tracking(config["tracking"], str(config.get("sweep") or ""))
     checks.choice("trusted_changes", config.get("trusted_changes") or "refuse", ("refuse", "accept"))
-
-
-def _check_tracking(node: Any, sweep: str) -> None:
-    if not isinstance(node, Mapping):
-        raise ConfigError("tracking", node, "must be a choice of the group: tracking=none or tracking=wandb")
-    build(node, "tracking").check_sweep(sweep)
 
 
 def make_learner(

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from lop_sweeps import streams
 from lop_sweeps.algorithms.continual_backprop import UTILITIES, ContinualBackprop, PackedContinualBackprop
-from lop_sweeps.algorithms.redo import ReDo
+from lop_sweeps.algorithms.redo import PackedReDo, ReDo
 from lop_sweeps.counter_random import uniforms
 from lop_sweeps.diagnostics.measure import measure_units, sample
 from lop_sweeps.errors import ConfigError
@@ -411,6 +411,26 @@ def test_run_taken_out_of_the_pack_disturbs_no_other(name: str, intervention: An
     state = masked.state()
     for key, value in whole.state().items():
         assert torch.equal(value[[0, 2]], state[key][[0, 2]]), key
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_redo_by_mask_as_on_a_gpu_is_redo_unit_by_unit(name: str) -> None:
+    """All units drawn and a mask that chooses, against single runs' units: the same state to the byte."""
+    by_mask, by_unit = (make(name, [ReDo(0.5, 3)] * 3, ADAM) for _ in range(2))
+    for learner in (by_mask, by_unit):
+        for t in range(2):
+            learn(learner, name, t)
+    generator = np.random.default_rng(0)
+    for i, layer in enumerate(by_mask.graph):
+        mask = torch.from_numpy(generator.random((3, layer.units)) < 0.5)
+        masked, single = by_mask.interventions[0], by_unit.interventions[0]
+        assert isinstance(masked, PackedReDo)
+        assert isinstance(single, PackedReDo)
+        masked._replace_by_mask(7, i, mask)
+        for run in range(3):
+            single._replace_units(7, i, run, torch.nonzero(mask[run]).flatten())
+    for key, value in by_mask.state().items():
+        assert torch.equal(value, by_unit.state()[key]), key
 
 
 def test_diagnostics_are_of_the_features_that_are_read() -> None:

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from lop_sweeps.data import data_root
-from lop_sweeps.sweeps.execute import components_of
+from lop_sweeps.sweeps.load_run import components_of
 from lop_sweeps.training import epochs, online, train
 from lop_sweeps.training.components import Components, make_learner
 from lop_sweeps.training.control import Control, ControlStage, Rollout
@@ -39,9 +39,9 @@ def watch(learner: TorchLearner, host: Host) -> list[int]:
     seen = []
 
     def watched(act: Any) -> Any:
-        def step(*arguments: Any) -> Any:
+        def step(*arguments: Any, **named: Any) -> Any:
             before = host.reads + host.handed_over
-            result = act(*arguments)
+            result = act(*arguments, **named)
             seen.append(host.reads + host.handed_over - before)
             return result
 
