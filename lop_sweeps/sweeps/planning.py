@@ -131,10 +131,13 @@ def _names(choice: Any) -> list[str]:
     return [str(item) for item in choice or ()]
 
 
-def make_point(resolved: Mapping[str, Any], trusted: Sequence[str] = ()) -> Point:
-    """Check a resolved configuration and give it its identity; raises `ConfigError` or `DataError`."""
+def make_point(resolved: Mapping[str, Any], trusted: Sequence[str] = (), *, data: bool = True) -> Point:
+    """Check a resolved configuration and give it its identity; raises `ConfigError` or `DataError`.
+
+    data: also check that the data set is there.
+    """
     science = {key: value for key, value in resolved.items() if key != "choices"}
-    components = assemble(science, trusted)
+    components = assemble(science, trusted, data=data)
     identity = of(science, trusted)
     name = run_name(**identity)
     folder = Path(resolved["paths"]["sweeps"]) / resolved["sweep"]

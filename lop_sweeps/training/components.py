@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from lop_sweeps import build as build_module
 from lop_sweeps import checks
 from lop_sweeps.agents.ppo import PPO
 from lop_sweeps.algorithms.intervention import Intervention
@@ -93,6 +94,12 @@ def _network_to_look_at(
             real = _build_network(json.loads(node), trusted, inputs, outputs, shape)
         call("network", check_graph, real, inputs, outputs)
     return network
+
+
+def forget_classes() -> None:
+    """Look for classes anew: a process that goes on, such as a notebook's, may have loaded a module again."""
+    build_module.forget_classes()
+    _network_to_look_at.cache_clear()
 
 
 def assemble(config: Mapping[str, Any], trusted: Sequence[str] = (), *, data: bool = True) -> Components:
