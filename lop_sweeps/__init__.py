@@ -16,14 +16,14 @@ __version__ = "0.1.0"
 __all__ = ["__version__", "compose", "load", "load_run", "run", "sweep"]
 
 if TYPE_CHECKING:
-    from lop_sweeps.analysis.load import load
+    from lop_sweeps.analysis.reading.load import load
     from lop_sweeps.sweeps.from_python import compose, run, sweep
     from lop_sweeps.sweeps.load_run import load_run
 
 # Late, since they import torch, Hydra or pandas.
 _PLACES = {
     **dict.fromkeys(("compose", "run", "sweep"), "lop_sweeps.sweeps.from_python"),
-    "load": "lop_sweeps.analysis.load",
+    "load": "lop_sweeps.analysis.reading.load",
     "load_run": "lop_sweeps.sweeps.load_run",
 }
 

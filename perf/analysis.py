@@ -49,10 +49,10 @@ WEIGHTS = ("weight_magnitude", "weight_magnitude_task")
 GO = """
 import json, sys, time
 from pathlib import Path
-from lop_sweeps.analysis import columns
-from lop_sweeps.analysis.aggregate import curves
-from lop_sweeps.analysis.load import load
-from lop_sweeps.analysis.table import summary
+from lop_sweeps.analysis.reading import columns
+from lop_sweeps.analysis.statistics.aggregate import curves
+from lop_sweeps.analysis.reading.load import load
+from lop_sweeps.analysis.tables.early_late import summary
 folder, metric, plain = sys.argv[1], sys.argv[2], sys.argv[3] == "plain"
 if plain:
     columns.read_fast = lambda path: None

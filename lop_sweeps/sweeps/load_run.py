@@ -49,8 +49,8 @@ def load_run(
 
 
 def components_of(config: dict[str, Any], trusted: Sequence[str] = ()) -> Components:
-    """What a run with this stored configuration consists of, whether or not its data are here, or W&B takes it."""
-    return assemble({**configured(config), "tracking": None}, trusted, data=False)
+    """What a run with this stored configuration consists of, whether or not its data are here."""
+    return assemble(configured(config), trusted, data=False)
 
 
 def _checkpoint(run: RunDirectory, problem: str | None, older: bool) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from lop_sweeps.sweeps.notes import Notes
 from lop_sweeps.sweeps.provenance import changed_sources, sources
 from lop_sweeps.sweeps.run_directory import RunDirectory
 from lop_sweeps.sweeps.run_files import CONFIG, FINAL, LOG, digest, holds_a_run, run_name
+from lop_sweeps.sweeps.tracking_check import check_tracking
 from lop_sweeps.sweeps.verdict import Verdict
 from lop_sweeps.training.components import assemble
 
@@ -138,6 +139,7 @@ def make_point(resolved: Mapping[str, Any], trusted: Sequence[str] = (), *, data
     """
     science = {key: value for key, value in resolved.items() if key != "choices"}
     components = assemble(science, trusted, data=data)
+    check_tracking(science)
     identity = of(science, trusted)
     name = run_name(**identity)
     folder = Path(resolved["paths"]["sweeps"]) / resolved["sweep"]

@@ -27,6 +27,7 @@ from lop_sweeps.sweeps.progress import duration
 from lop_sweeps.sweeps.run_directory import RunDirectory, runs_in
 from lop_sweeps.sweeps.run_files import CONFIG, FINAL
 from lop_sweeps.sweeps.verdict import Verdict
+from lop_sweeps.trusted_option import add_trusted
 
 ORDER = ("done", "diverged", "running", "queued", "waiting", "lost", "failed", "damaged")
 
@@ -224,14 +225,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--record", action="store_true", help="with --verify: write what runs of earlier versions do not record"
     )
-    parser.add_argument(
-        "--trusted",
-        type=lambda text: text.split(","),
-        action="extend",
-        default=[],
-        metavar="MODULE",
-        help="with --verify: a module of yours that components may come from, or several, with commas",
-    )
+    add_trusted(parser, "--verify")
     parser.add_argument("--cancel", action="store_true", help="end the sweep's jobs on SLURM; what they saved stays")
     options = parser.parse_args(argv)
     load_dot_env()

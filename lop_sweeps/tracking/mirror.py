@@ -236,7 +236,7 @@ class Mirror:
         """Early and late performance, as in the table of `lop-figures`."""
         import numpy as np
 
-        from lop_sweeps.analysis.curve_summary import summarise
+        from lop_sweeps.analysis.statistics.curve_summary import summarise
 
         summaries = summarise(np.array([mirrored.performance], dtype=float))
         values = {name: float(summaries[name][0]) for name in ("early", "late", "change")}

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from lop_sweeps.analysis import provenance
 from lop_sweeps.analysis.errors import AnalysisError
-from lop_sweeps.analysis.load import load
+from lop_sweeps.analysis.reading import provenance
+from lop_sweeps.analysis.reading.load import load
 from lop_sweeps.errors import CheckpointError, IdentityError, LopError
 from lop_sweeps.optimizers.sgd import SGD
 from lop_sweeps.sweeps import integrity, queue, run_directory, run_files, status
