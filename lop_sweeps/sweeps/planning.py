@@ -126,7 +126,7 @@ def resolve(config: Mapping[str, Any], choices: Mapping[str, Any]) -> dict[str, 
 
 
 def _names(choice: Any) -> list[str]:
-    """The chosen algorithms; Hydra keeps a list of choices as its text."""
+    """The chosen algorithms: one name, a list, or the text of a list."""
     if isinstance(choice, str):
         return [item.strip() for item in choice.strip("[]").split(",") if item.strip()]
     return [str(item) for item in choice or ()]
