@@ -7,6 +7,7 @@
 | status.json   | be readable, and name the run                                                                  |
 | metrics.jsonl | begin with the rows, bytes and checksum that `status.json` records; of a finished run, be that |
 | checkpoint.pt | name the run; of a finished run, have the recorded bytes and checksum; cover what the log has  |
+| snapshots     | name the run and their task; of a finished run, have the recorded bytes and checksum           |
 
 Whether it is also what today's code would train is another question (`identity.compare`).
 
@@ -29,6 +30,7 @@ from pathlib import Path
 from typing import Any
 
 from lop_sweeps.regular_file import read_bytes
+from lop_sweeps.sweeps import keeping
 from lop_sweeps.sweeps.notes import Notes
 from lop_sweeps.sweeps.run_files import (
     CONFIG,
@@ -213,6 +215,7 @@ class _Check:
 
     def others(self) -> None:
         """What no result hangs on."""
+        self.problems |= keeping.problems(self.folder, self.name, self.said)
         if (previous := self.folder / PREVIOUS).exists():
             owner = owner_of(previous)
             if owner and self.name not in owner:

@@ -11,6 +11,7 @@ import torch
 from lop_sweeps.errors import Interrupted, LogChanged
 from lop_sweeps.sweeps import provenance
 from lop_sweeps.sweeps.claim import Claim, Heartbeat, check_held
+from lop_sweeps.sweeps.keeping import stamps
 from lop_sweeps.sweeps.outcome import Outcome, failed
 from lop_sweeps.sweeps.planning import Pack
 from lop_sweeps.sweeps.restoring import Restored, restore
@@ -117,7 +118,7 @@ def _end(run: RunDirectory, state: str, member: session.Member, **position: Any)
         member.log.close()
         member.log = None
         checkpoint = run.path / CHECKPOINT
-        facts = {"checkpoint": stamp(checkpoint) if checkpoint.exists() else None}
+        facts = {"checkpoint": stamp(checkpoint) if checkpoint.exists() else None, "snapshots": stamps(run.path)}
     run.write_status(state=state, rate=None, **saved(member), **facts, **position)
     provenance.end_session(run, state)
 

@@ -13,7 +13,7 @@ from typing import Any
 from lop_sweeps import checks
 from lop_sweeps.benchmarks.benchmark import steps_before
 from lop_sweeps.errors import ConfigError, IdentityError, LopError
-from lop_sweeps.sweeps import queue
+from lop_sweeps.sweeps import keeping, queue
 from lop_sweeps.sweeps.claim import is_alive, is_nobodys
 from lop_sweeps.sweeps.identity import compare, of, pack_key
 from lop_sweeps.sweeps.integrity import look
@@ -291,6 +291,7 @@ def _unfinished(plan: Plan) -> list[Point]:
         sources(trusted)  # as they are now, for workers that are forked from this process
     waiting: list[Point] = []
     outdated: dict[str, list[str]] = defaultdict(list)
+    missed = keeping.Missed()
     with ExitStack() as stack:
         notes = {folder: stack.enter_context(Notes(folder)) for folder in plan.folders}
         for point in plan.points:
@@ -302,6 +303,7 @@ def _unfinished(plan: Plan) -> list[Point]:
                 continue
             begun = holds_a_run(run.path)
             verdict = look(run.path, notes[run.path.parent]) if begun else Verdict(run.path)
+            missed.update([keeping.past(run.path, point.config, verdict.status)])
             refusal = _refusal(run, verdict, point.trusted) if begun else ""
             if begun and not refusal and run.is_finished(point.num_tasks, verdict):
                 plan.finished += 1
@@ -316,6 +318,9 @@ def _unfinished(plan: Plan) -> list[Point]:
                 if verdict.problem:
                     log.warning("%s/%s; %s", run.path, verdict.problem, _remedy(verdict))
                 waiting.append(point)
+    del missed[()]
+    for line in keeping.missed_words(missed):
+        log.warning(line)
     for file, names in outdated.items():
         log.warning("%s; nothing is run again: raise `version` there if its results are others", _other(file, names))
     return waiting

@@ -12,6 +12,7 @@ from lop_sweeps.benchmarks.benchmark import Benchmark
 from lop_sweeps.data import data_root
 from lop_sweeps.sweeps import provenance, queue
 from lop_sweeps.sweeps.identity import configured
+from lop_sweeps.sweeps.keeping import to_keep
 from lop_sweeps.sweeps.planning import Pack
 from lop_sweeps.sweeps.run_directory import RunDirectory
 from lop_sweeps.training import session
@@ -64,6 +65,9 @@ def restore(pack: Pack, payloads: Mapping[str, dict[str, Any]]) -> Restored:
         in_order = [payloads.get(name) for name in pack.members]
         session.restore(learner, in_order, control)
         position = session.Position.restore(in_order)
+    for member in members:
+        if member.active:
+            member.keep = to_keep(member.directory, configs[member.directory.name], position.task)
     for name, run in runs.items():
         _begin_session(pack, run, configs[name], position)
     options = configs[first]["checkpoint"]

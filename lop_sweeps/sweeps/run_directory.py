@@ -7,6 +7,7 @@
 | status.json      | state, position, rate, first error; rows, bytes and checksum of the log     |
 | metrics.jsonl    | one row per task; nothing measured by a clock                               |
 | checkpoint*.pt   | the newest checkpoint and the one before it                                 |
+| snapshots/*.pt   | the learning state before tasks that were to be kept (see `keeping`)        |
 | pack.json        | the runs it is trained with, in order, and their threads                    |
 | provenance.json  | commit, uncommitted diff, package versions, machine, and each session's times |
 | lock             | who is running it (see `claim`)                                             |
@@ -35,7 +36,7 @@ from lop_sweeps.sweeps import run_files
 from lop_sweeps.sweeps.integrity import look
 from lop_sweeps.sweeps.run_files import FINAL
 from lop_sweeps.sweeps.verdict import Verdict
-from lop_sweeps.training.checkpoint_file import name_of
+from lop_sweeps.training.checkpoint_file import SNAPSHOTS, name_of
 
 _STATUS_LOCK = threading.Lock()
 
@@ -147,9 +148,13 @@ class RunDirectory:
         saved = {"members": members, "threads": threads, "engine": engine}
         write_atomically(self.path / "pack.json", json.dumps(saved) + "\n")
 
-    def prune(self) -> int:
-        """Delete the checkpoints; the log stays, but the run can no longer be extended or loaded. Returns bytes."""
-        files = list(self.path.glob("checkpoint*.pt"))
+    def prune(self, *, snapshots: bool = False) -> int:
+        """Delete the checkpoints; the log stays, but the run can no longer be extended or loaded. Returns bytes.
+
+        snapshots: delete them, too; they are kept otherwise, and can be loaded.
+        """
+        patterns = ["checkpoint*.pt", *([f"{SNAPSHOTS}/*.pt"] if snapshots else [])]
+        files = [file for pattern in patterns for file in self.path.glob(pattern)]
         size = sum(file.stat().st_size for file in files)
         for file in files:
             file.unlink()

@@ -33,7 +33,7 @@ KEYS = frozenset(
     {"benchmark", "network", "optimizer", "algorithm", "agent", "scale", "seed", "precision", "variants", "variant"}
     | {"sweep", "engine", "device", "checkpoint", "trusted", "trusted_changes", "paths", "tracking"}
 )
-SECTIONS = {"checkpoint": ("first", "every"), "paths": ("sweeps", "data")}
+SECTIONS = {"checkpoint": ("first", "every", "keep"), "paths": ("sweeps", "data")}
 
 
 @dataclass(frozen=True)
@@ -115,6 +115,9 @@ def assemble(config: Mapping[str, Any], trusted: Sequence[str] = (), *, data: bo
     if getattr(benchmark, "protocol", None) not in PROTOCOLS:
         allowed = f"must be a benchmark, with a protocol, one of: {', '.join(PROTOCOLS)}"
         raise ConfigError("benchmark._target_", config["benchmark"]["_target_"], allowed)
+    kept = config["checkpoint"].get("keep")
+    for i, task in enumerate(checks.integers("checkpoint.keep", [] if kept is None else kept, 0)):
+        checks.integer(f"checkpoint.keep[{i}]", task, 0, benchmark.num_tasks)
     agent = _agent(config, benchmark, trusted)
     if agent is None and benchmark.loss not in LOSSES:
         raise ConfigError("benchmark", benchmark.loss, f"its loss must be one of: {', '.join(LOSSES)}")
@@ -206,7 +209,7 @@ def check_shape(config: Mapping[str, Any]) -> None:
     checks.choice("precision", config.get("precision"), DTYPES)
     checks.choice("engine", config.get("engine"), engine.ENGINES)
     checks.choice("device", config.get("device") or "auto", devices.DEVICES)
-    for key in SECTIONS["checkpoint"]:
+    for key in ("first", "every"):
         checks.number(f"checkpoint.{key}", config["checkpoint"].get(key), 0.0)
     checks.text("paths.sweeps", config["paths"].get("sweeps"))
     checks.text("paths.data", config["paths"].get("data") or "data")
