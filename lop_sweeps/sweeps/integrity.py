@@ -39,6 +39,7 @@ from lop_sweeps.sweeps.run_files import (
     LOG,
     NAMED,
     STATUS,
+    first_task,
     has_checksum,
     read_identity,
     read_status,
@@ -132,8 +133,9 @@ class _Check:
         if self.said["state"] not in FINAL or not isinstance(record, dict):
             return
         task, wanted = self.said.get("task"), self.said.get("num_tasks")
-        if record.get("rows") != task:
-            self.problems[STATUS] = f"counts {task} tasks and {record.get('rows')} rows"
+        done = task - first_task(self.recorded) if isinstance(task, int) else task
+        if record.get("rows") != done:
+            self.problems[STATUS] = f"counts {done} tasks and {record.get('rows')} rows"
         elif self.said["state"] == "done" and isinstance(task, int) and task < (wanted or 0):
             self.problems[STATUS] = f"says done after {task} of {wanted} tasks"
 

@@ -34,7 +34,7 @@ from lop_sweeps.errors import LopError
 from lop_sweeps.regular_file import read_bytes
 from lop_sweeps.sweeps import run_files
 from lop_sweeps.sweeps.integrity import look
-from lop_sweeps.sweeps.run_files import FINAL
+from lop_sweeps.sweeps.run_files import FINAL, first_task
 from lop_sweeps.sweeps.verdict import Verdict
 from lop_sweeps.training.checkpoint_file import SNAPSHOTS, name_of
 
@@ -54,10 +54,17 @@ class RunDirectory:
     def name(self) -> str:
         return name_of(self.path)
 
-    def create(self, config: Mapping[str, Any], total_steps: int, identity: Mapping[str, Any] | None = None) -> None:
+    def create(
+        self,
+        config: Mapping[str, Any],
+        total_steps: int,
+        identity: Mapping[str, Any] | None = None,
+        first_steps: int = 0,
+    ) -> None:
         """Make the directory with its configuration, or bring the configuration of an existing one up to date.
 
-        identity: what the run's name is the hash of (`identity.of`), recorded beside the configuration.
+        identity: what the run's name is the hash of (`identity.of`), recorded beside the configuration. first_steps:
+        those that it does not do itself, for it goes on from another run's network.
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
@@ -66,8 +73,8 @@ class RunDirectory:
                 if not self._write_config(text.encode(), identity):
                     break
             if not (self.path / "status.json").exists():
-                num_tasks = config["num_tasks"]
-                self.write_status(state="waiting", num_tasks=num_tasks, task=0, steps=0, total_steps=total_steps)
+                place = {"num_tasks": config["num_tasks"], "task": first_task(identity), "steps": first_steps}
+                self.write_status(state="waiting", **place, total_steps=total_steps)
         except OSError as error:
             raise LopError(f"cannot write in the sweep folder {self.path.parent}: {error.strerror or error}") from error
 

@@ -31,6 +31,7 @@ PROTOCOLS = ("online", "epochs", "control")
 DTYPES = {"float32": torch.float32, "float64": torch.float64, "tf32": torch.float32}
 KEYS = frozenset(
     {"benchmark", "network", "optimizer", "algorithm", "agent", "scale", "seed", "precision", "variants", "variant"}
+    | {"start", "start_optimizer"}
     | {"sweep", "engine", "device", "checkpoint", "trusted", "trusted_changes", "paths", "tracking"}
 )
 SECTIONS = {"checkpoint": ("first", "every", "keep"), "paths": ("sweeps", "data")}
@@ -216,6 +217,9 @@ def check_shape(config: Mapping[str, Any]) -> None:
     sweep = Path(str(config.get("sweep")))
     if sweep.is_absolute() or ".." in sweep.parts:
         raise ConfigError("sweep", str(sweep), "must be a name: the runs go to <paths.sweeps>/<sweep>")
+    optimizer = checks.choice("start_optimizer", config.get("start_optimizer") or "fresh", ("fresh", "kept"))
+    if optimizer == "kept" and not config.get("start"):
+        raise ConfigError("start_optimizer", "kept", "goes with start=RUN@TASK")
     checks.choice("trusted_changes", config.get("trusted_changes") or "refuse", ("refuse", "accept"))
 
 
