@@ -30,11 +30,10 @@ from torch import Tensor
 
 from lop_sweeps import checks, counter_random, streams
 from lop_sweeps.algorithms import new_units
-from lop_sweeps.algorithms.intervention import Learner
+from lop_sweeps.algorithms.intervention import Intervention, Learner, PackedIntervention
 from lop_sweeps.algorithms.replacement_schedule import plan_replacements
 from lop_sweeps.errors import ConfigError
 from lop_sweeps.networks.network import Network
-from lop_sweeps.optimizers.optimizer import per_run
 
 UTILITIES = (
     "weight",
@@ -49,7 +48,7 @@ DEAD_UTILITY = 1e-30  # below this a utility counts as 0: dead float32 units oth
 
 
 @dataclass(frozen=True)
-class ContinualBackprop:
+class ContinualBackprop(Intervention):
     """After each update, replace the mature units of lowest utility.
 
     replacement_rate: expected share of the mature units replaced per step; a list gives one rate per hidden layer
@@ -76,7 +75,6 @@ class ContinualBackprop:
     after the update.
     """
 
-    version: ClassVar[int] = 1
     PER_RUN: ClassVar[frozenset[str]] = frozenset({"replacement_rate", "maturity_threshold", "decay_rate"})
 
     replacement_rate: float | Sequence[float] = 1e-4
@@ -148,15 +146,16 @@ class _LayerState:
         self.replaced = torch.zeros(runs, dtype=torch.int64)  # since the last report
 
 
-class PackedContinualBackprop:
+class PackedContinualBackprop(PackedIntervention[ContinualBackprop]):
     """Continual backprop on a pack: all runs' utilities at once; replacements, which are rare, one by one."""
 
     def __init__(self, runs: Sequence[ContinualBackprop], learner: Learner) -> None:
-        self.learner, self.options, self.device = learner, runs, learner.parameters.device
+        super().__init__(runs, learner)
+        self.device = learner.parameters.device
         self.kind, self.bias_transfer = runs[0].utility, runs[0].bias_transfer
         self.optimizer = runs[0].reset_optimizer
         self.of_all, self.summing = runs[0].rate_of == "all", runs[0].averaging == "sum"
-        self.decay = per_run([run.decay_rate for run in runs], learner.parameters)
+        self.decay = self.per_run("decay_rate")
         self.fill = 1 - self.decay
         graph = learner.graph
         self.incoming = [learner.view(learner.parameters, layer.weight) for layer in graph]

@@ -133,8 +133,9 @@ class PackedAdam:
     def progress(self, share: float) -> None:
         self.step_size = self.undecayed * decayed(self.decay, share, self.undecayed)
 
-    def restart(self, run: int) -> None:
-        self.moment1[run], self.moment2[run] = 0, 0
+    def restart(self, run: int, *, counts_only: bool = False) -> None:
+        if not counts_only:
+            self.moment1[run], self.moment2[run] = 0, 0
         self.power1[run], self.power2[run] = 1, 1
 
     def tidy(self) -> None:

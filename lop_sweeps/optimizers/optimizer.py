@@ -31,8 +31,8 @@ class PackedOptimizer(Protocol):
     def progress(self, share: float) -> None:
         """Called before steps of a task in epochs: which share of its epochs is over, for step sizes that decay."""
 
-    def restart(self, run: int) -> None:
-        """Put a run's state back to what it was before its first step."""
+    def restart(self, run: int, *, counts_only: bool = False) -> None:
+        """Put a run's state back to what it was before its first step; or only its step counts, if it has any."""
 
     def tidy(self) -> None:
         """Called at fixed steps (every 1,000): housekeeping that must not depend on when a checkpoint is due."""

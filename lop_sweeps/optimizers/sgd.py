@@ -71,8 +71,8 @@ class PackedSGD:
     def progress(self, share: float) -> None:
         self.negative_step_size = self.undecayed * decayed(self.decay, share, self.undecayed)
 
-    def restart(self, run: int) -> None:
-        if self.buffer is not None:
+    def restart(self, run: int, *, counts_only: bool = False) -> None:
+        if self.buffer is not None and not counts_only:
             self.buffer[run] = 0
 
     def tidy(self) -> None:

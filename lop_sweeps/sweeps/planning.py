@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from lop_sweeps import checks
+from lop_sweeps.algorithms.one_run import OneRun
 from lop_sweeps.benchmarks.benchmark import steps_before
 from lop_sweeps.errors import ConfigError, LopError
 from lop_sweeps.sweeps import branching, keeping, queue
@@ -38,7 +39,8 @@ PACK_RUNS_GPU = 64  # or fewer, if they do not fit in its memory
 @dataclass(frozen=True)
 class Point:
     """One run of a sweep: a checked, resolved configuration with its identity and place. steps: of the whole run.
-    trusted: module prefixes that the caller trusts. first_steps: those before its first task, of another run.
+    trusted: module prefixes that the caller trusts. run_by_run: methods written for one run, in a pack. first_steps:
+    those before its first task, of another run.
     """
 
     config: Mapping[str, Any]
@@ -53,6 +55,7 @@ class Point:
     device: str
     device_reason: str
     trusted: tuple[str, ...] = ()
+    run_by_run: tuple[str, ...] = ()
     first_steps: int = 0
 
     @property
@@ -178,7 +181,8 @@ def make_point(resolved: Mapping[str, Any], trusted: Sequence[str] = (), *, data
         components.device,
         components.device_reason,
         tuple(trusted),
-        first_steps=first,
+        tuple(type(one).__name__ for one in components.interventions if isinstance(one, OneRun)),
+        first,
     )
 
 

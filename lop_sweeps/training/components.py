@@ -14,7 +14,7 @@ import torch
 from lop_sweeps import build as build_module
 from lop_sweeps import checks
 from lop_sweeps.agents.ppo import PPO
-from lop_sweeps.algorithms.intervention import Intervention
+from lop_sweeps.algorithms.intervention import NEEDS, Intervention
 from lop_sweeps.benchmarks.benchmark import Benchmark
 from lop_sweeps.build import KINDS, build, call, check_trusted, locate, parameters, suggest
 from lop_sweeps.data import data_root
@@ -24,7 +24,8 @@ from lop_sweeps.networks.graph_check import check_graph
 from lop_sweeps.networks.network import Network
 from lop_sweeps.optimizers.optimizer import Optimizer
 from lop_sweeps.training import devices, engine
-from lop_sweeps.training.learner import LOSSES, TorchLearner
+from lop_sweeps.training.learner import TorchLearner
+from lop_sweeps.training.score import LOSSES
 
 PROTOCOLS = ("online", "epochs", "control")
 # tf32: float32 numbers, multiplied as a GPU does that fastest.
@@ -142,6 +143,7 @@ def assemble(config: Mapping[str, Any], trusted: Sequence[str] = (), *, data: bo
         raise ConfigError("network._target_", config["network"]["_target_"], allowed)
     for name, intervention in interventions:
         call(f"algorithm.{name}", intervention.check, network)
+        _check_needs(f"algorithm.{name}", intervention, benchmark.protocol)
     if benchmark.protocol != "epochs" and (decay_at := getattr(optimizer, "decay_at", None)):
         raise ConfigError("optimizer.decay_at", list(decay_at), "needs a benchmark that trains in epochs")
     asked, tf32 = config.get("device") or "auto", config["precision"] == "tf32"
@@ -173,6 +175,18 @@ def assemble(config: Mapping[str, Any], trusted: Sequence[str] = (), *, data: bo
         tf32=tf32,
         agent=agent,
     )
+
+
+def _check_needs(where: str, intervention: Intervention, protocol: str) -> None:
+    """Raise `ConfigError` if an intervention needs what runs of this protocol cannot give it."""
+    for need in sorted(getattr(intervention, "needs", ())):
+        if need not in NEEDS:
+            raise ConfigError(f"{where}.needs", need, f"must be of: {', '.join(NEEDS)}")
+        if protocol not in NEEDS[need]:
+            there = " and ".join(sorted(NEEDS[need]))
+            raise ConfigError(
+                where, None, f"needs {need}, which there is in {there} only; this benchmark is {protocol}"
+            )
 
 
 def _agent(config: Mapping[str, Any], benchmark: Benchmark, trusted: Sequence[str]) -> PPO | None:

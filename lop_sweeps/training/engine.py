@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -18,6 +18,7 @@ from lop_sweeps.errors import ConfigError
 from lop_sweeps.fused import limits
 from lop_sweeps.networks.network import Network
 from lop_sweeps.optimizers.optimizer import Optimizer
+from lop_sweeps.training.source import Source
 
 ENGINES = ("auto", "fused", "torch")
 
@@ -27,7 +28,9 @@ class Learner(Protocol):
 
     network: Network
     dtype: torch.dtype
-    interventions: list[PackedIntervention]
+    device: torch.device
+    source: Source | None
+    interventions: list[PackedIntervention[Any]]
     intervals_at_once: int
 
     def run(

@@ -27,6 +27,7 @@ from lop_sweeps.networks.actor_critic import ActorCritic
 from lop_sweeps.optimizers.adam import Adam
 from lop_sweeps.optimizers.sgd import SGD
 from lop_sweeps.training import checkpoint, control, session
+from lop_sweeps.training.acting import actors
 from lop_sweeps.training.control import Control, ControlStage, Rollout
 from lop_sweeps.training.environments import Environments
 from lop_sweeps.training.learner import TorchLearner
@@ -789,7 +790,9 @@ def test_interventions_between_tasks_act_once_for_each_change_of_each_run(
     agent = PPO(rollout=16, epochs=1, batch_size=16)
     the = pack(Counting(256, log_every=32, change_every=20), [agent] * 2, (3, 4), tmp_path)
     events: list[Any] = []
-    cast(Any, the.learner).interventions.append(Witness(events))
+    witness = Witness(events)
+    cast(Any, the.learner).interventions.append(witness)
+    cast(Any, the.learner)._actors += actors([object()], [witness])
     collect = ControlStage._collect
 
     def watched(self: ControlStage, update: int) -> Rollout:
