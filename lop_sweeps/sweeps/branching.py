@@ -22,10 +22,9 @@ from lop_sweeps.sweeps.integrity import look
 from lop_sweeps.sweeps.load_run import state_before
 from lop_sweeps.sweeps.run_directory import RunDirectory
 from lop_sweeps.sweeps.run_files import FINAL, digest, holds_a_run
-from lop_sweeps.sweeps.start import Start
+from lop_sweeps.sweeps.start import Start, has_network
 from lop_sweeps.sweeps.verdict import Verdict
 from lop_sweeps.training.checkpoint import no_snapshot
-from lop_sweeps.training.checkpoint_file import CHECKPOINT, position_of, snapshot_file
 from lop_sweeps.training.components import Components
 
 ALIKE = ("benchmark", "precision")  # parts of an identity in which a parent and its child are alike
@@ -86,8 +85,7 @@ def _check(start: Start, verdict: Verdict, identity: Mapping[str, Any], componen
         raise _refusal(start, "does not record what it is; lop-status --verify --record writes it")
     if start.task >= components.benchmark.num_tasks:
         raise _refusal(start, f"must be before the last of benchmark.num_tasks={components.benchmark.num_tasks} tasks")
-    kept = snapshot_file(start.folder, start.task).exists()
-    if not kept and position_of(start.folder / CHECKPOINT) != (start.task, 0):
+    if not has_network(start.folder, start.task):
         raise _refusal(start, no_snapshot(start.folder, start.task))
     theirs, ours = verdict.identity["science"], json.loads(json.dumps(identity["science"]))
     for part in ALIKE:

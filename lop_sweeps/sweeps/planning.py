@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from lop_sweeps.benchmarks.benchmark import steps_before
 from lop_sweeps.errors import ConfigError, LopError
 from lop_sweeps.sweeps import branching, keeping, queue
 from lop_sweeps.sweeps.claim import is_alive, is_nobodys
-from lop_sweeps.sweeps.identity import of, pack_key
+from lop_sweeps.sweeps.identity import of, pack_key, scientific
 from lop_sweeps.sweeps.integrity import look
 from lop_sweeps.sweeps.notes import Notes
 from lop_sweeps.sweeps.provenance import changed_sources, sources
@@ -151,7 +152,8 @@ def make_point(resolved: Mapping[str, Any], trusted: Sequence[str] = (), *, data
     components = assemble(science, trusted, data=data)
     check_tracking(science)
     folder = Path(resolved["paths"]["sweeps"]) / resolved["sweep"]
-    begins = {"start": located(resolved.get("start"), folder, resolved["seed"])}
+    alone = partial(scientific, science | {"start": None}, trusted)
+    begins = {"start": located(resolved.get("start"), folder, resolved["seed"], alone)}
     identity = of(science | begins, trusted)
     name = run_name(**identity)
     benchmark = {**resolved["benchmark"], "name": resolved["choices"]["benchmark"]}

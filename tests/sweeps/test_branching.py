@@ -146,6 +146,20 @@ def test_the_parents_name_and_the_task_are_part_of_the_identity_and_its_place_is
     assert len({names[0], one.name, *others}) == 5
 
 
+def test_of_several_runs_of_a_name_it_is_the_one_that_kept_the_network_and_has_the_same_settings(
+    tmp_path: Path,
+) -> None:
+    """A sweep over step sizes has a parent for each of them."""
+    sizes = {size: parents(tmp_path, f"optimizer.step_size={size}").points[0].directory.name for size in (0.1, 0.2)}
+    for size, name in sizes.items():
+        point = runs.point(tmp_path, *LINE, *CBP, f"optimizer.step_size={size}", "start=backprop@2")
+        assert point.config["parent"]["run"] == name
+    parents(tmp_path, "optimizer.step_size=0.3", keep="[1]")
+    with pytest.raises(ConfigError, match="is one of 2 runs, so name it in full"):
+        runs.point(tmp_path, *LINE, "optimizer.step_size=0.3", "start=backprop@2")
+    assert runs.point(tmp_path, *LINE, "algorithm=l2", "start=backprop@1").config["parent"]["task"] == 1
+
+
 def test_what_is_stored_of_the_parent_is_compared_with_what_was_recorded(tmp_path: Path) -> None:
     parents(tmp_path, keep="[1,2]")
     child = train(tmp_path, *LINE, "start=backprop@2").points[0].directory
