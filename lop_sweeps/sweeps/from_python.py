@@ -21,6 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from hydra_plugins import lop_sweeps as plugins
+from lop_sweeps import checks
 from lop_sweeps.build import check_trusted
 from lop_sweeps.config_loader import in_one_line
 from lop_sweeps.dot_env import load_dot_env
@@ -28,6 +29,7 @@ from lop_sweeps.errors import ConfigError, LopError, Refusal
 from lop_sweeps.sweeps import provenance
 from lop_sweeps.sweeps.composer import Composer
 from lop_sweeps.sweeps.expansion import Overrides
+from lop_sweeps.sweeps.forecast import forecast
 from lop_sweeps.sweeps.local_runner import run_here
 from lop_sweeps.sweeps.own_hydra import borrowed, make_loader
 from lop_sweeps.sweeps.planning import Point, make_plan
@@ -76,10 +78,13 @@ def run(
     call goes on), and `RunFailed`, with the traceback as a note, if it fails or is somebody else's at the moment.
     """
     with _composer(overrides, trusted, config_dir) as (composer, lines):
-        _only_local(composer)
+        only_show = checks.flag("hydra.launcher.plan", _local(composer).plan)
         point = _single(composer, lines)
-    plan = make_plan([point], workers=1, pack=None, threads=1)
+    plan = make_plan([point], workers=1, pack=None, threads=1, create=not only_show)
     _say(describe(plan), quiet)
+    if only_show:
+        _say(forecast(plan, 1), quiet)
+        return point.directory.path
     outcomes = []
     if plan.packs:
         with _torch_as_it_is():
@@ -200,10 +205,12 @@ def _launcher(composer: Composer) -> plugins.LocalLauncher | plugins.SlurmLaunch
     raise ConfigError("hydra/launcher", choice, "must be local or slurm, from Python")
 
 
-def _only_local(composer: Composer) -> None:
-    if not isinstance(_launcher(composer), plugins.LocalLauncher):
+def _local(composer: Composer) -> plugins.LocalLauncher:
+    launcher = _launcher(composer)
+    if not isinstance(launcher, plugins.LocalLauncher):
         choice = composer.master.hydra.runtime.choices.get("hydra/launcher")
         raise ConfigError("hydra/launcher", choice, "launches sweeps: use sweep(...), also for a single run")
+    return launcher
 
 
 def _listener(on_row: Callable[[Row], object] | None) -> Listener | None:

@@ -204,6 +204,14 @@ def test_a_folder_that_is_not_what_it_was_is_refused() -> None:
         run(*runs.SMALL, FAST, quiet=True)
 
 
+def test_a_plan_is_shown_and_nothing_run(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = run(*runs.SMALL, FAST, "hydra.launcher.plan=true")
+    (same,) = sweep(*runs.SMALL, FAST, "hydra.launcher.plan=true")
+    assert same == path
+    assert capsys.readouterr().err.count("would train 1 runs") == 2
+    assert not (here / "sweeps").exists()
+
+
 # --- the caller's process ---
 
 
