@@ -21,7 +21,7 @@ from lop_sweeps.sweeps.identity import of, pack_key, scientific
 from lop_sweeps.sweeps.integrity import look
 from lop_sweeps.sweeps.notes import Notes
 from lop_sweeps.sweeps.provenance import changed_sources, sources
-from lop_sweeps.sweeps.refusal import other_file, other_sources, refusal, remedy
+from lop_sweeps.sweeps.refusal import other, other_sources, refusal, remedy
 from lop_sweeps.sweeps.run_directory import RunDirectory
 from lop_sweeps.sweeps.run_files import digest, first_task, holds_a_run, run_name
 from lop_sweeps.sweeps.start import Start, located
@@ -272,16 +272,16 @@ def _unfinished(plan: Plan) -> list[Point]:
             begun = holds_a_run(run.path)
             verdict = look(run.path, notes[run.path.parent]) if begun else Verdict(run.path)
             missed.update([keeping.past(run.path, point.config, verdict.status, first_task(point.identity))])
-            why = refusal(run, verdict, point.trusted) if begun else ""
-            if begun and not why and run.is_finished(point.num_tasks, verdict):
+            text = refusal(run, verdict, point.trusted) if begun else ""
+            if begun and not text and run.is_finished(point.num_tasks, verdict):
                 plan.finished += 1
                 for file in changed_sources(run, point.trusted):
                     outdated[file].append(run.name)
             elif taken:
                 plan.busy += 1
                 plan.nobodys += [run.path] if is_nobodys(run.path / "lock") else []
-            elif why or (why := other_sources(run, point.config, point.trusted)):
-                plan.refused[run.path] = why
+            elif text or (text := other_sources(run, point.config, point.trusted)):
+                plan.refused[run.path] = text
             else:
                 if verdict.problem:
                     log.warning("%s/%s; %s", run.path, verdict.problem, remedy(verdict))
@@ -290,9 +290,7 @@ def _unfinished(plan: Plan) -> list[Point]:
     for line in keeping.missed_words(missed):
         log.warning(line)
     for file, names in outdated.items():
-        log.warning(
-            "%s; nothing is run again: raise `version` there if its results are others", other_file(file, names)
-        )
+        log.warning("%s; nothing is run again: raise `version` there if its results are others", other(file, names))
     return waiting
 
 

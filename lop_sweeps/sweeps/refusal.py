@@ -1,4 +1,4 @@
-"""Why a run is not trained in the folder of its name, in words: it is not itself, or not what it was begun with."""
+"""Why a run's folder is left alone, or what becomes of what is damaged there, in words."""
 
 from __future__ import annotations
 
@@ -56,9 +56,9 @@ def other_sources(run: RunDirectory, config: Mapping[str, Any], trusted: Sequenc
     if not (changed := changed_sources(run, trusted)):
         return ""
     advice = "raise `version` there to begin another run, or go on all the same with trusted_changes=accept"
-    return f"{other_file(changed[0], [run.name])}; {advice}"
+    return f"{other(changed[0], [run.name])}; {advice}"
 
 
-def other_file(file: str, names: Sequence[str]) -> str:
+def other(file: str, names: Sequence[str]) -> str:
     some = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
     return f"{file} has changed since it was used by {some}"
