@@ -17,6 +17,7 @@ from functools import lru_cache
 from typing import Any
 
 from lop_sweeps.errors import FULL_ERROR, ConfigError, LopError
+from lop_sweeps.own_modules import find_here
 
 OWN = "lop_sweeps"
 
@@ -61,7 +62,8 @@ def check_trusted(names: Any) -> tuple[str, ...]:
 def locate(node: Mapping[str, Any], path: str, trusted: Sequence[str] = ()) -> Any:
     """The class that `node._target_` names: one of the kind that belongs at `path`.
 
-    trusted: module prefixes that the caller trusts. Modules of others are not imported.
+    trusted: module prefixes that the caller trusts. Modules of others are not imported; theirs may lie in the current
+    folder.
     Raises `ConfigError` naming the key, the target and what is allowed.
     """
     key, target, kind = f"{path}._target_", node.get("_target_"), KINDS[path.partition(".")[0]]
@@ -74,6 +76,7 @@ def locate(node: Mapping[str, Any], path: str, trusted: Sequence[str] = ()) -> A
             "" if module == OWN else f"; for code of yours, add your module's name to `trusted`: trusted=[{module}]"
         )
         raise ConfigError(key, target, f"must be {kind.name} of {' or '.join(prefixes)}{advice}")
+    find_here(trusted)
     found = _import(target, key)
     if not isinstance(found, type):
         raise ConfigError(key, target, f"must be {kind.name}: it is no class")

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from lop_sweeps import checks
-from lop_sweeps.optimizers.optimizer import check_decay, decayed, per_run
+from lop_sweeps.optimizers.optimizer import Optimizer, PackedOptimizer, check_decay, decayed, per_run
 
 
 @dataclass(frozen=True)
-class SGD:
+class SGD(Optimizer):
     """theta <- theta - step_size * b,  b <- momentum * b + g + weight_decay * theta.
 
     weight_decay: coefficient of the L2 term, on every parameter (biases and normalisation included).
@@ -22,7 +22,6 @@ class SGD:
     decay_at: in training by epochs, shares of each task's epochs after which the step size is multiplied by decay_by.
     """
 
-    version: ClassVar[int] = 1
     PER_RUN: ClassVar[frozenset[str]] = frozenset({"step_size", "momentum", "weight_decay", "decay_at", "decay_by"})
 
     step_size: float = 0.01
@@ -43,7 +42,7 @@ class SGD:
         return PackedSGD(peers, parameters)
 
 
-class PackedSGD:
+class PackedSGD(PackedOptimizer):
     """SGD on parameters (runs, parameters)."""
 
     def __init__(self, runs: Sequence[SGD], parameters: Tensor) -> None:
@@ -70,10 +69,3 @@ class PackedSGD:
 
     def progress(self, share: float) -> None:
         self.negative_step_size = self.undecayed * decayed(self.decay, share, self.undecayed)
-
-    def restart(self, run: int, *, counts_only: bool = False) -> None:
-        if self.buffer is not None and not counts_only:
-            self.buffer[run] = 0
-
-    def tidy(self) -> None:
-        """Nothing to do."""
