@@ -23,15 +23,14 @@ from lop_sweeps.benchmarks.benchmark import Task
 from lop_sweeps.diagnostics.measure import measure_weights
 from lop_sweeps.fused import arrays
 from lop_sweeps.fused.activations import CODES
+from lop_sweeps.fused.compiled_parts import noise_of, numpy_of, replacement_of, rule_of, take_back
 from lop_sweeps.fused.stops import Loop, Stops
 from lop_sweeps.fused.stream import make_stream
 from lop_sweeps.fused.train import FIRST_NOISE, LAST_NOISE, REPLACEMENT, compiled
 from lop_sweeps.fused.vector import LANES
 from lop_sweeps.networks.mlp import MLP
 from lop_sweeps.networks.network import Network, draw_network, named_state
-from lop_sweeps.optimizers.adam import PackedAdam
 from lop_sweeps.optimizers.optimizer import Optimizer
-from lop_sweeps.optimizers.sgd import PackedSGD
 from lop_sweeps.training.acting import actors
 from lop_sweeps.training.score import slope
 from lop_sweeps.training.source import Source
@@ -82,7 +81,7 @@ class FusedLearner:
             if isinstance(packed, PackedContinualBackprop):
                 parts[i] = REPLACEMENT
             elif isinstance(packed, PackedShrinkAndPerturb):
-                parts[i] = FIRST_NOISE if self._noise().first else LAST_NOISE
+                parts[i] = FIRST_NOISE if noise_of(self.interventions).first else LAST_NOISE
             else:
                 others.append(packed)
         found = [actor for actor in actors(interventions, self.interventions) if actor.position not in parts]
@@ -101,7 +100,7 @@ class FusedLearner:
 
     def _intervals_at_once(self) -> int:
         """How many intervals of 1,000 steps a call may take, with batches of one."""
-        rule, noise = self._rule(), self._noise()
+        rule, noise = rule_of(self.optimizer, self._dtype), noise_of(self.interventions)
         cost = (
             100 if noise.kind == arrays.PER_STEP else 10 if rule.kind != arrays.SGD or noise.kind == arrays.LAZY else 1
         )
@@ -213,14 +212,23 @@ class FusedLearner:
         intervals = -(-steps // interval)
         losses, correct = np.empty(steps), np.empty(steps)
         magnitudes = np.empty((intervals, len(self._layers)))
-        net, noise, replacement = self._net(), self._noise(), self._replacement()
+        net, noise = self._net(), noise_of(self.interventions)
+        all_units = int(self._layers[:, 1].sum())
+        replacement = replacement_of(self.interventions, self.graph, self._units, all_units, self._dtype)
         stream = make_stream(tasks[0], start * batch, (start + steps) * batch, net)
-        loop = Loop(net, stream, self._rule(), replacement, noise, arrays.make_work(net, noise, batch, interval))
+        loop = Loop(
+            net,
+            stream,
+            rule_of(self.optimizer, self._dtype),
+            replacement,
+            noise,
+            arrays.make_work(net, noise, batch, interval),
+        )
         self._now = tasks[0], start * batch, batch
         train = self._stops.run if self._stops else compiled.train
         arguments: tuple[Any, ...] = (loop,) if self._stops else loop
         done = train(*arguments, first, batch, steps, interval, losses, correct, magnitudes)
-        self._take_back(replacement)
+        take_back(replacement, self.interventions, self._units)
         intervals = -(-done // interval)
         return (
             torch.from_numpy(losses[:done, None]),
@@ -232,7 +240,7 @@ class FusedLearner:
         """Hidden activations [(1, samples, units), ...] on a task's first examples, without dropout."""
         h = np.zeros((samples, int(self._layers[:, 1].sum())), self._dtype)
         net = self._net()
-        work = arrays.make_work(net, self._noise(), batch=1, interval=1)
+        work = arrays.make_work(net, noise_of(self.interventions), batch=1, interval=1)
         compiled.activations(net, make_stream(tasks[0], 0, samples, net), work, h)
         parts = zip(self._units[:-1].tolist(), self.graph, strict=True)
         return [torch.from_numpy(h[None, :, first : first + layer.units]) for first, layer in parts]
@@ -243,7 +251,7 @@ class FusedLearner:
 
     def _net(self) -> arrays.Net:
         return arrays.Net(
-            w=_numpy(self.parameters),
+            w=numpy_of(self.parameters),
             layers=self._layers,
             units=self._units,
             activation=CODES[self._mlp.activation],
@@ -251,90 +259,6 @@ class FusedLearner:
             dropout_key=streams.counter_key(self.seeds[0], "dropout"),
             loss=arrays.CROSS_ENTROPY if self.loss == "cross_entropy" else arrays.SQUARED_ERROR,
         )
-
-    def _rule(self) -> arrays.Optimizer:
-        packed, empty = self.optimizer, np.zeros(0, self._dtype)
-        fresh = bool(packed.fresh())
-        if isinstance(packed, PackedSGD):
-            kind = arrays.SGD if packed.buffer is None else arrays.MOMENTUM
-            buffer = empty if packed.buffer is None else _numpy(packed.buffer)
-            return arrays.Optimizer(
-                kind, -_number(packed.negative_step_size), _number(packed.weight_decay), _number(packed.momentum),
-                0.0, 0.0, False, fresh, buffer, empty, empty, empty,
-            )  # fmt: skip
-        assert isinstance(packed, PackedAdam)
-        return arrays.Optimizer(
-            arrays.ADAMW if packed.decoupled else arrays.ADAM, _number(packed.step_size),
-            _number(packed.weight_decay), _number(packed.beta1), _number(packed.beta2), _number(packed.eps),
-            packed.correction == "authors", fresh, _numpy(packed.moment1), _numpy(packed.moment2),
-            _numpy(packed.power1), _numpy(packed.power2),
-        )  # fmt: skip
-
-    def _find(self, kind: type) -> tuple[int, Any]:
-        """The place in the order of interventions of the one of this kind, and it; or -1 and None."""
-        found = [(i, one) for i, one in enumerate(self.interventions) if isinstance(one, kind)]
-        return found[0] if found else (-1, None)
-
-    def _noise(self) -> arrays.Noise:
-        at, packed = self._find(PackedShrinkAndPerturb)
-        if packed is None or not packed.options[0].noise_std:
-            return arrays.Noise(arrays.NO_NOISE, 0.0, np.uint64(0), False)
-        options = packed.options[0]
-        kind = arrays.LAZY if options.noise == "lazy" else arrays.PER_STEP
-        after, _ = self._find(PackedContinualBackprop)
-        return arrays.Noise(kind, float(options.noise_std), packed.keys[0], at < after)
-
-    def _replacement(self) -> arrays.Replacement:
-        _, packed = self._find(PackedContinualBackprop)
-        hidden = len(self.graph)
-        all_units = int(self._layers[:, 1].sum())
-        nothing = np.zeros(0, np.uint64)
-        state = [np.zeros(all_units, self._dtype), np.zeros(all_units, self._dtype), np.zeros(all_units, np.int64)]
-        accumulated, replaced = np.zeros(hidden), np.zeros(hidden, np.int64)
-        if packed is None:
-            flags = (False,) * 8
-            none = np.zeros(0)
-            return arrays.Replacement(
-                *flags, 0.0, 0, none, none, nothing, nothing, nothing, *state, accumulated, replaced
-            )
-        for i, (layer, first) in enumerate(zip(packed.layers, self._units, strict=False)):
-            for array, tensor in zip(state, (layer.utility, layer.mean_activation, layer.age), strict=True):
-                array[first : first + tensor.shape[1]] = tensor[0].numpy()
-            accumulated[i], replaced[i] = float(layer.accumulated[0]), int(layer.replaced[0])
-        options, kind = packed.options[0], packed.kind
-        return arrays.Replacement(
-            active=True,
-            by_activity=kind in ("contribution", "zero_contribution", "adaptable_contribution", "feature_by_input"),
-            centred=kind in ("zero_contribution", "adaptable_contribution", "feature_by_input"),
-            by_outgoing=kind in ("weight", "contribution", "zero_contribution", "adaptable_contribution"),
-            by_incoming=kind in ("adaptation", "adaptable_contribution", "feature_by_input"),
-            random=kind == "random",
-            bernoulli=options.fractional == "bernoulli",
-            transfer=options.bias_transfer,
-            decay=float(options.decay_rate),
-            threshold=int(options.maturity_threshold),
-            rates=packed.rates[0],
-            bounds=np.array([layer.bound for layer in self.graph]),
-            rounding_keys=np.array(packed.rounding_keys),
-            weight_keys=np.array(packed.weight_keys),
-            utility_keys=np.array(packed.utility_keys),
-            utility=state[0],
-            mean=state[1],
-            age=state[2],
-            accumulated=accumulated,
-            replaced=replaced,
-        )
-
-    def _take_back(self, replacement: arrays.Replacement) -> None:
-        """What continual backprop has changed, as the tensors that everybody else sees."""
-        _, packed = self._find(PackedContinualBackprop)
-        if packed is None:
-            return
-        state = (replacement.utility, replacement.mean, replacement.age)
-        for i, (layer, first) in enumerate(zip(packed.layers, self._units, strict=False)):
-            for array, tensor in zip(state, (layer.utility, layer.mean_activation, layer.age), strict=True):
-                tensor[0] = torch.from_numpy(array[first : first + tensor.shape[1]])
-            layer.accumulated[0], layer.replaced[0] = replacement.accumulated[i], int(replacement.replaced[i])
 
     def state(self) -> dict[str, Tensor]:
         """Everything that learning has changed, copied to the torch engine's layout: checkpoints are the same."""
@@ -380,12 +304,3 @@ def _aligned_zeros(size: int, dtype: Any) -> NDArray[Any]:
     array = np.zeros(size + 64 // item, dtype)
     offset = -array.ctypes.data % 64 // item
     return array[offset : offset + size]
-
-
-def _numpy(flat: Tensor) -> NDArray[Any]:
-    array: NDArray[Any] = flat[0].numpy()
-    return array
-
-
-def _number(column: Tensor) -> float:
-    return float(column[0, 0])
