@@ -17,7 +17,12 @@ from lop_sweeps.errors import ConfigError
 
 
 class PackedOptimizer:
-    """Base of optimisers acting on a pack: a rule writes `update`, and says which state it has."""
+    """Base of optimisers acting on a pack: a rule writes `update`, and says which state it has.
+
+    step_size: (runs, 1), of the next step.
+    """
+
+    step_size: Tensor
 
     def update(self, parameters: Tensor, gradient: Tensor) -> None:
         """Take one step in place; both are (runs, parameters), and `gradient` may be overwritten."""

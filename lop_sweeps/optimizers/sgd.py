@@ -46,7 +46,8 @@ class PackedSGD(PackedOptimizer):
     """SGD on parameters (runs, parameters)."""
 
     def __init__(self, runs: Sequence[SGD], parameters: Tensor) -> None:
-        self.negative_step_size = self.undecayed = -per_run([run.step_size for run in runs], parameters)
+        self.step_size = self.undecayed = per_run([run.step_size for run in runs], parameters)
+        self.negative_step_size = -self.step_size
         self.decay = [(run.decay_at, run.decay_by) for run in runs]
         self.weight_decay = per_run([run.weight_decay for run in runs], parameters)
         self.momentum = per_run([run.momentum for run in runs], parameters)
@@ -68,4 +69,5 @@ class PackedSGD(PackedOptimizer):
         return {"momentum": 0.0} if self.buffer is not None and self.reset_momentum else {}
 
     def progress(self, share: float) -> None:
-        self.negative_step_size = self.undecayed * decayed(self.decay, share, self.undecayed)
+        self.step_size = self.undecayed * decayed(self.decay, share, self.undecayed)
+        self.negative_step_size = -self.step_size
