@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from lop_sweeps import checks
+from lop_sweeps.algorithms.one_run import OneRun
 from lop_sweeps.benchmarks.benchmark import steps_before
 from lop_sweeps.errors import ConfigError, IdentityError, LopError
 from lop_sweeps.sweeps import queue
@@ -36,7 +37,7 @@ PACK_RUNS_GPU = 64  # or fewer, if they do not fit in its memory
 @dataclass(frozen=True)
 class Point:
     """One run of a sweep: a checked, resolved configuration with its identity and place. steps: of the whole run.
-    trusted: module prefixes that the caller trusts.
+    trusted: module prefixes that the caller trusts. run_by_run: methods written for one run, in a pack.
     """
 
     config: Mapping[str, Any]
@@ -51,6 +52,7 @@ class Point:
     device: str
     device_reason: str
     trusted: tuple[str, ...] = ()
+    run_by_run: tuple[str, ...] = ()
 
     @property
     def num_tasks(self) -> int:
@@ -163,6 +165,7 @@ def make_point(resolved: Mapping[str, Any], trusted: Sequence[str] = ()) -> Poin
         components.device,
         components.device_reason,
         tuple(trusted),
+        tuple(type(one).__name__ for one in components.interventions if isinstance(one, OneRun)),
     )
 
 

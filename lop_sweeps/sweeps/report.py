@@ -52,10 +52,18 @@ def _engines(plan: Plan) -> str:
         text += _places(plan, engine, engines)
         if engine == "torch":
             text += f", not fused because {'; '.join(sorted(reasons))}" if reasons else ""
+            text += _run_by_run(plan)
         stay = sum(point.engine != engine for point in plan.points if engines.get(point.directory.path) == engine)
         text += f", {stay} of them because {'they were' if stay > 1 else 'it was'} started there" if stay else ""
         texts.append(text)
     return f" ({'; '.join(texts)})"
+
+
+def _run_by_run(plan: Plan) -> str:
+    """Which methods are called for each run of a pack in turn, since they are written for one."""
+    in_packs = {pack.folder / name for pack in plan.packs if len(pack.members) > 1 for name in pack.todo}
+    names = {name for point in plan.points if point.directory.path in in_packs for name in point.run_by_run}
+    return f", {' and '.join(sorted(names))} called run by run" if names else ""
 
 
 def _places(plan: Plan, engine: str, engines: Mapping[Path, str]) -> str:
