@@ -5,7 +5,7 @@ In a pack they are called run by run, which costs a Python call for each run and
 
 from __future__ import annotations
 
-from collections.abc import Iterator, MutableMapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -16,41 +16,16 @@ from torch import Tensor
 from lop_sweeps import counter_random, streams
 from lop_sweeps.algorithms import new_units
 from lop_sweeps.algorithms.intervention import Intervention, Learner, PackedIntervention
+from lop_sweeps.algorithms.named import Named
 from lop_sweeps.errors import ConfigError
 from lop_sweeps.networks.network import Network
 from lop_sweeps.networks.unit_graph import UnitLayer
 
 
-class Named(MutableMapping[str, Tensor]):
-    """Tensors by name that belong to somebody: to set one is to copy into it, so that its owner has the new values."""
-
-    def __init__(self, tensors: dict[str, Tensor]) -> None:
-        self._tensors = tensors
-
-    def __getitem__(self, name: str) -> Tensor:
-        return self._tensors[name]
-
-    def __setitem__(self, name: str, value: Tensor | float) -> None:
-        mine = self._tensors[name]
-        if mine is not value:
-            mine.copy_(torch.as_tensor(value))
-
-    def __delitem__(self, name: str) -> None:
-        raise TypeError(f"{name} cannot be taken away")
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._tensors)
-
-    def __len__(self) -> int:
-        return len(self._tensors)
-
-
 class Run:
     """One run of a pack, as an intervention for one run sees it. All tensors share memory with the pack.
 
-    state: what the method keeps, by name (`OneRun.start`). step: the current one, counted over the whole run from 0;
-    -1 in `before_task`. gradient: in `before_update`, by the parameters' names. before: in `after_optimizer`, the
-    parameters that the optimiser was given, by name.
+    step: the current one, counted over the whole run from 0; -1 in `before_task`.
     """
 
     def __init__(self, learner: Learner, number: int) -> None:
@@ -58,12 +33,32 @@ class Run:
         self._between: tuple[int, ...] = ()  # in `before_task`, that task
         self.seed = learner.seeds[number]
         self.step = -1
-        self.state = self.gradient = self.before = Named({})
-        self.parameters = self.named(learner.parameters)
+        self._state = self._gradient = self._before = Named({})
+        self._parameters = self.named(learner.parameters)
 
     def named(self, flat: Tensor) -> Named:
         """This run's share of a tensor (runs, parameters), by the parameters' names, in their own shapes."""
         return Named({name: self._learner.view(flat, name)[self._number] for name in self._learner.parameter_names})
+
+    @property
+    def parameters(self) -> Named:
+        """By name, in their own shapes."""
+        return self._parameters
+
+    @property
+    def gradient(self) -> Named:
+        """In `before_update`, by the parameters' names."""
+        return self._gradient
+
+    @property
+    def before(self) -> Named:
+        """In `after_optimizer`, the parameters that the optimiser was given."""
+        return self._before
+
+    @property
+    def state(self) -> Named:
+        """What the method keeps, by the names of `OneRun.start`."""
+        return self._state
 
     @cached_property
     def network(self) -> Network:
@@ -165,9 +160,22 @@ class Run:
         """Outputs (batch, outputs) of x (batch, inputs), without dropout; it leaves no trace."""
         return self._learner.outputs_of(self._for_all(x))[self._number]
 
-    def gradient_of(self, x: Tensor, y: Tensor) -> Named:
+    def gradient_of(self, x: Tensor, y: Any) -> Named:
         """By name, the gradient of the mean loss on inputs x and targets y, without dropout; it leaves no trace."""
         return self.named(self._learner.gradient_of(self._for_all(x), self._for_all(y)))
+
+    def differentiate(self, of: Callable[[Tensor, list[Tensor]], Tensor], x: Tensor | None = None) -> Named:
+        """By name, the gradient of a number that `of` makes of outputs and activations on inputs x; it leaves no trace.
+
+        x: (batch, inputs); None: those of this step. Without dropout.
+        """
+        leaves = {name: value.detach().requires_grad_() for name, value in self.parameters.items()}
+        buffers = {name: value.clone() for name, value in self.buffers.items()}
+        with torch.enable_grad():
+            seen = torch.func.functional_call(self.network, {**leaves, **buffers}, (self.inputs if x is None else x,))
+            found = torch.autograd.grad(of(*seen), list(leaves.values()), allow_unused=True)
+        pairs = zip(leaves.items(), found, strict=True)
+        return Named({name: torch.zeros_like(leaf) if slope is None else slope for (name, leaf), slope in pairs})
 
     def other_batch(self) -> tuple[Tensor, Any]:
         """Inputs and targets of an independent mini-batch of the same data; in epochs and control."""
@@ -178,7 +186,9 @@ class Run:
         """In `before_task`: mini-batches of the task that is to come."""
         return self._learner.task_data(self._number)
 
-    def _for_all(self, one: Tensor) -> Tensor:
+    def _for_all(self, one: Any) -> Any:
+        if isinstance(one, tuple):
+            return type(one)(*(self._for_all(each) for each in one))
         return one.unsqueeze(0).expand(len(self._learner.seeds), *one.shape)
 
 
@@ -205,7 +215,7 @@ class OneRun(Intervention):
         return {}
 
     def before_update(self, run: Run) -> None:
-        """May change `run.gradient`, tensor by tensor in place, or only look at it."""
+        """May change `run.gradient`, tensor by tensor, or only look at it; parameters stay as they are."""
 
     def after_optimizer(self, run: Run) -> None:
         """Directly after the optimiser; `run.before` has the parameters that it was given."""
@@ -216,7 +226,7 @@ class OneRun(Intervention):
     def before_task(self, run: Run, task: int) -> None:
         """Before the first step of each task, after the diagnostics."""
 
-    def evaluated_parameters(self, run: Run) -> dict[str, Tensor] | None:
+    def evaluated_parameters(self, run: Run) -> Mapping[str, Tensor] | None:
         """By name, what is tested instead of what is trained; None: the same. In epochs."""
         return None
 
@@ -250,7 +260,7 @@ class RunByRun(PackedIntervention[OneRun]):
         kept = [options.start(run) for options, run in zip(runs, self.runs, strict=True)]
         self._state = {name: torch.stack([each[name] for each in kept]) for name in kept[0]}
         for number, run in enumerate(self.runs):
-            run.state = Named({name: value[number] for name, value in self._state.items()})
+            run._state = Named({name: value[number] for name, value in self._state.items()})
 
     def _pairs(self, step: int | None = None) -> Iterator[tuple[OneRun, Run]]:
         for options, run in zip(self.options, self.runs, strict=True):
@@ -259,12 +269,12 @@ class RunByRun(PackedIntervention[OneRun]):
 
     def before_update(self, gradient: Tensor, step: int) -> None:
         for options, run in self._pairs(step):
-            run.gradient = run.named(gradient)
+            run._gradient = run.named(gradient)
             options.before_update(run)
 
     def after_optimizer(self, before: Tensor, step: int) -> None:
         for options, run in self._pairs(step):
-            run.before = run.named(before)
+            run._before = run.named(before)
             options.after_optimizer(run)
 
     def after_update(self, step: int) -> None:
