@@ -34,3 +34,10 @@ def find_here(trusted: Iterable[str]) -> None:
     _finder.names.update(prefix.partition(".")[0] for prefix in trusted)
     if _finder not in sys.meta_path:
         sys.meta_path.append(_finder)
+
+
+def how_to_find(error: Exception) -> str:
+    """What to do where an import failed for a module that lies here and is not trusted; else nothing."""
+    name = (getattr(error, "name", None) or "").partition(".")[0]
+    found = PathFinder.find_spec(name, [os.getcwd()]) if name and isinstance(error, ModuleNotFoundError) else None
+    return f"; {name} is in this folder: name it in `trusted`, too" if found and found.origin else ""
