@@ -32,15 +32,16 @@ class Task(Protocol):
 
 
 class Data(Protocol):
-    """What benchmarks of every protocol have.
+    """What benchmarks of every protocol have. One that derives from it has data that need no check, unless it says so.
 
-    BIN_TASKS: how many tasks one point of the paper's figures averages over. loss: cross_entropy or squared_error.
+    version: raise it when a change alters results; it is part of a run's identity. BIN_TASKS: how many tasks one point
+    of the paper's figures averages over. loss: cross_entropy or squared_error.
     A benchmark of images also has `shape`, (channels, height, width): its inputs are their pixels in that order. One
     whose performance is not online accuracy or error names the logged metric that figures show as `PERFORMANCE`.
     """
 
-    version: ClassVar[int]
-    BIN_TASKS: ClassVar[int]
+    version: ClassVar[int] = 1
+    BIN_TASKS: ClassVar[int] = 1
     inputs: int
     outputs: int
     loss: str
@@ -48,15 +49,17 @@ class Data(Protocol):
 
     def check_data(self, root: Path) -> None:
         """Raise `DataError` if the data under `root` cannot be used; quick enough for every point of a sweep."""
+        return None
 
     def load(self, root: Path) -> None:
         """Read the data into memory, once per process. Never downloads."""
+        return None
 
 
 class OnlineBenchmark(Data, Protocol):
     """A stream of `num_tasks` tasks of `examples_per_task` examples, in mini-batches of `batch_size`."""
 
-    protocol: ClassVar[Literal["online"]]
+    protocol: ClassVar[Literal["online"]] = "online"
     examples_per_task: int
     batch_size: int
 
@@ -96,7 +99,7 @@ class EpochsBenchmark(Data, Protocol):
     restore_best: whether a task ends with the parameters (and running statistics) of its best validation accuracy.
     """
 
-    protocol: ClassVar[Literal["epochs"]]
+    protocol: ClassVar[Literal["epochs"]] = "epochs"
     DRAWS: ClassVar[int]
     PROBE_BATCH: ClassVar[int | None]
     augmented: frozenset[str]
@@ -120,7 +123,7 @@ class ControlBenchmark(Data, Protocol):
     inputs, outputs: numbers in an observation, and in an action. An episode is cut off after `max_episode_steps`.
     """
 
-    protocol: ClassVar[Literal["control"]]
+    protocol: ClassVar[Literal["control"]] = "control"
     log_every: int
     max_episode_steps: int
 

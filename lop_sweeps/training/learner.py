@@ -21,7 +21,7 @@ from lop_sweeps.networks.actor_critic import ActorCritic
 from lop_sweeps.networks.network import Network, output_parameters
 from lop_sweeps.optimizers.optimizer import Optimizer
 from lop_sweeps.training import explicit
-from lop_sweeps.training.acting import Actor, actors
+from lop_sweeps.training.acting import WROTE_TOO_EARLY, Actor, actors
 from lop_sweeps.training.examples import Examples
 from lop_sweeps.training.explicit import ExplicitActorCritic
 from lop_sweeps.training.packed_network import PackedNetwork
@@ -171,9 +171,12 @@ class TorchLearner(PackedNetwork):
     @torch.no_grad()
     def _update(self, gradient: Tensor, step: int, acting: Sequence[Actor], max_norm: Tensor | None = None) -> None:
         self.activations = [h.detach() for h in self.activations] if self.interventions else []
+        version = self.parameters._version  # which PyTorch counts up when somebody writes
         for actor in acting:
             if actor.before_update:
                 actor.before_update(gradient, step)
+        if self.parameters._version != version:
+            raise LopError(WROTE_TOO_EARLY)
         if max_norm is not None:
             gradient *= (max_norm / gradient.norm(dim=1, keepdim=True).clamp(min=1e-12)).clamp(max=1.0)
         watching = [actor.after_optimizer for actor in acting if actor.after_optimizer]
