@@ -41,6 +41,7 @@ KINDS = {
     "network": Kind("a network", "lop_sweeps.networks", "lop_sweeps.networks.network.Network"),
     "optimizer": Kind("an optimiser", "lop_sweeps.optimizers", needs=("PER_RUN", "pack")),
     "algorithm": Kind("an intervention", "lop_sweeps.algorithms", needs=("PER_RUN", "check", "pack")),
+    "diagnostics": Kind("a diagnostic", "lop_sweeps.diagnostics", "lop_sweeps.diagnostics.diagnostic.Diagnostic"),
     "agent": Kind("an agent", "lop_sweeps.agents", "lop_sweeps.agents.ppo.PPO"),
     "tracking": Kind("a tracking", "lop_sweeps.tracking", "lop_sweeps.tracking.wandb.Wandb"),
 }

@@ -23,7 +23,7 @@ from lop_sweeps.benchmarks.benchmark import Benchmark, steps_before
 from lop_sweeps.data import data_root
 from lop_sweeps.errors import CheckpointError, ClaimLost, IdentityError, Interrupted, LogChanged, SourcesChanged
 from lop_sweeps.home import at_home
-from lop_sweeps.sweeps import integrity, provenance, queue
+from lop_sweeps.sweeps import integrity, measures, provenance, queue
 from lop_sweeps.sweeps.claim import Claim, Heartbeat, check_held
 from lop_sweeps.sweeps.identity import compare, configured
 from lop_sweeps.sweeps.planning import Pack, other_sources, split
@@ -32,6 +32,7 @@ from lop_sweeps.training import checkpoint, devices, session
 from lop_sweeps.training.checkpoint_file import CHECKPOINT
 from lop_sweeps.training.components import Components, assemble, make_learner
 from lop_sweeps.training.control import Control
+from lop_sweeps.training.measuring import Measuring
 from lop_sweeps.training.metrics_log import MetricsLog
 from lop_sweeps.training.train import first_interval, train
 
@@ -195,7 +196,8 @@ def _runs_that_fit(pack: Pack) -> int:
         if components.benchmark.protocol == "control" and components.agent:
             members = [session.Member(pack.folder / name, 0) for name in pack.todo[:runs]]
             control = Control(components.benchmark, [components.agent] * runs, members)
-        first_interval(learner, components.benchmark, range(runs), control)
+        measuring = Measuring(learner, [components] * runs, pack.engine)
+        first_interval(learner, components.benchmark, range(runs), control, measuring)
 
     return devices.runs_that_fit(step)
 
@@ -281,6 +283,8 @@ def _train(
         position = session.Position.restore(in_order)
     for name in pack.todo:
         runs[name].write_pack(list(pack.members), pack.threads, pack.engine)
+        measured = measures.of(configs[name], pack.trusted)
+        measures.record(runs[name], measured, components[name].diagnostics, position.task + (position.step > 0))
         if "SLURM_JOB_ID" not in os.environ:
             queue.forget(runs[name])
         began_at = {"task": position.task, "step": position.step}
@@ -322,7 +326,8 @@ def _train(
     try:
         with Heartbeat(claims, report.write):
             held = partial(check_held, claims)
-            train(learner, benchmark, members, position, clock, on_interval, should_stop, held, control)
+            measuring = Measuring(learner, of_members, pack.engine)
+            train(learner, benchmark, members, position, clock, on_interval, should_stop, held, control, measuring)
     except Interrupted:
         for member in members:
             if member.active:

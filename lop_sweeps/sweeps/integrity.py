@@ -37,7 +37,14 @@ from lop_sweeps.regular_file import read_bytes
 from lop_sweeps.training.checkpoint_file import CHECKPOINT, PREVIOUS, facts_of, is_whole, name_of, owner_of
 
 IDENTITY, CONFIG, STATUS, LOG = "identity.json", "config.yaml", "status.json", "metrics.jsonl"
-OTHERS = (PREVIOUS, "pack.json", "provenance.json", "job.json", "mirror.json")  # read only if everything is
+OTHERS = (
+    PREVIOUS,
+    "pack.json",
+    "provenance.json",
+    "job.json",
+    "mirror.json",
+    "diagnostics.json",
+)  # read only if everything is
 NOTES = ".checked.json"
 STATES = ("waiting", "running", "done", "diverged", "failed")
 FINAL = ("done", "diverged")

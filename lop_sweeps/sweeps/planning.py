@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -13,7 +13,7 @@ from typing import Any
 from lop_sweeps import checks
 from lop_sweeps.benchmarks.benchmark import steps_before
 from lop_sweeps.errors import ConfigError, IdentityError, LopError
-from lop_sweeps.sweeps import queue
+from lop_sweeps.sweeps import measures, queue
 from lop_sweeps.sweeps.claim import is_alive, is_nobodys
 from lop_sweeps.sweeps.identity import compare, of, pack_key
 from lop_sweeps.sweeps.integrity import CONFIG, FINAL, LOG, Notes, Verdict, digest, holds_a_run, look, run_name
@@ -32,7 +32,8 @@ PACK_RUNS_GPU = 64  # or fewer, if they do not fit in its memory
 @dataclass(frozen=True)
 class Point:
     """One run of a sweep: a checked, resolved configuration with its identity and place. steps: of the whole run.
-    trusted: module prefixes that the caller trusts.
+    trusted: module prefixes that the caller trusts. measures: its diagnostics, as in `measures.of`. shown_steps: which
+    of them look at single updates.
     """
 
     config: Mapping[str, Any]
@@ -47,6 +48,8 @@ class Point:
     device: str
     device_reason: str
     trusted: tuple[str, ...] = ()
+    measures: Mapping[str, Any] = field(default_factory=dict)
+    shown_steps: tuple[str, ...] = ()
 
     @property
     def num_tasks(self) -> int:
@@ -145,11 +148,12 @@ def make_point(resolved: Mapping[str, Any], trusted: Sequence[str] = ()) -> Poin
     stored["layers"] = {"units": list(components.units), "weights": list(components.weights)}
     run = RunDirectory(folder / name)
     steps = steps_before(components.benchmark, components.benchmark.num_tasks)
+    measured = measures.of(science, trusted)
     return Point(
         stored,
         identity,
         run,
-        pack_key(science, trusted),
+        digest([pack_key(science, trusted), measured]),
         sum(components.weights),
         components.packs_on,
         steps,
@@ -158,6 +162,8 @@ def make_point(resolved: Mapping[str, Any], trusted: Sequence[str] = ()) -> Poin
         components.device,
         components.device_reason,
         tuple(trusted),
+        measured,
+        tuple(key for key, one in components.diagnostics if "steps" in one.needs),
     )
 
 
@@ -221,7 +227,8 @@ def check_scale(config: Mapping[str, Any], scales: Mapping[str, Any] | None) -> 
 def make_plan(points: Iterable[Point], workers: int, pack: int | None, threads: int, *, create: bool = True) -> Plan:
     """Decide what is left to do, and in which packs; creates the directories of new runs, unless told not to.
 
-    A run keeps the engine that it was started on, and on the torch engine its pack, since both change rounding. pack:
+    A run keeps the engine that it was started on, and on the torch engine its pack, since both change rounding; what
+    that engine cannot measure is refused. pack:
     runs to a pack, or None to choose: on the torch engine by the number of workers and the size of the network, on
     the fused engine one, or a worker's share if it has several threads.
     """
@@ -230,6 +237,8 @@ def make_plan(points: Iterable[Point], workers: int, pack: int | None, threads: 
     for point in points:
         twin = unique.get(point.directory.path)
         plan.duplicates += twin is not None
+        if twin is not None:
+            measures.check_one_set({twin.directory.path: twin.measures}, point.directory.path, point.measures)
         if twin is None or twin.num_tasks < point.num_tasks:  # the shorter of two lengths is the start of the longer
             unique[point.directory.path] = point
     plan.points = list(unique.values())
@@ -241,20 +250,27 @@ def make_plan(points: Iterable[Point], workers: int, pack: int | None, threads: 
         for name in pack_file["members"] if pack_file else ():
             if (sibling := path.with_name(name)) in saved:
                 saved[sibling] = saved[sibling] or pack_file
-    started: dict[tuple[Path, tuple[str, ...], int, int], list[str]] = defaultdict(list)
+    started: dict[tuple[Path, tuple[str, ...], int, int, str], list[str]] = defaultdict(list)
     fresh: dict[tuple[Path, str], list[Point]] = defaultdict(list)
     fused: dict[Path, list[str]] = defaultdict(list)
     for point in waiting:
         folder, packed = point.directory.path.parent, saved[point.directory.path]
-        if (packed["engine"] if packed else point.engine) == "fused":
+        on_fused = (packed["engine"] if packed else point.engine) == "fused"
+        if on_fused and point.shown_steps:
+            plan.refused[point.directory.path] = (
+                f"diagnostics.{point.shown_steps[0]} looks at each update, which the fused engine does not show, and "
+                "the run was started there; it goes on without this diagnostic, or anew with engine=torch sweep=NAME"
+            )
+        elif on_fused:
             fused[folder].append(point.directory.name)
         elif packed is None:
             fresh[folder, point.pack_key].append(point)
         else:
-            key = folder, tuple(packed["members"]), int(packed["threads"]), point.num_tasks
+            members, measured = tuple(packed["members"]), digest(point.measures)
+            key = folder, members, int(packed["threads"]), point.num_tasks, measured
             started[key].append(point.directory.name)
     devices_of = {point.directory.path: point.device for point in waiting}
-    for (folder, members, saved_threads, _), todo in started.items():
+    for (folder, members, saved_threads, _, _), todo in started.items():
         device = devices_of[folder / todo[0]]
         plan.packs.append(Pack(folder, members, tuple(todo), saved_threads, "torch", started=True, device=device))
     share = -(-len(waiting) // workers)
@@ -283,6 +299,7 @@ def _unfinished(plan: Plan) -> list[Point]:
         sources(trusted)  # as they are now, for workers that are forked from this process
     waiting: list[Point] = []
     outdated: dict[str, list[str]] = defaultdict(list)
+    unmeasured: Counter[tuple[str, ...]] = Counter()
     with ExitStack() as stack:
         notes = {folder: stack.enter_context(Notes(folder)) for folder in plan.folders}
         for point in plan.points:
@@ -299,6 +316,8 @@ def _unfinished(plan: Plan) -> list[Point]:
                 plan.finished += 1
                 for file in changed_sources(run, point.trusted):
                     outdated[file].append(run.name)
+                if lacking := measures.lacking(run, point.measures):
+                    unmeasured[tuple(lacking)] += 1
             elif taken:
                 plan.busy += 1
                 plan.nobodys += [run.path] if is_nobodys(run.path / "lock") else []
@@ -308,6 +327,9 @@ def _unfinished(plan: Plan) -> list[Point]:
                 if verdict.problem:
                     log.warning("%s/%s; %s", run.path, verdict.problem, _remedy(verdict))
                 waiting.append(point)
+    for keys, count in unmeasured.items():
+        what = f"{count} finished run{'s were' if count > 1 else ' was'} not measured by {', '.join(keys)}"
+        log.warning("%s; nothing is trained again for that: another sweep=NAME measures it", what)
     for file, names in outdated.items():
         log.warning("%s; nothing is run again: raise `version` there if its results are others", _other(file, names))
     return waiting

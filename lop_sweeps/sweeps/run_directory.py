@@ -8,6 +8,7 @@
 | metrics.jsonl    | one row per task; nothing measured by a clock                               |
 | checkpoint*.pt   | the newest checkpoint and the one before it                                 |
 | pack.json        | the runs it is trained with, in order, and their threads                    |
+| diagnostics.json | what is measured of it, and what each value in the log is (see `measures`)     |
 | provenance.json  | commit, uncommitted diff, package versions, machine, and each session's times |
 | lock             | who is running it (see `claim`)                                             |
 

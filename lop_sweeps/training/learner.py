@@ -80,6 +80,7 @@ class TorchLearner:
         self.optimizer = optimizers[0].pack(optimizers, self.parameters, resets_units=resets_units)
         self.activations: list[Tensor] = []
         self.interventions: list[PackedIntervention] = [options[0].pack(options, self) for options in interventions]
+        self.show: Callable[[Tensor, Tensor, Tensor, Tensor | None, int], None] | None = None  # each update, once made
         self._examples = Examples(self.device, dtype, targets=loss == "squared_error")
         self._draw_keys = counter_random.Keys([streams.counter_key(seed, "dropout") for seed in seeds], device)
 
@@ -212,6 +213,8 @@ class TorchLearner:
         output, self.activations = self._forward(x, self._draw(step, x.shape[1]))
         losses, accuracy = self.score(output, y, outputs)
         self._update(self._gradient(losses, torch.ones_like(losses)), step)
+        if self.show is not None:
+            self.show(x, y, output, outputs, step)
         return losses.detach(), accuracy
 
     def predict(self, x: Tensor, step: int) -> Tensor:
@@ -309,6 +312,15 @@ class TorchLearner:
         finally:
             for name, value in kept.items():
                 self.buffers[name].copy_(value)
+
+    @torch.no_grad()
+    def outputs_in_training(self, x: Tensor, step: int) -> Tensor:
+        """What `predict` would give for a step's inputs, without its traces."""
+        kept = {name: value.clone() for name, value in self.buffers.items()}
+        output = self._forward(x, self._draw(step, x.shape[1]))[0]
+        for name, value in kept.items():
+            self.buffers[name].copy_(value)
+        return output
 
     def zero_outputs(self) -> None:
         """Set the output layer to zero."""
