@@ -14,21 +14,24 @@ from lop_sweeps.console import closing_quietly
 from lop_sweeps.dot_env import load_dot_env
 from lop_sweeps.errors import LopError
 from lop_sweeps.terminal import printable, say
+from lop_sweeps.trusted_option import add_trusted
 
-from . import comparison_table, page, table
+from . import page
 from .errors import AnalysisError
 from .figures.limits import Limits, parse
 from .figures.style import StyleName
-from .load import Sweep, load, output_folder
 from .names.naming import Naming
+from .reading.load import Sweep, load, output_folder
+from .reading.remote import SCHEME, Address
 from .reading.where import OPERATORS
-from .remote import SCHEME, Address
 from .report import FORMATS, Options, Report, write
-from .selection import Selection, select
 from .statistics.band import Band
 from .statistics.estimators import Estimator
 from .statistics.interval import Interval
-from .tables import selection_table
+from .statistics.selection import Selection, select
+from .tables import comparison as comparison_table
+from .tables import early_late
+from .tables import selection as selection_table
 
 __all__ = ["main"]
 
@@ -90,7 +93,7 @@ def _options(given: argparse.Namespace, band: Band, limits: Limits, naming: Nami
 
 def _tables(report: Report, naming: Naming) -> str:
     differences = [comparison_table.text(report.differences, naming)] if len(report.differences) else []
-    return "\n\n".join([table.text(report.summary, naming), *differences])
+    return "\n\n".join([early_late.text(report.summary, naming), *differences])
 
 
 def _page(sweep: Sweep, report: Report, selection: Selection | None, out: Path) -> Path:
@@ -244,14 +247,7 @@ def parser() -> argparse.ArgumentParser:
         "--format", default=",".join(FORMATS), help="comma-separated: png, pdf, svg; tex: tables (default: %(default)s)"
     )
     add("--video", action="store_true", help="in control: also each method's policy at work, of its first seed (GIF)")
-    add(
-        "--trusted",
-        type=lambda text: text.split(","),
-        action="extend",
-        default=[],
-        metavar="MODULE",
-        help="with --video: a module of yours that the runs' components may come from, or several, with commas",
-    )
+    add_trusted(made, "--video")
     add("--style", choices=get_args(StyleName), default="paper", help="sizes (default: paper)")
     return made
 

@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from . import comparison_table, table
-from .aggregate import check_metric
 from .errors import AnalysisError
 from .figures import canvas
 from .figures.births_and_deaths import births_and_deaths
@@ -25,14 +23,17 @@ from .figures.performance import performance
 from .figures.relative import relative, retrained
 from .figures.sensitivity import parameters, sensitivity
 from .figures.style import Looks, StyleName, looks, settings
-from .frame import is_control, layers, metric_names
-from .load import Sweep, load, output_folder
 from .names.naming import Naming
-from .quantity import diagnostics_of, performance_metric, quantity
-from .selection import Selection
+from .names.quantity import quantity
+from .reading.frame import is_control, layers, metric_names
+from .reading.load import Sweep, load, output_folder
+from .reading.metric import check_metric, diagnostics_of, performance_metric
 from .statistics.band import DEFAULT, Band
 from .statistics.compared import missing
-from .tables import export, selection_table
+from .statistics.selection import Selection
+from .tables import comparison as comparison_table
+from .tables import early_late, export
+from .tables import selection as selection_table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -84,8 +85,8 @@ class Drawing:
 class Report:
     """paths: what was written. drawn: the figures among them, by file name. skipped: which were not, and why.
 
-    summary, differences: the tables (`table.summary`, `comparison_table.comparison_table`). notes: sentences on what
-    figures and tables leave out, and on how settings were chosen.
+    summary, differences: the tables (`early_late.summary`, `comparison_table.comparison_table`). notes: sentences on
+    what figures and tables leave out, and on how settings were chosen.
     """
 
     summary: pd.DataFrame
@@ -119,7 +120,7 @@ def write(
     _check(sweep, options)
     notes = [selection.words] if selection is not None else []
     differences = comparison_table.comparison_table(sweep, options.baseline, band=options.band, naming=options.naming)
-    summary = table.summary(sweep, options.band, options.naming)
+    summary = early_late.summary(sweep, options.band, options.naming)
     told = [note for name in sweep.benchmarks for note in missing(*_performance(sweep.of(name)))]
     report = Report(summary, differences, notes=told)
     drawings = _chosen(_all_drawings(sweep, options, tuning, notes), options)
@@ -138,7 +139,7 @@ def write(
                 canvas.save(fig, paths, settings(options.style))
                 report.paths.extend(paths)
                 report.drawn[name] = drawing
-        report.paths.extend(table.write(report.summary, out, options.naming, notes, options.formats))
+        report.paths.extend(early_late.write(report.summary, out, options.naming, notes, options.formats))
         if len(differences):
             report.paths.extend(comparison_table.write(differences, out, options.naming, notes, options.formats))
         if selection is not None:

@@ -23,7 +23,7 @@ import numpy.typing as npt
 import pandas as pd
 import yaml
 
-from lop_sweeps.analysis.load import load
+from lop_sweeps.analysis.reading.load import load
 from lop_sweeps.analysis.statistics.bootstrap import bootstrap_mean
 
 Floats = npt.NDArray[np.float64]

@@ -25,7 +25,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
 
 from hydra_plugins.lop_sweeps import register
-from lop_sweeps.sweeps import integrity
+from lop_sweeps.sweeps import run_files
 from lop_sweeps.sweeps.composer import Composer
 from lop_sweeps.sweeps.expansion import expand
 from lop_sweeps.sweeps.planning import Point
@@ -49,10 +49,10 @@ WEIGHTS = ("weight_magnitude", "weight_magnitude_task")
 GO = """
 import json, sys, time
 from pathlib import Path
-from lop_sweeps.analysis import columns
-from lop_sweeps.analysis.aggregate import curves
-from lop_sweeps.analysis.load import load
-from lop_sweeps.analysis.table import summary
+from lop_sweeps.analysis.reading import columns
+from lop_sweeps.analysis.statistics.aggregate import curves
+from lop_sweeps.analysis.reading.load import load
+from lop_sweeps.analysis.tables.early_late import summary
 folder, metric, plain = sys.argv[1], sys.argv[2], sys.argv[3] == "plain"
 if plain:
     columns.read_fast = lambda path: None
@@ -118,7 +118,7 @@ def write(points: list[Point], rows: Callable[[np.random.Generator], Iterator[Ro
         point.create()
         (point.directory.path / "metrics.jsonl").write_text(logs[index % different])
         tasks = logs[index % different].count("\n")
-        record = {"rows": tasks, **integrity.stamp(point.directory.path / integrity.LOG)}
+        record = {"rows": tasks, **run_files.stamp(point.directory.path / run_files.LOG)}
         point.directory.write_status(state="done", task=tasks, num_tasks=tasks, log=record, durable=record["bytes"])
     return points[0].directory.path.parent
 

@@ -17,8 +17,9 @@ from hydra.types import RunMode
 
 from hydra_plugins.lop_sweeps import register
 from lop_sweeps.sweeps.composer import Composer
-from lop_sweeps.sweeps.execute import Outcome, run_pack
+from lop_sweeps.sweeps.execute import run_pack
 from lop_sweeps.sweeps.expansion import trusted_by
+from lop_sweeps.sweeps.outcome import Outcome
 from lop_sweeps.sweeps.planning import Pack, Plan, Point, make_plan
 
 SMALL = ["scale=tiny", "network=mlp", "network.hidden=[12,12]", "checkpoint.first=0", "checkpoint.every=0"]

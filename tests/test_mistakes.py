@@ -23,6 +23,7 @@ from torch import Tensor
 from lop_sweeps.algorithms.continual_backprop import ContinualBackprop, PackedContinualBackprop
 from lop_sweeps.benchmarks.incremental_cifar100 import IncrementalCIFAR100
 from lop_sweeps.build import locate, options, parameters
+from lop_sweeps.errors import ConfigError
 from lop_sweeps.fused import learner as fused
 from lop_sweeps.fused.arrays import Net, Stream
 from lop_sweeps.fused.train import train as compiled_loop
@@ -496,13 +497,8 @@ OPTIONS: list[tuple[list[str], str, str]] = [
 ]
 # They change what is measured, and not what is learned.
 LOGGED = {"test_per_class", "restore_best", "augment_test", "evaluate_every", "reset_statistics"}
-TORCH_ONLY = {
-    "network.norm",
-    "network.norm_after",
-    f"{CBP}.rate_of",
-    f"{CBP}.averaging",
-    f"{CBP}.reset_optimizer",
-}  # of the options above
+# All other options are promised on both engines, where their benchmark and network are.
+TORCH_ONLY = {"network.norm", "network.norm_after", f"{CBP}.rate_of", f"{CBP}.averaging", f"{CBP}.reset_optimizer"}
 FUSED_ONLY = {f"{SNP}.noise"}
 BASE = [
     "scale=tiny",
@@ -620,6 +616,18 @@ def test_setting_that_is_ignored(folder: Path, needs: list[str], key: str, value
         assert row != changed_row
     else:
         assert row["weight_magnitude_task"] != changed_row["weight_magnitude_task"]
+
+
+@pytest.mark.parametrize(
+    ("needs", "key", "value"),
+    [row for row in OPTIONS if row[1] in TORCH_ONLY | FUSED_ONLY and base(row[0]) is BASE],
+)
+def test_option_of_one_engine_that_the_other_ignores(tmp_path: Path, needs: list[str], key: str, value: str) -> None:
+    refusing, able = ("torch", "fused") if key in FUSED_ONLY else ("fused", "torch")
+    _, overrides = changed(needs, key, value)
+    assert runs.point(tmp_path, *overrides).engine == able
+    with pytest.raises(ConfigError, match=f"engine = '{refusing}'"):
+        runs.point(tmp_path, *overrides, f"engine={refusing}")
 
 
 def test_number_of_tasks_is_the_length_of_the_run_and_not_its_identity(folder: Path) -> None:

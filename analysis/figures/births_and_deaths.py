@@ -12,12 +12,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from ..aggregate import edges as filled
 from ..errors import AnalysisError
-from ..frame import is_control, layers
-from ..metric import by_run
+from ..names.quantity import quantity
 from ..names.seeds import seeds_of
-from ..quantity import quantity
+from ..reading.frame import is_control, layers
+from ..reading.metric import by_run
+from ..statistics.aggregate import edges as filled
 from ..statistics.band import DEFAULT, Band
 from ..statistics.estimators import mean
 from .curve import X_LABELS

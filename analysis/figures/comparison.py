@@ -8,17 +8,17 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ..comparison import compare, default_baseline
-from ..curve_summary import SUMMARIES, bounds_of, per_run
 from ..errors import AnalysisError
-from ..label import ordered
-from ..metric import check_metric
+from ..names.label import ordered
+from ..names.quantity import quantity
 from ..names.resolve import one_label
 from ..names.seeds import seeds_of
-from ..quantity import performance_metric, quantity
+from ..reading.metric import check_metric, performance_metric
 from ..statistics.band import DEFAULT, Band
 from ..statistics.compared import comparable
-from ..text_table import p_value
+from ..statistics.comparison import compare, default_baseline
+from ..statistics.curve_summary import SUMMARIES, bounds_of, per_run
+from ..statistics.paired_test import p_text
 from .legend import Legend, fill, sentences
 from .limits import DIFFERENCE, mark, span
 from .place import Places, figure_of, fit, places
@@ -135,7 +135,7 @@ def _differences(
         drawn.append([scale * float(differences[name][label]) for name in ESTIMATE])
         _interval(ax, row, drawn[-1], looks[label].colour, size.line)
         if tested:
-            text = " / ".join(p_value(float(differences[name][label])) for name in ("p_t", "p_wilcoxon"))
+            text = " / ".join(p_text(float(differences[name][label])) for name in ("p_t", "p_wilcoxon"))
             ax.text(1.03, row, text, transform=ax.get_yaxis_transform(), va="center", fontsize=size.small - 0.5)
     if tested:
         ax.text(1.03, 1.0, "p: t / Wilcoxon", transform=ax.transAxes, va="bottom", fontsize=size.small - 0.5)

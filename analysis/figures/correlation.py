@@ -10,13 +10,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from ..curve_summary import per_run
 from ..errors import AnalysisError
-from ..frame import POLICY, RANK, RANK_FRACTION, layers, metric_names
-from ..metric import check_metric
+from ..names.metric import POLICY, RANK, RANK_FRACTION
+from ..names.quantity import quantity
 from ..names.seeds import seeds_of
-from ..quantity import performance_metric, quantity
+from ..reading.frame import layers, metric_names
+from ..reading.metric import check_metric, performance_metric
 from ..statistics.band import DEFAULT, Band
+from ..statistics.curve_summary import per_run
 from .legend import Legend, sentences
 from .place import Places, figure_of, fit, places
 from .style import SIZES, Look, StyleName, context, looks_of, readable

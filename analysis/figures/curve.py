@@ -9,9 +9,9 @@ import numpy.typing as npt
 import pandas as pd
 from matplotlib.axes import Axes
 
-from ..aggregate import Curve
-from ..frame import is_control
-from ..quantity import Quantity
+from ..names.quantity import Quantity
+from ..reading.frame import is_control
+from ..statistics.aggregate import Curve
 from ..statistics.band import DEFAULT, Band
 from .limits import COURSE, DIFFERENCE, mark, span
 from .style import MARKED_POINTS, Look, count_axis, logarithmic

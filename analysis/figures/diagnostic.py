@@ -5,10 +5,11 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 from matplotlib.figure import Figure
 
-from ..aggregate import check_metric, curves
 from ..errors import AnalysisError
-from ..frame import layers
-from ..quantity import quantity
+from ..names.quantity import quantity
+from ..reading.frame import layers
+from ..reading.metric import check_metric
+from ..statistics.aggregate import curves
 from ..statistics.band import DEFAULT, Band
 from .curve import Panel, draw, x_axis
 from .legend import Legend

@@ -7,10 +7,11 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ..aggregate import Curve, curves
 from ..errors import AnalysisError
-from ..frame import is_control
-from ..quantity import performance_metric, quantity
+from ..names.quantity import quantity
+from ..reading.frame import is_control
+from ..reading.metric import performance_metric
+from ..statistics.aggregate import Curve, curves
 from ..statistics.band import DEFAULT, Band
 from .curve import Panel, draw
 from .legend import Legend

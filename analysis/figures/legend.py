@@ -13,9 +13,9 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 
-from ..aggregate import Curve
 from ..names.naming import FORMULA
 from ..names.seeds import seeds_of
+from ..statistics.aggregate import Curve
 from ..statistics.band import DEFAULT, Band
 from .curve import ends
 from .place import figure_of

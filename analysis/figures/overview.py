@@ -6,9 +6,10 @@ from string import ascii_lowercase
 import pandas as pd
 from matplotlib.figure import Figure
 
-from ..aggregate import Curve, curves
-from ..frame import is_control
-from ..quantity import diagnostics_of, performance_metric, quantity
+from ..names.quantity import quantity
+from ..reading.frame import is_control
+from ..reading.metric import diagnostics_of, performance_metric
+from ..statistics.aggregate import Curve, curves
 from ..statistics.band import DEFAULT, Band
 from .curve import Panel, draw, x_axis
 from .legend import Legend, most

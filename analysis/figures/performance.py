@@ -7,9 +7,10 @@ import numpy.typing as npt
 import pandas as pd
 from matplotlib.figure import Figure
 
-from ..aggregate import curves
-from ..frame import is_control
-from ..quantity import performance_metric, quantity
+from ..names.quantity import quantity
+from ..reading.frame import is_control
+from ..reading.metric import performance_metric
+from ..statistics.aggregate import curves
 from ..statistics.band import DEFAULT, Band
 from .curve import Panel, draw, x_axis
 from .legend import Legend

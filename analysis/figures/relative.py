@@ -9,14 +9,15 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from ..aggregate import Curve, curves
-from ..comparison import default_baseline
-from ..curve_summary import per_run
 from ..errors import AnalysisError
-from ..label import ordered
+from ..names.label import ordered
+from ..names.quantity import Quantity, quantity
 from ..names.resolve import one_label
-from ..quantity import Quantity, performance_metric, quantity
+from ..reading.metric import performance_metric
+from ..statistics.aggregate import Curve, curves
 from ..statistics.band import DEFAULT, Band
+from ..statistics.comparison import default_baseline
+from ..statistics.curve_summary import per_run
 from .curve import Panel, draw, x_axis
 from .legend import Legend
 from .limits import DIFFERENCE, mark

@@ -12,17 +12,16 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import NullFormatter, NullLocator
 
-from ..curve_summary import SUMMARIES, bounds_of
 from ..errors import AnalysisError
-from ..label import ordered
-from ..metric import check_metric
+from ..names.label import ordered
 from ..names.naming import Naming
+from ..names.quantity import Bounds, quantity
 from ..names.seeds import seeds_of
-from ..quantity import performance_metric, quantity
+from ..reading.metric import check_metric, performance_metric
 from ..statistics.band import DEFAULT, Band
 from ..statistics.by_parameter import parameters, points
 from ..statistics.compared import comparable
-from ..statistics.interval import Bounds
+from ..statistics.curve_summary import SUMMARIES, bounds_of
 from .curve import LOG_RATIO
 from .legend import Legend, sentences
 from .limits import mark, span

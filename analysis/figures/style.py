@@ -17,7 +17,7 @@ from matplotlib.text import Text
 from matplotlib.ticker import LogFormatter, MaxNLocator
 
 from ..errors import AnalysisError
-from ..label import ordered
+from ..names.label import ordered
 from ..names.naming import FORMULA, Naming
 from ..names.resolve import resolve
 from .canvas import defaults

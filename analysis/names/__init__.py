@@ -1,1 +1,1 @@
-"""What methods are called: by the user, in figures and in tables."""
+"""What methods and measures are called: by the user, in labels, in figures and in tables."""

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ..errors import AnalysisError
-from ..label import ordered
+from .label import ordered
 from .resolve import resolve, split
 
 # $\rho$ is a formula, \$5 is money.

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 
 from ..errors import AnalysisError
-from ..label import ordered
+from .label import ordered
 
 
 def resolve(name: str, labels: Iterable[str]) -> list[str]:

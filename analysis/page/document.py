@@ -13,12 +13,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from .. import inventory, provenance
 from ..errors import AnalysisError
-from ..inventory import Configuration, Failure
-from ..load import Sweep
 from ..names.seeds import ranges
-from ..provenance import Provenance
+from ..reading import inventory, provenance
+from ..reading.inventory import Configuration, Failure
+from ..reading.load import Sweep
+from ..reading.provenance import Provenance
 from .markup import Html, element, join
 from .origin import facts
 from .runs import configurations, missing

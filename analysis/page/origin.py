@@ -1,6 +1,6 @@
 """By which code, on which machines and when the runs were made."""
 
-from ..provenance import Provenance
+from ..reading.provenance import Provenance
 from .markup import Html, element, join
 from .words import NAMES, count, date, duration, few
 

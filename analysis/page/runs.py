@@ -3,10 +3,10 @@
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from .. import inventory
-from ..inventory import Configuration, Failure
-from ..load import Sweep
 from ..names.seeds import ranges
+from ..reading import inventory
+from ..reading.inventory import Configuration, Failure
+from ..reading.load import Sweep
 from .markup import Html, element, join
 from .table import scrolling
 

@@ -50,7 +50,7 @@ def of_frame(frame: pd.DataFrame, name: str = "Table") -> Html:
 
 
 def of_text(text: str, name: str = "Table") -> Html:
-    """Markdown with a table, as `table.markdown` writes it; any other text with its line breaks."""
+    """Markdown with a table, as `early_late.markdown` writes it; any other text with its line breaks."""
     if not re.search(r"^\|", text, re.MULTILINE):
         return element("div", element("pre", text), class_="scroll", tabindex="0", role="region", aria_label=name)
     blocks = [block for block in re.split(r"\n\s*\n|\n(?=\|)(?<!\|\n)", text.strip()) if block.strip()]

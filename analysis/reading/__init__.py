@@ -1,1 +1,1 @@
-"""From files to frames: which runs are read."""
+"""From files to frames: which runs there are, what they are, what they logged."""

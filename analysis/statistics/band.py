@@ -4,8 +4,9 @@ from dataclasses import dataclass
 
 import numpy.typing as npt
 
+from ..names.quantity import Bounds
 from .estimators import Estimator, FloatArray
-from .interval import NAMES, UNBOUNDED, USUAL, WORDS, Bounds, Interval, check, interval_of, ranges, too_narrow
+from .interval import NAMES, UNBOUNDED, USUAL, WORDS, Interval, check, interval_of, ranges, too_narrow
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..curve_summary import per_run
 from ..errors import AnalysisError
-from ..label import COMPONENTS, LENGTHS
+from ..names.label import COMPONENTS, LENGTHS
+from .curve_summary import per_run
 
 # Fewer values make no curve.
 VALUES = 3

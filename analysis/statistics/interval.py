@@ -11,11 +11,11 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import AnalysisError
+from ..names.quantity import Bounds
 from .bootstrap import bootstrap
 from .estimators import ESTIMATORS, Estimator, FloatArray, mean, standard_error
 
 Interval = Literal["t", "bootstrap", "bca", "standard_error"]
-Bounds = tuple[float, float]
 
 LEVEL = 0.95
 # Runs from which on there is an interval, and from which on the bootstrap's holds what it says (perf/intervals.py).

@@ -22,6 +22,13 @@ def paired_test(differences: npt.ArrayLike) -> tuple[float, float]:
     return float(stats.ttest_1samp(known, 0).pvalue), float(stats.wilcoxon(known).pvalue)
 
 
+def p_text(p: float) -> str:
+    """A p-value as it is printed; '–' for none."""
+    if np.isnan(p):
+        return "–"
+    return "<0.001" if p < 0.001 else f"{p:.3f}" if p < 0.1 else f"{p:.2f}"
+
+
 def smallest_wilcoxon(pairs: int) -> float:
     """The p-value where all differences have one sign."""
     return float(2.0 ** (1 - pairs))

@@ -1,1 +1,1 @@
-"""Tables as files: for LaTeX, and as numbers for other programs."""
+"""Tables: early and late performance, differences, what was selected; as text, for LaTeX, as numbers for others."""

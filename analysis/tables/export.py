@@ -6,16 +6,17 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ..aggregate import curves
-from ..curve_summary import SUMMARIES, per_run
-from ..files import write_csv
-from ..load import Sweep
 from ..names.naming import Naming
+from ..names.quantity import quantity
 from ..names.seeds import ranges
-from ..quantity import performance_metric, quantity
+from ..reading.load import Sweep
+from ..reading.metric import performance_metric
+from ..statistics.aggregate import curves
 from ..statistics.band import DEFAULT, Band
 from ..statistics.compared import comparable
+from ..statistics.curve_summary import SUMMARIES, per_run
 from ..statistics.interval import NAMES, WORDS
+from .files import write_csv
 
 
 def runs_table(sweep: Sweep, metrics: Sequence[str] = ()) -> pd.DataFrame:

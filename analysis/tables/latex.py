@@ -6,7 +6,7 @@ import unicodedata
 from collections.abc import Collection
 
 from ..names.naming import FORMULA
-from ..text_table import Cells
+from .text_table import Cells
 
 SPECIAL = {
     **{letter: f"\\{letter}" for letter in "&%$#_{}"},

@@ -91,6 +91,13 @@ class Claim:
             return False
         return _owner(content).get("token") == self.token
 
+    def is_lost(self) -> bool:
+        """Whether the lock is known not to be ours any more; what cannot be read is no loss."""
+        try:
+            return not self.held()
+        except OSError:
+            return False
+
     def beat(self) -> None:
         with contextlib.suppress(OSError):  # a lost claim is noticed by `check_held`
             if self.held():

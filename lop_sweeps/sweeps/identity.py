@@ -18,7 +18,7 @@ from typing import Any
 
 from lop_sweeps.build import locate, options, parameters
 from lop_sweeps.errors import IdentityError
-from lop_sweeps.sweeps.integrity import digest, run_name
+from lop_sweeps.sweeps.run_files import digest, run_name
 
 PROTOCOLS = {"online": 1, "epochs": 1, "control": 1}  # versions
 LENGTHS = frozenset({"num_tasks", "num_steps"})

@@ -20,159 +20,33 @@ Imports nothing that takes time: `lop-status` looks at ten thousand runs.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
-import math
 import os
 import re
 import stat
-import zlib
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lop_sweeps.durable import write_atomically
 from lop_sweeps.regular_file import read_bytes
+from lop_sweeps.sweeps.notes import Notes
+from lop_sweeps.sweeps.run_files import (
+    CONFIG,
+    FINAL,
+    IDENTITY,
+    LOG,
+    NAMED,
+    STATUS,
+    has_checksum,
+    read_identity,
+    read_status,
+    reason,
+    sha256,
+)
+from lop_sweeps.sweeps.verdict import OTHERS, Verdict
 from lop_sweeps.training.checkpoint_file import CHECKPOINT, PREVIOUS, facts_of, is_whole, name_of, owner_of
 
-IDENTITY, CONFIG, STATUS, LOG = "identity.json", "config.yaml", "status.json", "metrics.jsonl"
-OTHERS = (
-    PREVIOUS,
-    "pack.json",
-    "provenance.json",
-    "job.json",
-    "mirror.json",
-    "diagnostics.json",
-)  # read only if everything is
-NOTES = ".checked.json"
-STATES = ("waiting", "running", "done", "diverged", "failed")
-FINAL = ("done", "diverged")
-NUMBERS = ("task", "step", "num_tasks", "steps", "total_steps", "steps_per_task", "durable", "rate", "return")
-NAMED = re.compile(r"-seed(\d+)-[0-9a-f]{12}$")
 STATED = re.compile(rb"^(run|seed): *([\w.+-]+)\r?$", re.MULTILINE)
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """What is wrong with a run's folder: file -> a few words; nothing if it is itself.
-
-    unreadable: those of the files that are missing or damaged, not different. unrecorded: what nothing tells, so that
-    it cannot be checked. identity: what `identity.json` holds. status: what `status.json` says.
-    """
-
-    folder: Path
-    problems: Mapping[str, str] = field(default_factory=dict)
-    unreadable: frozenset[str] = frozenset()
-    unrecorded: tuple[str, ...] = ()
-    identity: Mapping[str, Any] | None = None
-    status: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def problem(self) -> str:
-        """One line: the first thing that is wrong; empty if nothing is."""
-        return self._of(IDENTITY, CONFIG, STATUS, LOG, CHECKPOINT, *OTHERS)
-
-    @property
-    def of_results(self) -> str:
-        """The first thing wrong with what figures show."""
-        return self._of(IDENTITY, CONFIG, STATUS, LOG)
-
-    @property
-    def of_experiment(self) -> str:
-        """The first thing wrong with what the run is said to be: nothing may be trained or loaded by it."""
-        return self._of(IDENTITY, CONFIG)
-
-    @property
-    def refuses(self) -> bool:
-        """Whether nothing may be trained here: what is different was somebody's wish, what is damaged is mended."""
-        wrong = {file for file in (IDENTITY, CONFIG) if file in self.problems}
-        return bool(wrong) and (self.status.get("state") in FINAL or not wrong <= self.unreadable)
-
-    def _of(self, *files: str) -> str:
-        return next((f"{file}: {self.problems[file]}" for file in files if file in self.problems), "")
-
-
-def digest(content: Any) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
-
-
-def run_name(science: Mapping[str, Any], seed: int) -> str:
-    """`<modules of the interventions, or backprop>-seed<n>-<hash>`."""
-    names = [part["target"].split(".")[-2] for part in science["algorithm"]]
-    return f"{'+'.join(names) or 'backprop'}-seed{seed}-{digest([science, seed])}"
-
-
-def sha256(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
-
-
-def stamp(path: Path) -> dict[str, int]:
-    """What is recorded of a file; raises OSError."""
-    with path.open("rb") as file:
-        facts = os.fstat(file.fileno())
-        return {"bytes": facts.st_size, "mtime_ns": facts.st_mtime_ns, "crc32": _crc(file, facts.st_size)}
-
-
-def has_checksum(path: Path, size: int, crc: int | None) -> bool:
-    """Whether the first `size` bytes of a file have this checksum; raises OSError."""
-    with path.open("rb") as file:
-        return _crc(file, size) == crc
-
-
-def run_folders(sweep: Path) -> Iterator[Path]:
-    """The folders in a sweep's folder that hold a run, or what is left of one, by name."""
-    for name in sorted(os.listdir(sweep)):
-        if not name.startswith(".") and holds_a_run(path := sweep / name):
-            yield path
-
-
-def holds_a_run(path: Path) -> bool:
-    """Whether there is any file of a run; a folder that may not be entered is judged by its name."""
-    for name in (CONFIG, IDENTITY, STATUS, LOG):
-        try:
-            os.lstat(f"{path}/{name}")
-        except (FileNotFoundError, NotADirectoryError):
-            continue
-        except OSError:  # may not be entered, say: whoever reads it will say so
-            return NAMED.search(path.name) is not None
-        return True
-    return False
-
-
-class Notes:
-    """What earlier checks of a sweep's runs have read, beside them. Damaged or unwritable notes are none.
-
-    Used as a context: what was learned is kept at its end.
-    """
-
-    def __init__(self, sweep: Path) -> None:
-        self.path = sweep / NOTES
-        self._known = self._read()
-        self._new: dict[str, Any] = {}
-
-    def _read(self) -> dict[str, Any]:
-        try:
-            known = json.loads(read_bytes(self.path))
-        except (OSError, ValueError, RecursionError):
-            return {}
-        return known if isinstance(known, dict) else {}
-
-    def holds(self, run: str, file: str, facts: list[int]) -> bool:
-        known = self._known.get(f"{run}/{file}")
-        return isinstance(known, list) and known == facts
-
-    def add(self, run: str, file: str, facts: list[int]) -> None:
-        self._known[f"{run}/{file}"] = self._new[f"{run}/{file}"] = facts
-
-    def __enter__(self) -> Notes:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        if self._new:
-            with contextlib.suppress(OSError):  # somebody else's sweep, which may only be read
-                write_atomically(self.path, json.dumps(self._read() | self._new) + "\n")
-            self._new = {}
 
 
 def look(folder: Path, notes: Notes | None = None, *, everything: bool = False) -> Verdict:
@@ -193,39 +67,6 @@ def look(folder: Path, notes: Notes | None = None, *, everything: bool = False) 
         if {**now, "updated": 0} != {**check.said, "updated": 0}:
             return look(folder, notes, everything=everything)
     return found
-
-
-def read_identity(folder: Path) -> dict[str, Any]:
-    """What `identity.json` holds, and the `name` that it is hashed to; raises OSError, or ValueError."""
-    content = json.loads(read_bytes(f"{folder}/{IDENTITY}"))
-    try:
-        if isinstance(content["sha256"], str):
-            return {**content, "name": run_name(content["science"], content["seed"])}
-    except (KeyError, TypeError, IndexError, AttributeError):
-        pass
-    raise ValueError("it does not hold an identity")
-
-
-def read_status(folder: Path) -> tuple[dict[str, Any], str]:
-    """What `status.json` says, and what is wrong with it: if anything is, the run is looked at anew, as waiting."""
-    anew: dict[str, Any] = {"state": "waiting", "task": 0}
-    try:
-        status = json.loads(read_bytes(f"{folder}/{STATUS}"))
-    except FileNotFoundError:
-        return anew, ""
-    except (OSError, ValueError, RecursionError) as error:
-        return anew, f"cannot be read: {_reason(error)}"
-    if not isinstance(status, dict) or status.get("state") not in STATES:
-        return anew, "does not hold a status"
-    if bad := next((key for key in NUMBERS if not _is_number(status.get(key))), None):
-        return anew, f"does not hold a status: {bad} is {str(status[bad])[:40]!r}"
-    if status.get("run", name := name_of(folder)) != name:
-        return anew, f"of another run, {str(status['run'])[:200]}"
-    return status, ""
-
-
-def _is_number(value: Any) -> bool:
-    return value is None or (isinstance(value, int | float) and math.isfinite(value) and abs(value) < 2**62)
 
 
 class _Check:
@@ -432,7 +273,7 @@ class _Check:
 
     def _cannot_read(self, file: str, error: Exception) -> None:
         missing = isinstance(error, FileNotFoundError)
-        self.problems[file] = "missing" if missing else f"cannot be read: {_reason(error)}"
+        self.problems[file] = "missing" if missing else f"cannot be read: {reason(error)}"
         self.unreadable.add(file)
 
 
@@ -449,13 +290,6 @@ def _is_filled(path: str) -> bool:
         return os.stat(path).st_size > 0
     except OSError:
         return False
-
-
-def _crc(file: Any, size: int) -> int:
-    crc = 0
-    while size > 0 and (content := file.read(min(size, 2**20))):
-        crc, size = zlib.crc32(content, crc), size - len(content)
-    return crc
 
 
 def _states_another(content: bytes, recorded: Mapping[str, Any]) -> str:
@@ -482,8 +316,3 @@ def _is_configuration(content: bytes) -> bool:
     except UnicodeDecodeError:
         return False
     return b"seed" in dict(STATED.findall(content)) and b"\nbenchmark:" in content and b"\0" not in content
-
-
-def _reason(error: Exception) -> str:
-    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return " ".join(text.split())[:200] or type(error).__name__

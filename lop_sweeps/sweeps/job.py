@@ -22,7 +22,7 @@ import psutil
 
 import lop_sweeps
 from lop_sweeps.errors import Interrupted, LopError
-from lop_sweeps.sweeps.execute import Outcome
+from lop_sweeps.sweeps.outcome import Outcome
 from lop_sweeps.sweeps.planning import Pack, Plan
 from lop_sweeps.sweeps.run_directory import RunDirectory
 

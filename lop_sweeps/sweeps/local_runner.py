@@ -23,8 +23,9 @@ import torch
 
 from lop_sweeps import compiled_code
 from lop_sweeps.errors import Interrupted, LopError
-from lop_sweeps.sweeps.execute import Outcome, run_pack
+from lop_sweeps.sweeps.execute import run_pack
 from lop_sweeps.sweeps.mirroring import mirroring
+from lop_sweeps.sweeps.outcome import Outcome
 from lop_sweeps.sweeps.planning import Pack, Plan
 from lop_sweeps.sweeps.progress import ProgressDisplay
 from lop_sweeps.sweeps.run_directory import RunDirectory

@@ -12,13 +12,18 @@ from typing import Any
 
 from lop_sweeps import checks
 from lop_sweeps.benchmarks.benchmark import steps_before
-from lop_sweeps.errors import ConfigError, IdentityError, LopError
+from lop_sweeps.errors import ConfigError, LopError
 from lop_sweeps.sweeps import measures, queue
 from lop_sweeps.sweeps.claim import is_alive, is_nobodys
-from lop_sweeps.sweeps.identity import compare, of, pack_key
-from lop_sweeps.sweeps.integrity import CONFIG, FINAL, LOG, Notes, Verdict, digest, holds_a_run, look, run_name
+from lop_sweeps.sweeps.identity import of, pack_key
+from lop_sweeps.sweeps.integrity import look
+from lop_sweeps.sweeps.notes import Notes
 from lop_sweeps.sweeps.provenance import changed_sources, sources
+from lop_sweeps.sweeps.refusal import other, other_sources, refusal, remedy
 from lop_sweeps.sweeps.run_directory import RunDirectory
+from lop_sweeps.sweeps.run_files import digest, holds_a_run, run_name
+from lop_sweeps.sweeps.tracking_check import check_tracking
+from lop_sweeps.sweeps.verdict import Verdict
 from lop_sweeps.training.components import assemble
 
 log = logging.getLogger("lop")
@@ -135,6 +140,7 @@ def make_point(resolved: Mapping[str, Any], trusted: Sequence[str] = ()) -> Poin
     """Check a resolved configuration and give it its identity; raises `ConfigError` or `DataError`."""
     science = {key: value for key, value in resolved.items() if key != "choices"}
     components = assemble(science, trusted)
+    check_tracking(science)
     identity = of(science, trusted)
     name = run_name(**identity)
     folder = Path(resolved["paths"]["sweeps"]) / resolved["sweep"]
@@ -165,57 +171,6 @@ def make_point(resolved: Mapping[str, Any], trusted: Sequence[str] = ()) -> Poin
         measured,
         tuple(key for key, one in components.diagnostics if "steps" in one.needs),
     )
-
-
-def _refusal(run: RunDirectory, verdict: Verdict, trusted: Sequence[str]) -> str:
-    """Why nothing may be trained in the folder of a run; empty if there is no reason.
-
-    What is missing or damaged of a run that is not finished is written anew: what was planned is what its name says.
-    """
-    final = verdict.status.get("state") in FINAL
-    anew = "move the run's folder away and it is trained anew" if final else "delete it and it is written anew"
-    advice = f"put back what was there, or {anew}"
-    if verdict.refuses:
-        return f"{run.path}/{verdict.of_experiment}; {advice}"
-    # Of one that records what it is and is not finished, the configuration is written anew.
-    if CONFIG not in verdict.problems and run.path.is_dir() and (final or verdict.identity is None):
-        try:
-            config = run.config()
-        except LopError as error:
-            return str(error) if final else ""
-        try:
-            compare(config, run.name, verdict.identity, trusted)
-        except IdentityError as error:
-            return f"{run.path / CONFIG}: {error}; {advice}"
-        except LopError as error:
-            return f"{run.path / CONFIG}: {error}"
-    return ""
-
-
-def _remedy(verdict: Verdict) -> str:
-    if verdict.status["state"] in FINAL:
-        return "it is not finished, and is trained again"
-    if LOG in verdict.problems:
-        return "it goes on from what is sound"
-    return "that is written anew"
-
-
-def other_sources(run: RunDirectory, config: Mapping[str, Any], trusted: Sequence[str]) -> str:
-    """Which of the user's own files are not those that an unfinished run was begun with, in words; empty if none.
-
-    A run without a checkpoint starts over, so it is not asked; nor is one whose user accepts the changes.
-    """
-    if not trusted or config.get("trusted_changes") == "accept" or not any(run.path.glob("checkpoint*.pt")):
-        return ""
-    if not (changed := changed_sources(run, trusted)):
-        return ""
-    advice = "raise `version` there to begin another run, or go on all the same with trusted_changes=accept"
-    return f"{_other(changed[0], [run.name])}; {advice}"
-
-
-def _other(file: str, names: Sequence[str]) -> str:
-    some = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
-    return f"{file} has changed since it was used by {some}"
 
 
 def check_scale(config: Mapping[str, Any], scales: Mapping[str, Any] | None) -> None:
@@ -311,8 +266,8 @@ def _unfinished(plan: Plan) -> list[Point]:
                 continue
             begun = holds_a_run(run.path)
             verdict = look(run.path, notes[run.path.parent]) if begun else Verdict(run.path)
-            refusal = _refusal(run, verdict, point.trusted) if begun else ""
-            if begun and not refusal and run.is_finished(point.num_tasks, verdict):
+            text = refusal(run, verdict, point.trusted) if begun else ""
+            if begun and not text and run.is_finished(point.num_tasks, verdict):
                 plan.finished += 1
                 for file in changed_sources(run, point.trusted):
                     outdated[file].append(run.name)
@@ -321,17 +276,17 @@ def _unfinished(plan: Plan) -> list[Point]:
             elif taken:
                 plan.busy += 1
                 plan.nobodys += [run.path] if is_nobodys(run.path / "lock") else []
-            elif refusal or (refusal := other_sources(run, point.config, point.trusted)):
-                plan.refused[run.path] = refusal
+            elif text or (text := other_sources(run, point.config, point.trusted)):
+                plan.refused[run.path] = text
             else:
                 if verdict.problem:
-                    log.warning("%s/%s; %s", run.path, verdict.problem, _remedy(verdict))
+                    log.warning("%s/%s; %s", run.path, verdict.problem, remedy(verdict))
                 waiting.append(point)
     for keys, count in unmeasured.items():
         what = f"{count} finished run{'s were' if count > 1 else ' was'} not measured by {', '.join(keys)}"
         log.warning("%s; nothing is trained again for that: another sweep=NAME measures it", what)
     for file, names in outdated.items():
-        log.warning("%s; nothing is run again: raise `version` there if its results are others", _other(file, names))
+        log.warning("%s; nothing is run again: raise `version` there if its results are others", other(file, names))
     return waiting
 
 

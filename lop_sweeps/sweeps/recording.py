@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from lop_sweeps.errors import ConfigError, LopError
-from lop_sweeps.sweeps import integrity
+from lop_sweeps.sweeps import run_files
 from lop_sweeps.sweeps.claim import Claim
 from lop_sweeps.sweeps.identity import compare, configured, disagreement, of
+from lop_sweeps.sweeps.integrity import look
 from lop_sweeps.sweeps.run_directory import RunDirectory, runs_in
+from lop_sweeps.sweeps.verdict import Verdict
 from lop_sweeps.training.checkpoint_file import CHECKPOINT
 
 
@@ -36,7 +38,7 @@ def record(sweep: Path, trusted: Sequence[str] = ()) -> tuple[str, int]:
     """
     written, left = 0, []
     for run in runs_in(sweep):
-        verdict = integrity.look(run.path, everything=True)
+        verdict = look(run.path, everything=True)
         if not verdict.unrecorded or verdict.problem:
             continue
         claim = Claim(run.path)
@@ -52,18 +54,18 @@ def record(sweep: Path, trusted: Sequence[str] = ()) -> tuple[str, int]:
     return f"recorded what {written} runs lacked" + "".join(left), len(left)
 
 
-def _record(run: RunDirectory, verdict: integrity.Verdict, trusted: Sequence[str]) -> bool:
+def _record(run: RunDirectory, verdict: Verdict, trusted: Sequence[str]) -> bool:
     config = run.config()
     if verdict.identity is None:
         if versions := compare(config, run.name, None, trusted):
             raise LopError(f"was made with {', '.join(versions)}, and this is another version: only that one can tell")
         run.record_identity(of(configured(config), trusted))
     facts: dict[str, Any] = {}
-    for key, file in (("log", integrity.LOG), ("checkpoint", CHECKPOINT)):
-        if verdict.status["state"] in integrity.FINAL and (run.path / file).is_file():
-            facts[key] = integrity.stamp(run.path / file)
+    for key, file in (("log", run_files.LOG), ("checkpoint", CHECKPOINT)):
+        if verdict.status["state"] in run_files.FINAL and (run.path / file).is_file():
+            facts[key] = run_files.stamp(run.path / file)
     if "log" in facts:
-        facts["log"]["rows"] = (run.path / integrity.LOG).read_bytes().count(b"\n")
+        facts["log"]["rows"] = (run.path / run_files.LOG).read_bytes().count(b"\n")
     if facts:
         run.write_status(**facts)
     return True

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from lop_sweeps.errors import LopError
 from lop_sweeps.sweeps.claim import is_nobodys
-from lop_sweeps.sweeps.execute import Outcome
+from lop_sweeps.sweeps.outcome import Outcome
 from lop_sweeps.sweeps.planning import Plan
 
 

@@ -32,8 +32,10 @@ from lop_sweeps import yaml_file
 from lop_sweeps.durable import write_atomically
 from lop_sweeps.errors import LopError
 from lop_sweeps.regular_file import read_bytes
-from lop_sweeps.sweeps import integrity
-from lop_sweeps.sweeps.integrity import FINAL, Verdict
+from lop_sweeps.sweeps import run_files
+from lop_sweeps.sweeps.integrity import look
+from lop_sweeps.sweeps.run_files import FINAL
+from lop_sweeps.sweeps.verdict import Verdict
 from lop_sweeps.training.checkpoint_file import name_of
 
 _STATUS_LOCK = threading.Lock()
@@ -71,14 +73,14 @@ class RunDirectory:
 
     def _write_config(self, content: bytes, identity: Mapping[str, Any] | None) -> bool:
         """Write what differs; whether there was something else. A kill at any moment leaves a pair that agrees."""
-        path, record_path = self.path / integrity.CONFIG, self.path / integrity.IDENTITY
+        path, record_path = self.path / run_files.CONFIG, self.path / run_files.IDENTITY
         current, recorded = _bytes_of(path), _bytes_of(record_path)
-        text = _record(self.name, identity or {}, integrity.sha256(content))
+        text = _record(self.name, identity or {}, run_files.sha256(content))
         if current == content and (identity is None or recorded == text.encode()):
             return False
         if current != content:
             if current is not None and recorded is not None and identity is not None:
-                both = _record(self.name, identity, integrity.sha256(content), integrity.sha256(current))
+                both = _record(self.name, identity, run_files.sha256(content), run_files.sha256(current))
                 write_atomically(record_path, both)
             write_atomically(path, content.decode())
         if identity is not None:
@@ -87,8 +89,8 @@ class RunDirectory:
 
     def record_identity(self, identity: Mapping[str, Any]) -> None:
         """Record what the name of a run is the hash of, beside the configuration that is there."""
-        digest = integrity.sha256((self.path / integrity.CONFIG).read_bytes())
-        write_atomically(self.path / integrity.IDENTITY, _record(self.name, identity, digest))
+        digest = run_files.sha256((self.path / run_files.CONFIG).read_bytes())
+        write_atomically(self.path / run_files.IDENTITY, _record(self.name, identity, digest))
 
     def config(self) -> dict[str, Any]:
         loaded = yaml_file.load(self.path / "config.yaml")
@@ -98,7 +100,7 @@ class RunDirectory:
 
     def status(self) -> dict[str, Any]:
         """What status.json says; "waiting" if it is missing or damaged, so that the run is looked at anew."""
-        return integrity.read_status(self.path)[0]
+        return run_files.read_status(self.path)[0]
 
     def steps_done(self, status: Mapping[str, Any] | None = None) -> int:
         """Steps of the run so far; older versions wrote the length of a task instead. status: if it was read."""
@@ -120,7 +122,7 @@ class RunDirectory:
 
         A run that is not what it recorded when it ended is not finished. verdict: of `integrity`, if it was asked.
         """
-        verdict = verdict or integrity.look(self.path)
+        verdict = verdict or look(self.path)
         status = verdict.status
         if status["state"] not in FINAL or verdict.of_results:
             return False
@@ -199,5 +201,5 @@ def _is_name(name: str) -> bool:
 
 def runs_in(sweep: Path) -> Iterator[RunDirectory]:
     """The runs of a sweep folder, by name, and what is left of runs whose configuration is gone."""
-    for path in integrity.run_folders(sweep):
+    for path in run_files.run_folders(sweep):
         yield RunDirectory(path)

@@ -19,9 +19,9 @@ from lop_sweeps.errors import ConfigError, Interrupted, LopError
 from lop_sweeps.home import at_home
 from lop_sweeps.sweeps import allocation, queue, snapshot
 from lop_sweeps.sweeps.claim import is_alive
-from lop_sweeps.sweeps.execute import Outcome
 from lop_sweeps.sweeps.forecast import left, time_of
 from lop_sweeps.sweeps.job import Job
+from lop_sweeps.sweeps.outcome import Outcome
 from lop_sweeps.sweeps.planning import Plan, Point, make_plan
 from lop_sweeps.sweeps.progress import ProgressDisplay, duration
 from lop_sweeps.sweeps.report import describe, finish

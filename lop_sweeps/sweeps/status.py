@@ -22,9 +22,12 @@ from lop_sweeps.errors import LopError
 from lop_sweeps.regular_file import read_bytes
 from lop_sweeps.sweeps import integrity, queue
 from lop_sweeps.sweeps.claim import is_alive
-from lop_sweeps.sweeps.integrity import FINAL, Notes, Verdict
+from lop_sweeps.sweeps.notes import Notes
 from lop_sweeps.sweeps.progress import duration
 from lop_sweeps.sweeps.run_directory import RunDirectory, runs_in
+from lop_sweeps.sweeps.run_files import CONFIG, FINAL
+from lop_sweeps.sweeps.verdict import Verdict
+from lop_sweeps.trusted_option import add_trusted
 
 ORDER = ("done", "diverged", "running", "queued", "waiting", "lost", "failed", "damaged")
 
@@ -156,7 +159,7 @@ def _asked_today(run: RunStatus, trusted: Sequence[str]) -> RunStatus:
 
     if not (problem := edited(run.run, run.verdict.identity, trusted)):
         return run
-    verdict = replace(run.verdict, problems={integrity.CONFIG: problem})
+    verdict = replace(run.verdict, problems={CONFIG: problem})
     return replace(run, verdict=verdict, state=run.state if run.state == "running" else "damaged")
 
 
@@ -222,14 +225,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--record", action="store_true", help="with --verify: write what runs of earlier versions do not record"
     )
-    parser.add_argument(
-        "--trusted",
-        type=lambda text: text.split(","),
-        action="extend",
-        default=[],
-        metavar="MODULE",
-        help="with --verify: a module of yours that components may come from, or several, with commas",
-    )
+    add_trusted(parser, "--verify")
     parser.add_argument("--cancel", action="store_true", help="end the sweep's jobs on SLURM; what they saved stays")
     options = parser.parse_args(argv)
     load_dot_env()

@@ -16,7 +16,7 @@ from lop_sweeps.benchmarks.benchmark import ControlBenchmark
 from lop_sweeps.benchmarks.mujoco_library import VARIABLE as MUJOCO_GL
 from lop_sweeps.errors import LopError
 from lop_sweeps.networks.actor_critic import ActorCritic
-from lop_sweeps.sweeps.execute import components_of, load_run
+from lop_sweeps.sweeps.load_run import components_of, load_run
 from lop_sweeps.training.metrics_log import MetricsLog
 
 PIXELS, EVERY = 240, 2  # a picture's sides; environment steps between two pictures

@@ -28,7 +28,8 @@ from filelock import FileLock, Timeout
 from lop_sweeps.durable import write_atomically
 from lop_sweeps.errors import LopError
 from lop_sweeps.regular_file import read_bytes
-from lop_sweeps.sweeps import integrity
+from lop_sweeps.sweeps.integrity import look
+from lop_sweeps.sweeps.notes import Notes
 from lop_sweeps.sweeps.run_directory import RunDirectory
 from lop_sweeps.tracking.wandb import Away, NoAccount, Unavailable, Wandb
 from lop_sweeps.turns import acquire
@@ -98,7 +99,7 @@ class Mirror:
     say: Callable[[str], None] = lambda text: None
     said: set[str] = field(default_factory=set)
     url: str = ""
-    checked: dict[Path, integrity.Notes] = field(default_factory=dict)
+    checked: dict[Path, Notes] = field(default_factory=dict)
     away_until: float = 0.0  # nothing can be sent; no run is opened before
     wait: float = RETRY[0]
     hopeless: bool = False  # waiting is of no use
@@ -159,8 +160,8 @@ class Mirror:
         if state in ENDED and sum(other.finishing is not None for other in self.runs) >= FINISHERS:
             return False
         sweep = mirrored.run.path.parent
-        notes = self.checked.get(sweep) or self.checked.setdefault(sweep, integrity.Notes(sweep))
-        if problem := integrity.look(mirrored.run.path, notes).of_results:
+        notes = self.checked.get(sweep) or self.checked.setdefault(sweep, Notes(sweep))
+        if problem := look(mirrored.run.path, notes).of_results:
             raise LopError(problem)
         if mirrored.stream is None:
             if time.monotonic() < self.away_until:
@@ -235,7 +236,7 @@ class Mirror:
         """Early and late performance, as in the table of `lop-figures`."""
         import numpy as np
 
-        from lop_sweeps.analysis.curve_summary import summarise
+        from lop_sweeps.analysis.statistics.curve_summary import summarise
 
         summaries = summarise(np.array([mirrored.performance], dtype=float))
         values = {name: float(summaries[name][0]) for name in ("early", "late", "change")}

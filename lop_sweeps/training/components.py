@@ -240,15 +240,7 @@ def check_shape(config: Mapping[str, Any]) -> None:
     sweep = Path(str(config.get("sweep")))
     if sweep.is_absolute() or ".." in sweep.parts:
         raise ConfigError("sweep", str(sweep), "must be a name: the runs go to <paths.sweeps>/<sweep>")
-    if config.get("tracking"):
-        _check_tracking(config["tracking"], str(config.get("sweep") or ""))
     checks.choice("trusted_changes", config.get("trusted_changes") or "refuse", ("refuse", "accept"))
-
-
-def _check_tracking(node: Any, sweep: str) -> None:
-    if not isinstance(node, Mapping):
-        raise ConfigError("tracking", node, "must be a choice of the group: tracking=none or tracking=wandb")
-    build(node, "tracking").check_sweep(sweep)
 
 
 def make_learner(

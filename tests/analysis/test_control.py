@@ -6,12 +6,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lop_sweeps.analysis.aggregate import curves
 from lop_sweeps.analysis.figures.overview import overview
 from lop_sweeps.analysis.figures.performance import changes, performance, tasks_per_point
-from lop_sweeps.analysis.load import Sweep, load
-from lop_sweeps.analysis.quantity import diagnostics_of, quantity
+from lop_sweeps.analysis.names.quantity import quantity
+from lop_sweeps.analysis.reading.load import Sweep, load
+from lop_sweeps.analysis.reading.metric import diagnostics_of
 from lop_sweeps.analysis.report import Options, make
+from lop_sweeps.analysis.statistics.aggregate import curves
 from tests.analysis.sweep_builder import Rows, SweepBuilder
 
 EVERY = 1_000

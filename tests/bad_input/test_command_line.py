@@ -295,7 +295,7 @@ def test_a_launcher_without_m_is_not_ignored(lop: Command, tmp_path: Path) -> No
 def test_home_is_home_in_every_path(lop: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Cases 4.4."""
     from lop_sweeps import load_run
-    from lop_sweeps.analysis.load import load, output_folder
+    from lop_sweeps.analysis.reading.load import load, output_folder
     from lop_sweeps.benchmarks.incremental_cifar100 import IncrementalCIFAR100
     from lop_sweeps.data import data_root
     from lop_sweeps.sweeps.slurm import SlurmLauncher, interpreter

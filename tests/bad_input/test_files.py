@@ -21,7 +21,7 @@ from lop_sweeps.errors import LopError
 from lop_sweeps.fused import learner as fused
 from lop_sweeps.sweeps import provenance, run_directory, status
 from lop_sweeps.sweeps.claim import Claim
-from lop_sweeps.sweeps.execute import load_run
+from lop_sweeps.sweeps.load_run import load_run
 from lop_sweeps.sweeps.planning import Plan
 from lop_sweeps.training import checkpoint, online
 from lop_sweeps.training.metrics_log import MetricsLog

@@ -188,7 +188,7 @@ def test_the_trust_of_lop_figures_reaches_its_videos(
     trained: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from lop_sweeps.analysis.__main__ import parser, videos
-    from lop_sweeps.analysis.load import load
+    from lop_sweeps.analysis.reading.load import load
 
     told: list[Any] = []
 

@@ -28,7 +28,8 @@ from lop_sweeps.errors import ConfigError, DataError
 from lop_sweeps.networks.mlp import MLP
 from lop_sweeps.optimizers.adam import AdamW
 from lop_sweeps.optimizers.sgd import SGD
-from lop_sweeps.sweeps.execute import load_run, run_pack
+from lop_sweeps.sweeps.execute import run_pack
+from lop_sweeps.sweeps.load_run import load_run
 from lop_sweeps.training.epochs import EpochsStage
 from lop_sweeps.training.learner import TorchLearner
 from lop_sweeps.training.session import Clock, Member, Position

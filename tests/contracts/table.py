@@ -1,6 +1,7 @@
 """One table: every algorithm on every kind of network and benchmark. A new component joins with one row.
 
-Each row is held to the contracts on every engine that can train it: both, unless the row's name is below. Rows in
+Each row is held to the contracts on every engine that is promised to train it: torch, and where all its choices are
+among those of `FUSED` that one, too. Whether the engines keep that, and train no more, is a contract. Rows in
 `METHODS`, one for each method and protocol, are held to all of them in `make test`; the others, which are further
 options and combinations, to the long ones in `make slow`.
 """
@@ -225,16 +226,27 @@ METHODS = frozenset(
         "slippery_head_resetting",
     }
 )
-TORCH_ONLY = frozenset(
-    {"layer_norm", "online_norm", "batch_norm", "cbp_norm_dropout", "conv_digits_cbp"}
-    | {name for name in ROWS if name.startswith(("redo", "imagenet", "cifar", "ant", "hopper", "walker", "slippery"))}
-)
-FUSED_ONLY = frozenset({"lazy_noise", "regression_lazy_noise_batch"})
+# What the fused engine promises to train, by config group; a row that chooses nothing in a group has its default.
+FUSED = {
+    "benchmark": {"permuted_digits", "slowly_changing_regression", "permuted_mnist"},
+    "network": {"mlp", "linear"},
+    "optimizer": {"sgd", "momentum", "adam", "adamw"},
+    "algorithm": {"l2", "dropout", "shrink_and_perturb", "continual_backprop", "head_resetting", "retrained_network"},
+}
+FUSED_ONLY = f"{SNP}.noise=lazy"
 
 
 def engines(name: str) -> list[str]:
-    """The engines that can train a row."""
-    return [engine for engine, refused in (("torch", FUSED_ONLY), ("fused", TORCH_ONLY)) if name not in refused]
+    """The engines that are promised to train a row."""
+    torch = [] if FUSED_ONLY in ROWS[name] else ["torch"]
+    promised = all(chosen(name, group) <= choices for group, choices in FUSED.items())
+    return [*torch, *(["fused"] if promised else [])]
+
+
+def chosen(name: str, group: str) -> set[str]:
+    """What a row chooses in a config group."""
+    lines = [line.removeprefix(f"{group}=") for line in ROWS[name] if line.startswith(f"{group}=")]
+    return {choice for line in lines for choice in line.strip("[]").split(",")}
 
 
 def rows(*names: str, engine: str | None = None, long: bool = False) -> pytest.MarkDecorator:
@@ -243,7 +255,7 @@ def rows(*names: str, engine: str | None = None, long: bool = False) -> pytest.M
     long: the test takes seconds for each row, so that those beside `METHODS` are marked slow.
     """
 
-    def chosen() -> Iterator[object]:
+    def every() -> Iterator[object]:
         for name in names or ROWS:
             for one in engines(name):
                 if one == (engine or one):
@@ -251,7 +263,7 @@ def rows(*names: str, engine: str | None = None, long: bool = False) -> pytest.M
                     marks += [pytest.mark.slow] if long and name not in METHODS else []
                     yield pytest.param([*ROWS[name], f"engine={one}"], id=f"{name}-{one}", marks=marks)
 
-    return pytest.mark.parametrize("overrides", list(chosen()))
+    return pytest.mark.parametrize("overrides", list(every()))
 
 
 def small(overrides: list[str]) -> list[str]:

@@ -12,13 +12,14 @@ import torch
 
 from lop_sweeps.errors import ConfigError
 from lop_sweeps.fused import learner as fused
-from lop_sweeps.sweeps.execute import load_run, run_pack
+from lop_sweeps.sweeps.execute import run_pack
+from lop_sweeps.sweeps.load_run import load_run
 from lop_sweeps.training import epochs, online
 from tests import runs
-from tests.contracts.table import FUSED_ONLY, ROWS, engines, rows, small
+from tests.contracts.table import ROWS, engines, rows, small
 from tests.shared import needs_mnist
 
-FUSED, LAZY = "engine=fused", "algorithm.shrink_and_perturb.noise=lazy"
+FUSED = "engine=fused"
 
 
 @pytest.fixture(autouse=True)
@@ -43,7 +44,6 @@ def test_each_engine_takes_the_rows_that_it_can_and_auto_finds_it(tmp_path: Path
         else:
             with pytest.raises(ConfigError, match=f"engine = '{engine}'"):
                 runs.point(tmp_path, *small(ROWS[name]), f"engine={engine}")
-    assert (name in FUSED_ONLY) == (LAZY in ROWS[name])
 
 
 @rows(long=True)

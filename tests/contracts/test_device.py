@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from lop_sweeps.data import data_root
-from lop_sweeps.sweeps.execute import components_of
+from lop_sweeps.sweeps.load_run import components_of
 from lop_sweeps.training import epochs, online, train
 from lop_sweeps.training.components import Components, make_learner
 from lop_sweeps.training.control import Control, ControlStage, Rollout

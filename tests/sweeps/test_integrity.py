@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from lop_sweeps.analysis import provenance
 from lop_sweeps.analysis.errors import AnalysisError
-from lop_sweeps.analysis.load import load
+from lop_sweeps.analysis.reading import provenance
+from lop_sweeps.analysis.reading.load import load
 from lop_sweeps.errors import CheckpointError, IdentityError, LopError
 from lop_sweeps.optimizers.sgd import SGD
-from lop_sweeps.sweeps import integrity, queue, run_directory, status
-from lop_sweeps.sweeps.execute import load_run
+from lop_sweeps.sweeps import integrity, queue, run_directory, run_files, status
+from lop_sweeps.sweeps.load_run import load_run
 from lop_sweeps.sweeps.planning import Plan
 from lop_sweeps.sweeps.report import SweepFailed, finish
 from lop_sweeps.sweeps.run_directory import RunDirectory
@@ -45,7 +45,7 @@ def sweeps(trained: Path, tmp_path: Path) -> Path:
 
 
 def runs_of(sweeps: Path) -> list[Path]:
-    return list(integrity.run_folders(sweeps / "s"))
+    return list(run_files.run_folders(sweeps / "s"))
 
 
 def again(sweeps: Path, *overrides: str) -> Plan:
@@ -207,8 +207,8 @@ def test_a_copied_sweep_and_files_saved_again_are_themselves(
         for path in run.iterdir():
             path.write_bytes(path.read_bytes())
     read: list[str] = []
-    real = integrity._crc
-    monkeypatch.setattr(integrity, "_crc", lambda file, size: (read.append(file.name), real(file, size))[1])
+    real = run_files._crc
+    monkeypatch.setattr(run_files, "_crc", lambda file, size: (read.append(file.name), real(file, size))[1])
     assert said(sweeps / "s", capsys=capsys)[0] == 0
     assert len(read) == 6  # a log and a checkpoint each
     assert again(sweeps).finished == 3
@@ -237,7 +237,7 @@ def test_what_restores_size_and_time_is_found_by_verify(
 def record_again(run: Path) -> None:
     """Let identity.json record the configuration that is there, as whoever edits both would."""
     content = json.loads((run / "identity.json").read_text())
-    content["sha256"] = integrity.sha256((run / "config.yaml").read_bytes())
+    content["sha256"] = run_files.sha256((run / "config.yaml").read_bytes())
     (run / "identity.json").write_text(json.dumps(content))
 
 
@@ -278,7 +278,7 @@ def test_a_log_edited_together_with_its_record_is_not_what_the_checkpoint_says(
     run, other, _ = runs_of(sweeps)
     digit(run, other)
     content = json.loads((run / "status.json").read_text())
-    content["log"] |= integrity.stamp(run / "metrics.jsonl")
+    content["log"] |= run_files.stamp(run / "metrics.jsonl")
     (run / "status.json").write_text(json.dumps(content))
     code, text = said(sweeps / "s", "--verify", capsys=capsys)
     assert code == 3
@@ -590,7 +590,7 @@ def test_runs_from_before_are_good(before: Path, capsys: pytest.CaptureFixture[s
     assert sum("not recorded" in note for note in loaded.notes) == 1
     plan = runs.plan(before.parent, *OLD, seeds=3)
     assert (plan.finished, plan.refused) == (3, {})
-    one, _, pruned = integrity.run_folders(before)
+    one, _, pruned = run_files.run_folders(before)
     assert load_run(one)[1]["seed"] == 0
     with pytest.raises(CheckpointError):
         load_run(pruned)
@@ -601,7 +601,7 @@ def test_runs_from_before_are_good(before: Path, capsys: pytest.CaptureFixture[s
 
 @pytest.mark.parametrize("run", [0, 2], ids=["by its checkpoint", "by its size, being pruned"])
 def test_the_log_of_a_run_from_before_is_checked_as_far_as_it_can_be(before: Path, run: int) -> None:
-    folder = list(integrity.run_folders(before))[run]
+    folder = list(run_files.run_folders(before))[run]
     os.truncate(folder / "metrics.jsonl", 1_000)
     assert "metrics.jsonl" in integrity.look(folder).of_results
     assert runs.plan(before.parent, *OLD, seeds=3).finished == 2
@@ -609,7 +609,7 @@ def test_the_log_of_a_run_from_before_is_checked_as_far_as_it_can_be(before: Pat
 
 
 def test_a_digit_in_the_log_of_a_run_from_before_is_seen_by_its_checkpoint(before: Path) -> None:
-    one, other, _pruned = integrity.run_folders(before)
+    one, other, _pruned = run_files.run_folders(before)
     digit(one, other)
     assert "metrics.jsonl" in integrity.look(one).of_results
 
@@ -620,7 +620,7 @@ def test_a_digit_in_the_log_of_a_run_from_before_is_seen_by_its_checkpoint(befor
 def test_a_run_from_before_that_was_edited_is_not_what_todays_code_makes_of_it(
     before: Path, damage: Damage, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    one, other, _ = integrity.run_folders(before)
+    one, other, _ = run_files.run_folders(before)
     damage(one, other)
     plan = runs.plan(before.parent, *OLD, seeds=3)
     assert (plan.finished, list(plan.refused)) == (2, [one])
@@ -636,7 +636,7 @@ def test_a_run_from_before_that_was_edited_is_not_what_todays_code_makes_of_it(
 def test_a_run_from_before_whose_component_has_another_version_is_loaded(
     before: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    one, other, _ = integrity.run_folders(before)
+    one, other, _ = run_files.run_folders(before)
     monkeypatch.setattr(SGD, "version", 3)
     load_run(one)
     assert "version 1 of lop_sweeps.optimizers.sgd.SGD" in caplog.text
@@ -658,7 +658,7 @@ def test_a_run_of_another_version_is_read_shown_and_loaded_with_one_line(
 
 
 def test_record_writes_what_is_missing_and_mends_nothing(before: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    one, other, pruned = integrity.run_folders(before)
+    one, other, pruned = run_files.run_folders(before)
     digit(other, one)
     code, text = said(before, "--verify", "--record", capsys=capsys)
     assert code == 3

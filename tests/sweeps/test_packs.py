@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from lop_sweeps.errors import ConfigError
-from lop_sweeps.sweeps import execute
-from lop_sweeps.sweeps.execute import components_of
+from lop_sweeps.sweeps.load_run import components_of
+from lop_sweeps.sweeps.memory import is_lack_of_memory
 from lop_sweeps.sweeps.planning import PACK_RUNS_GPU, make_plan
 from lop_sweeps.sweeps.report import describe
 from lop_sweeps.training import devices
@@ -116,8 +116,8 @@ def test_a_pack_that_runs_out_of_memory_is_halved_and_nothing_is_lost(
 
 def test_a_pack_that_fails_otherwise_is_not_halved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its runs are tried one by one, so that only the one that is at fault is lost."""
-    assert not execute._is_lack_of_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
-    assert execute._is_lack_of_memory(RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried ..."))
+    assert not is_lack_of_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
+    assert is_lack_of_memory(RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried ..."))
 
 
 @pytest.mark.usefixtures("gpus")

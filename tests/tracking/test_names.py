@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from lop_sweeps.errors import ConfigError, LopError
-from lop_sweeps.sweeps.execute import components_of
+from lop_sweeps.sweeps.load_run import components_of
 from lop_sweeps.tracking import sync as sync_module
 from lop_sweeps.tracking.wandb import IN_ADDRESSES, LONGEST, Wandb
 from tests import runs

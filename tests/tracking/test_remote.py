@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from lop_sweeps.analysis.errors import AnalysisError
-from lop_sweeps.analysis.remote import Address, rows_of
+from lop_sweeps.analysis.reading.remote import Address, rows_of
 from lop_sweeps.tracking.rows import encode
 from tests.tracking.conftest import LINE, SEEDS, TASKS, TRACKED, Lab, forget_records, names, tell
 from tests.tracking.wandb_server import HISTORY
@@ -20,7 +20,7 @@ from tests.tracking.wandb_server import HISTORY
 # Metrics keep their type; a hyper-parameter that is a whole number has lost what it was.
 SAME = """
 from pandas.testing import assert_frame_equal
-from lop_sweeps.analysis.load import load
+from lop_sweeps.analysis.reading.load import load
 
 here, there = load("sweeps/s"), load("wandb://lab/lop-sweeps?group=s")
 metrics = [name for name in here.tasks.columns if "." not in name and name != "folder"]
@@ -33,7 +33,7 @@ print(there.notes, len(there.tasks))
 """
 TOLD = """
 from lop_sweeps.analysis.errors import AnalysisError
-from lop_sweeps.analysis.load import load
+from lop_sweeps.analysis.reading.load import load
 
 for url in {urls!r}:
     try:
@@ -168,7 +168,7 @@ def states_are_those_of_the_log_or_what_wandb_knows(lab: Lab) -> None:
     done, crashed, running = (lab.stored(run) for run in lab.runs)
     crashed.state, running.state = "crashed", "running"
     script = """
-    from lop_sweeps.analysis.load import load
+    from lop_sweeps.analysis.reading.load import load
     runs = load("wandb://lab/lop-sweeps").runs
     print(dict(zip(runs["run"], runs["state"])))
     """

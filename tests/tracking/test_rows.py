@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from lop_sweeps.analysis.load import load
+from lop_sweeps.analysis.reading.load import load
 from lop_sweeps.tracking.rows import decode, encode
 from tests import runs
 from tests.contracts.table import CIFAR, IMAGENET, SLIPPERY

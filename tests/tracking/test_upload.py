@@ -26,7 +26,7 @@ except LopError as error:
     print(error)
 """
 READ = """
-from lop_sweeps.analysis.load import load
+from lop_sweeps.analysis.reading.load import load
 print(len(load("wandb://lab/lop-sweeps?group=s").runs), load("wandb://lab/lop-sweeps").notes)
 """
 

@@ -19,7 +19,8 @@ from lop_sweeps.benchmarks.continual_imagenet import ContinualImageNet
 from lop_sweeps.benchmarks.incremental_cifar100 import IncrementalCIFAR100
 from lop_sweeps.errors import ConfigError
 from lop_sweeps.sweeps import status
-from lop_sweeps.sweeps.execute import load_run, run_pack
+from lop_sweeps.sweeps.execute import run_pack
+from lop_sweeps.sweeps.load_run import load_run
 from lop_sweeps.sweeps.local_runner import steps_of
 from lop_sweeps.sweeps.planning import Plan, Point, make_plan
 from lop_sweeps.sweeps.progress import ProgressDisplay

@@ -6,10 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lop_sweeps.analysis import table
-from lop_sweeps.analysis.load import load
+from lop_sweeps.analysis.reading.load import load
 from lop_sweeps.analysis.statistics.band import Band
-from lop_sweeps.analysis.tables import export, latex
+from lop_sweeps.analysis.tables import early_late, export, latex
 from tests.analysis.sweep_builder import SweepBuilder, task_rows
 
 
@@ -22,7 +21,7 @@ def test_values_of_runs_are_those_of_the_table(sweep: SweepBuilder, tmp_path: Pa
     runs, curves = export.write(loaded, tmp_path, ["accuracy"], 5, Band())
     found = pd.read_csv(runs)
     assert found["counted"].tolist() == [True] * 4 + [False, True]
-    summary = table.summary(loaded).iloc[0]
+    summary = early_late.summary(loaded).iloc[0]
     counted = found[found["counted"]]
     assert counted["late"].mean() == pytest.approx(summary["late"])
     assert counted["early"].mean() == pytest.approx(summary["early"])
