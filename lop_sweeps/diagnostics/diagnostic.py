@@ -56,8 +56,8 @@ class Value:
     weighted: bool = False
 
     def __post_init__(self) -> None:
-        if not re.fullmatch(r"[A-Za-z_][\w.-]*", self.name, re.ASCII):
-            raise ConfigError("name", self.name, "must be a word of letters, digits, _, . and -")
+        if not re.fullmatch(r"[A-Za-z_]\w*((?<=\d)\.\d\w*)*", self.name, re.ASCII):
+            raise ConfigError("name", self.name, "must be of letters, digits and _, and a point only within a number")
         checks.choice("per", self.per, PER)
         checks.text("title", self.title)
         checks.number("scale", self.scale)

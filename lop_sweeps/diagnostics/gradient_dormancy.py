@@ -54,4 +54,5 @@ class GradientDormancy(Diagnostic):
 
 
 def _name(tau: float) -> str:
-    return f"gradient_dormant_fraction_tau{tau:g}"
+    number = f"{tau:.10f}".rstrip("0").rstrip(".")  # as it is written, never 1e-05
+    return f"gradient_dormant_fraction_tau{number}"

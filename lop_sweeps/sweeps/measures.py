@@ -7,7 +7,6 @@ unit, scale and meaning. The choice of diagnostics is no part of a run's identit
 
 from __future__ import annotations
 
-import contextlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -16,12 +15,11 @@ from typing import Any
 from lop_sweeps.diagnostics.diagnostic import Diagnostic
 from lop_sweeps.durable import write_atomically
 from lop_sweeps.errors import ConfigError
-from lop_sweeps.regular_file import read_bytes
+from lop_sweeps.sweeps.diagnostics_file import FILE, read
 from lop_sweeps.sweeps.identity import canonical
 from lop_sweeps.sweeps.run_directory import RunDirectory
 from lop_sweeps.training.components import STANDARD
 
-FILE = "diagnostics.json"
 NOT_SWEPT = (
     "is not swept over, since a run is the same whatever is measured of it: choose one set of diagnostics, or give "
     "each set a sweep of its own (sweep=NAME), which trains the runs again"
@@ -46,8 +44,8 @@ def record(
         if earlier != measures[key]:
             taken[key] = {**measures[key], "since": task}
         for i, value in enumerate(diagnostic.values):
-            described = asdict(value)
-            values[described.pop("name")] = {**described, "diagnostic": key, "shown": i == 0}
+            described = {name: told for name, told in asdict(value).items() if name != "name"}
+            values[value.name] = {**described, "diagnostic": key, "standard": key in STANDARD, "shown": i == 0}
     content = {"run": run.name, "diagnostics": taken, "values": values}
     if content != known:
         write_atomically(run.path / FILE, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
@@ -62,15 +60,6 @@ def lacking(run: RunDirectory, measures: Mapping[str, Any]) -> list[str]:
         for key, one in measures.items()
         if {name: value for name, value in taken.get(key, {}).items() if name != "since"} != one
     ]
-
-
-def read(run: RunDirectory) -> dict[str, Any]:
-    """What the record of a run says; nothing if there is none, or it is damaged or another run's."""
-    with contextlib.suppress(OSError, ValueError, RecursionError):
-        content = json.loads(read_bytes(f"{run.path}/{FILE}"))
-        if isinstance(content, dict) and content.get("run") == run.name:
-            return content
-    return {}
 
 
 def check_one_set(sets: Mapping[Any, Any], key: Any, measures: Mapping[str, Any]) -> None:
