@@ -35,7 +35,7 @@ class GradientDormancy(Diagnostic):
     thresholds: Sequence[float] = (0.01, 0.0)
 
     def __post_init__(self) -> None:
-        if isinstance(self.thresholds, str) or not self.thresholds:
+        if isinstance(self.thresholds, str) or not isinstance(self.thresholds, Sequence) or not self.thresholds:
             raise ConfigError("thresholds", self.thresholds, "must be a list of numbers, such as [0.01,0]")
         for i, tau in enumerate(self.thresholds):
             checks.number(f"thresholds[{i}]", tau, 0.0)
