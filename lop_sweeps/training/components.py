@@ -27,7 +27,7 @@ from lop_sweeps.networks.network import Network
 from lop_sweeps.optimizers.optimizer import Optimizer
 from lop_sweeps.training import devices, engine
 from lop_sweeps.training.learner import TorchLearner
-from lop_sweeps.training.score import LOSSES
+from lop_sweeps.training.losses import LOSSES
 
 PROTOCOLS = ("online", "epochs", "control")
 # tf32: float32 numbers, multiplied as a GPU does that fastest.

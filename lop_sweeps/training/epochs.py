@@ -19,8 +19,7 @@ from lop_sweeps.benchmarks.benchmark import HELD_OUT, EpochsBenchmark, EpochsTas
 from lop_sweeps.diagnostics.measure import LayerSample, join, sample
 from lop_sweeps.errors import ConfigError
 from lop_sweeps.training.learner import TorchLearner
-from lop_sweeps.training.losses import mean_loss
-from lop_sweeps.training.score import slope
+from lop_sweeps.training.losses import mean_loss, slope
 from lop_sweeps.training.session import Position, before_task
 
 INTERVAL = 25  # steps; an epoch's last interval may be shorter

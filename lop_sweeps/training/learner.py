@@ -24,8 +24,8 @@ from lop_sweeps.training import explicit
 from lop_sweeps.training.acting import WROTE_TOO_EARLY, Actor, actors
 from lop_sweeps.training.examples import Examples
 from lop_sweeps.training.explicit import ExplicitActorCritic
+from lop_sweeps.training.losses import score, slope
 from lop_sweeps.training.packed_network import PackedNetwork
-from lop_sweeps.training.score import score, slope
 from lop_sweeps.training.source import Source
 
 

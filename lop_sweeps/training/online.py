@@ -13,8 +13,7 @@ from lop_sweeps.benchmarks.benchmark import HELD_OUT, OnlineBenchmark
 from lop_sweeps.diagnostics.measure import PROBE_SAMPLES, LayerSample, sample
 from lop_sweeps.errors import LopError
 from lop_sweeps.training.engine import Learner
-from lop_sweeps.training.losses import mean_loss
-from lop_sweeps.training.score import slope
+from lop_sweeps.training.losses import mean_loss, slope
 from lop_sweeps.training.session import Position, before_task
 
 INTERVAL = 1_000  # steps
