@@ -129,6 +129,11 @@ def _import(target: str, key: str) -> Any:
         raise ConfigError(key, target, f"cannot be imported: {described(error)}") from error
 
 
+def forget_classes() -> None:
+    """The next `locate` takes the classes that their modules have by then."""
+    _import.cache_clear()
+
+
 def described(error: BaseException) -> str:
     """An error of somebody's code in one line, and how to see where it came from."""
     first = str(error).strip().partition("\n")[0]  # torch adds a stack trace

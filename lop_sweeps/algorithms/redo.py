@@ -24,9 +24,10 @@ from lop_sweeps.networks.network import Network
 class ReDo(Intervention):
     """Every `period` updates, replace each unit whose score is at most `threshold`.
 
-    The score of a unit is its mean |h| over the mini-batch, divided by the mean of that over its layer; in a layer that
-    is silent on the whole mini-batch nothing is replaced. A new unit has incoming weights from the network's initial
-    law, bias 0, outgoing weights 0, and a fresh normalisation where it has one.
+    The score of a unit is its mean |h| over the mini-batch (and over its features, if it has several), divided by the
+    mean of that over its layer; in a layer that is silent on the whole mini-batch nothing is replaced. A new unit has
+    incoming weights from the network's initial law, bias 0, outgoing weights 0, and a fresh normalisation where it has
+    one.
     reset_optimizer: also fresh moments and step counts of all of these, as Sokar et al. do. (Momentum is reset if the
         optimiser's own option says so as well.)
     """
@@ -64,6 +65,7 @@ class PackedReDo(PackedIntervention[ReDo]):
         super().__init__(runs, learner)
         self.optimizer = runs[0].reset_optimizer
         graph, device = learner.graph, learner.parameters.device
+        self.units = [new_units.HiddenUnits(learner, layer) for layer in graph]
         self.thresholds = torch.tensor([run.threshold for run in runs], dtype=torch.float64, device=device).unsqueeze(1)
         keys = [[streams.counter_key(seed, "recycled units", i) for seed in learner.seeds] for i in range(len(graph))]
         self.keys = [counter_random.Keys(of_runs, device) for of_runs in keys]
@@ -80,7 +82,7 @@ class PackedReDo(PackedIntervention[ReDo]):
     def dormant(self, i: int) -> Tensor:
         """(runs, units): which units of hidden layer i the current mini-batch finds dormant."""
         activation = self.learner.activations[i]
-        magnitude = activation.abs().double().movedim(2, 1).flatten(2).mean(2)
+        magnitude = self.units[i].of_units(activation.abs().double().movedim(2, 1).flatten(2).mean(2))
         average = magnitude.mean(1, keepdim=True)
         return (magnitude <= self.thresholds * average) & (average > 0) & torch.isfinite(average)
 
@@ -94,22 +96,18 @@ class PackedReDo(PackedIntervention[ReDo]):
 
     def _replace_units(self, step: int, i: int, run: int, units: Tensor) -> None:
         """Of one run; only what is dormant is drawn."""
-        learner, layer = self.learner, self.learner.graph[i]
-        weight = learner.view(learner.parameters, layer.weight)[run]
-        drawn = new_units.draw_incoming(self.keys_of_runs[i][run], step, layer, units)[0]
-        weight[units] = drawn.to(weight.dtype).view(len(units), *weight.shape[1:])
-        for tensor, dimension, fresh in new_units.parts(learner, layer, optimizer=self.optimizer):
-            tensor[run].index_fill_(dimension - 1, units, fresh)
+        layer, hidden = self.learner.graph[i], self.units[i]
+        hidden.set_incoming(run, units, new_units.draw_incoming(self.keys_of_runs[i][run], step, layer, units)[0])
+        for part in hidden.owned(optimizer=self.optimizer):
+            part.reset(run, units)
 
     def _replace_by_mask(self, step: int, i: int, mask: Tensor) -> None:
         """Of all runs, without waiting for the device to say which units are dormant: all are drawn."""
-        learner, layer = self.learner, self.learner.graph[i]
+        layer, hidden = self.learner.graph[i], self.units[i]
         units = torch.arange(layer.units, device=mask.device)
-        drawn = new_units.draw_incoming(self.keys[i], step, layer, units)
-        weight = learner.view(learner.parameters, layer.weight)
-        weight.copy_(torch.where(_along(mask, weight, 1), drawn.to(weight.dtype).view(weight.shape), weight))
-        for tensor, dimension, fresh in new_units.parts(learner, layer, optimizer=self.optimizer):
-            tensor.masked_fill_(_along(mask, tensor, dimension), fresh)
+        hidden.set_incoming_where(mask, new_units.draw_incoming(self.keys[i], step, layer, units))
+        for part in hidden.owned(optimizer=self.optimizer):
+            part.reset_where(mask)
 
     def state(self) -> dict[str, Tensor]:
         return {f"{i}.replaced": replaced for i, replaced in enumerate(self.replaced)}
@@ -120,8 +118,3 @@ class PackedReDo(PackedIntervention[ReDo]):
     def clear_report(self) -> None:
         for replaced in self.replaced:
             replaced.zero_()
-
-
-def _along(mask: Tensor, like: Tensor, dimension: int) -> Tensor:
-    """mask (runs, units) with the units along `dimension` of a tensor, to broadcast with it."""
-    return mask.view(len(mask), *[1] * (dimension - 1), -1, *[1] * (like.dim() - dimension - 1))

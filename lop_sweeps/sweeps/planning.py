@@ -7,21 +7,24 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from lop_sweeps import checks
 from lop_sweeps.algorithms.one_run import OneRun
 from lop_sweeps.benchmarks.benchmark import steps_before
-from lop_sweeps.errors import ConfigError, IdentityError, LopError
-from lop_sweeps.sweeps import queue
+from lop_sweeps.errors import ConfigError, LopError
+from lop_sweeps.sweeps import branching, keeping, queue
 from lop_sweeps.sweeps.claim import is_alive, is_nobodys
-from lop_sweeps.sweeps.identity import compare, of, pack_key
+from lop_sweeps.sweeps.identity import of, pack_key, scientific
 from lop_sweeps.sweeps.integrity import look
 from lop_sweeps.sweeps.notes import Notes
 from lop_sweeps.sweeps.provenance import changed_sources, sources
+from lop_sweeps.sweeps.refusal import other, other_sources, refusal, remedy
 from lop_sweeps.sweeps.run_directory import RunDirectory
-from lop_sweeps.sweeps.run_files import CONFIG, FINAL, LOG, digest, holds_a_run, run_name
+from lop_sweeps.sweeps.run_files import digest, first_task, holds_a_run, run_name
+from lop_sweeps.sweeps.start import Start, located
 from lop_sweeps.sweeps.tracking_check import check_tracking
 from lop_sweeps.sweeps.verdict import Verdict
 from lop_sweeps.training.components import assemble
@@ -37,7 +40,8 @@ PACK_RUNS_GPU = 64  # or fewer, if they do not fit in its memory
 @dataclass(frozen=True)
 class Point:
     """One run of a sweep: a checked, resolved configuration with its identity and place. steps: of the whole run.
-    trusted: module prefixes that the caller trusts. run_by_run: methods written for one run, in a pack.
+    trusted: module prefixes that the caller trusts. run_by_run: methods written for one run, in a pack. first_steps:
+    those before its first task, of another run.
     """
 
     config: Mapping[str, Any]
@@ -53,6 +57,11 @@ class Point:
     device_reason: str
     trusted: tuple[str, ...] = ()
     run_by_run: tuple[str, ...] = ()
+    first_steps: int = 0
+
+    @property
+    def steps_left(self) -> int:
+        return self.steps - max(self.first_steps, self.directory.steps_done())
 
     @property
     def num_tasks(self) -> int:
@@ -62,7 +71,7 @@ class Point:
         return self.directory.is_finished(self.num_tasks)
 
     def create(self) -> None:
-        self.directory.create(self.config, self.steps, self.identity)
+        self.directory.create(self.config, self.steps, self.identity, self.first_steps)
 
 
 @dataclass
@@ -128,35 +137,44 @@ def resolve(config: Mapping[str, Any], choices: Mapping[str, Any]) -> dict[str, 
 
 
 def _names(choice: Any) -> list[str]:
-    """The chosen algorithms; Hydra keeps a list of choices as its text."""
+    """The chosen algorithms: one name, a list, or the text of a list."""
     if isinstance(choice, str):
         return [item.strip() for item in choice.strip("[]").split(",") if item.strip()]
     return [str(item) for item in choice or ()]
 
 
-def make_point(resolved: Mapping[str, Any], trusted: Sequence[str] = ()) -> Point:
-    """Check a resolved configuration and give it its identity; raises `ConfigError` or `DataError`."""
+def make_point(resolved: Mapping[str, Any], trusted: Sequence[str] = (), *, data: bool = True) -> Point:
+    """Check a resolved configuration and give it its identity; raises `ConfigError` or `DataError`.
+
+    data: also check that the data set is there.
+    """
     science = {key: value for key, value in resolved.items() if key != "choices"}
-    components = assemble(science, trusted)
+    components = assemble(science, trusted, data=data)
     check_tracking(science)
-    identity = of(science, trusted)
-    name = run_name(**identity)
     folder = Path(resolved["paths"]["sweeps"]) / resolved["sweep"]
+    alone = partial(scientific, science | {"start": None}, trusted)
+    begins = {"start": located(resolved.get("start"), folder, resolved["seed"], alone)}
+    identity = of(science | begins, trusted)
+    name = run_name(**identity)
     benchmark = {**resolved["benchmark"], "name": resolved["choices"]["benchmark"]}
     benchmark["protocol"] = components.benchmark.protocol
     benchmark["bin_tasks"] = components.benchmark.BIN_TASKS
     benchmark["performance"] = getattr(components.benchmark, "PERFORMANCE", None)
     benchmark |= {"inputs": components.benchmark.inputs, "outputs": components.benchmark.outputs}
-    stored = {"schema": SCHEMA, "run": name, "configuration": digest(identity["science"]), **resolved}
+    stored = {"schema": SCHEMA, "run": name, "configuration": digest(identity["science"]), **resolved, **begins}
     stored |= {"benchmark": benchmark, "num_tasks": components.benchmark.num_tasks, "seed": identity["seed"]}
     stored["layers"] = {"units": list(components.units), "weights": list(components.weights)}
     run = RunDirectory(folder / name)
-    steps = steps_before(components.benchmark, components.benchmark.num_tasks)
+    steps, first = (
+        steps_before(components.benchmark, task) for task in (components.benchmark.num_tasks, first_task(identity))
+    )
+    if start := Start.of(stored):
+        stored["parent"] = branching.parent_of(start, run, identity, components)
     return Point(
         stored,
         identity,
         run,
-        pack_key(science, trusted),
+        pack_key(science | begins, trusted),
         sum(components.weights),
         components.packs_on,
         steps,
@@ -166,58 +184,8 @@ def make_point(resolved: Mapping[str, Any], trusted: Sequence[str] = ()) -> Poin
         components.device_reason,
         tuple(trusted),
         tuple(type(one).__name__ for one in components.interventions if isinstance(one, OneRun)),
+        first,
     )
-
-
-def _refusal(run: RunDirectory, verdict: Verdict, trusted: Sequence[str]) -> str:
-    """Why nothing may be trained in the folder of a run; empty if there is no reason.
-
-    What is missing or damaged of a run that is not finished is written anew: what was planned is what its name says.
-    """
-    final = verdict.status.get("state") in FINAL
-    anew = "move the run's folder away and it is trained anew" if final else "delete it and it is written anew"
-    advice = f"put back what was there, or {anew}"
-    if verdict.refuses:
-        return f"{run.path}/{verdict.of_experiment}; {advice}"
-    # Of one that records what it is and is not finished, the configuration is written anew.
-    if CONFIG not in verdict.problems and run.path.is_dir() and (final or verdict.identity is None):
-        try:
-            config = run.config()
-        except LopError as error:
-            return str(error) if final else ""
-        try:
-            compare(config, run.name, verdict.identity, trusted)
-        except IdentityError as error:
-            return f"{run.path / CONFIG}: {error}; {advice}"
-        except LopError as error:
-            return f"{run.path / CONFIG}: {error}"
-    return ""
-
-
-def _remedy(verdict: Verdict) -> str:
-    if verdict.status["state"] in FINAL:
-        return "it is not finished, and is trained again"
-    if LOG in verdict.problems:
-        return "it goes on from what is sound"
-    return "that is written anew"
-
-
-def other_sources(run: RunDirectory, config: Mapping[str, Any], trusted: Sequence[str]) -> str:
-    """Which of the user's own files are not those that an unfinished run was begun with, in words; empty if none.
-
-    A run without a checkpoint starts over, so it is not asked; nor is one whose user accepts the changes.
-    """
-    if not trusted or config.get("trusted_changes") == "accept" or not any(run.path.glob("checkpoint*.pt")):
-        return ""
-    if not (changed := changed_sources(run, trusted)):
-        return ""
-    advice = "raise `version` there to begin another run, or go on all the same with trusted_changes=accept"
-    return f"{_other(changed[0], [run.name])}; {advice}"
-
-
-def _other(file: str, names: Sequence[str]) -> str:
-    some = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
-    return f"{file} has changed since it was used by {some}"
 
 
 def check_scale(config: Mapping[str, Any], scales: Mapping[str, Any] | None) -> None:
@@ -291,6 +259,7 @@ def _unfinished(plan: Plan) -> list[Point]:
         sources(trusted)  # as they are now, for workers that are forked from this process
     waiting: list[Point] = []
     outdated: dict[str, list[str]] = defaultdict(list)
+    missed = keeping.Missed()
     with ExitStack() as stack:
         notes = {folder: stack.enter_context(Notes(folder)) for folder in plan.folders}
         for point in plan.points:
@@ -302,22 +271,26 @@ def _unfinished(plan: Plan) -> list[Point]:
                 continue
             begun = holds_a_run(run.path)
             verdict = look(run.path, notes[run.path.parent]) if begun else Verdict(run.path)
-            refusal = _refusal(run, verdict, point.trusted) if begun else ""
-            if begun and not refusal and run.is_finished(point.num_tasks, verdict):
+            missed.update([keeping.past(run.path, point.config, verdict.status, first_task(point.identity))])
+            text = refusal(run, verdict, point.trusted) if begun else ""
+            if begun and not text and run.is_finished(point.num_tasks, verdict):
                 plan.finished += 1
                 for file in changed_sources(run, point.trusted):
                     outdated[file].append(run.name)
             elif taken:
                 plan.busy += 1
                 plan.nobodys += [run.path] if is_nobodys(run.path / "lock") else []
-            elif refusal or (refusal := other_sources(run, point.config, point.trusted)):
-                plan.refused[run.path] = refusal
+            elif text or (text := other_sources(run, point.config, point.trusted)):
+                plan.refused[run.path] = text
             else:
                 if verdict.problem:
-                    log.warning("%s/%s; %s", run.path, verdict.problem, _remedy(verdict))
+                    log.warning("%s/%s; %s", run.path, verdict.problem, remedy(verdict))
                 waiting.append(point)
+    del missed[()]
+    for line in keeping.missed_words(missed):
+        log.warning(line)
     for file, names in outdated.items():
-        log.warning("%s; nothing is run again: raise `version` there if its results are others", _other(file, names))
+        log.warning("%s; nothing is run again: raise `version` there if its results are others", other(file, names))
     return waiting
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from lop_sweeps import build as build_module
 from lop_sweeps import checks
 from lop_sweeps.agents.ppo import PPO
 from lop_sweeps.algorithms.intervention import NEEDS, Intervention
@@ -31,9 +32,10 @@ PROTOCOLS = ("online", "epochs", "control")
 DTYPES = {"float32": torch.float32, "float64": torch.float64, "tf32": torch.float32}
 KEYS = frozenset(
     {"benchmark", "network", "optimizer", "algorithm", "agent", "scale", "seed", "precision", "variants", "variant"}
+    | {"start", "start_optimizer"}
     | {"sweep", "engine", "device", "checkpoint", "trusted", "trusted_changes", "paths", "tracking"}
 )
-SECTIONS = {"checkpoint": ("first", "every"), "paths": ("sweeps", "data")}
+SECTIONS = {"checkpoint": ("first", "every", "keep"), "paths": ("sweeps", "data")}
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,12 @@ def _network_to_look_at(
     return network
 
 
+def forget_classes() -> None:
+    """Look for classes anew: a process that goes on, such as a notebook's, may have loaded a module again."""
+    build_module.forget_classes()
+    _network_to_look_at.cache_clear()
+
+
 def assemble(config: Mapping[str, Any], trusted: Sequence[str] = (), *, data: bool = True) -> Components:
     """Build and check everything that `config` names, without allocating a network or reading data.
 
@@ -109,6 +117,9 @@ def assemble(config: Mapping[str, Any], trusted: Sequence[str] = (), *, data: bo
     if getattr(benchmark, "protocol", None) not in PROTOCOLS:
         allowed = f"must be a benchmark, with a protocol, one of: {', '.join(PROTOCOLS)}"
         raise ConfigError("benchmark._target_", config["benchmark"]["_target_"], allowed)
+    kept = config["checkpoint"].get("keep")
+    for i, task in enumerate(checks.integers("checkpoint.keep", [] if kept is None else kept, 0)):
+        checks.integer(f"checkpoint.keep[{i}]", task, 0, benchmark.num_tasks)
     agent = _agent(config, benchmark, trusted)
     if agent is None and benchmark.loss not in LOSSES:
         raise ConfigError("benchmark", benchmark.loss, f"its loss must be one of: {', '.join(LOSSES)}")
@@ -213,13 +224,16 @@ def check_shape(config: Mapping[str, Any]) -> None:
     checks.choice("precision", config.get("precision"), DTYPES)
     checks.choice("engine", config.get("engine"), engine.ENGINES)
     checks.choice("device", config.get("device") or "auto", devices.DEVICES)
-    for key in SECTIONS["checkpoint"]:
+    for key in ("first", "every"):
         checks.number(f"checkpoint.{key}", config["checkpoint"].get(key), 0.0)
     checks.text("paths.sweeps", config["paths"].get("sweeps"))
     checks.text("paths.data", config["paths"].get("data") or "data")
     sweep = Path(str(config.get("sweep")))
     if sweep.is_absolute() or ".." in sweep.parts:
         raise ConfigError("sweep", str(sweep), "must be a name: the runs go to <paths.sweeps>/<sweep>")
+    optimizer = checks.choice("start_optimizer", config.get("start_optimizer") or "fresh", ("fresh", "kept"))
+    if optimizer == "kept" and not config.get("start"):
+        raise ConfigError("start_optimizer", "kept", "goes with start=RUN@TASK")
     checks.choice("trusted_changes", config.get("trusted_changes") or "refuse", ("refuse", "accept"))
 
 

@@ -43,6 +43,10 @@ class Control:
     def restore(self, run: int, payload: dict[str, Any]) -> None:
         self.environments.restore(run, payload)
 
+    def begin_at(self, run: int, payload: dict[str, Any]) -> None:
+        """Go on from where another run's share was, in environments of the run's own."""
+        self.environments.begin_at(run, payload)
+
 
 class Rollout(NamedTuple):
     """What acting left, time before environments.
