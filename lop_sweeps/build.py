@@ -58,6 +58,7 @@ KINDS = {
         needs=("PER_RUN", "check", "pack"),
         derive="lop_sweeps.algorithms.one_run.OneRun",
     ),
+    "diagnostics": Kind("a diagnostic", "lop_sweeps.diagnostics", "lop_sweeps.diagnostics.diagnostic.Diagnostic"),
     "agent": Kind("an agent", "lop_sweeps.agents", "lop_sweeps.agents.ppo.PPO"),
     "tracking": Kind("a tracking", "lop_sweeps.tracking", "lop_sweeps.tracking.wandb.Wandb"),
 }

@@ -15,6 +15,7 @@ from lop_sweeps.sweeps.notes import Notes
 from lop_sweeps.sweeps.run_files import CONFIG, holds_a_run, run_folders
 
 from ..errors import AnalysisError
+from ..names.described import learn
 from ..names.label import configuration
 from .frame import layer_sizes, runs_frame, tasks_frame
 from .remote import SCHEME, fetch
@@ -103,6 +104,7 @@ def load(paths: str | Path | Sequence[str | Path], where: Sequence[str] = ()) ->
     if not usable:
         raise left_out[0]
     runs, notes = _unique(usable)
+    learn(run.described for run in runs)
     notes += [f"left out: {error}" for error in left_out[:TOLD]]
     notes += [f"left out: {len(left_out) - TOLD} more runs"] if len(left_out) > TOLD else []
     notes += [note for _, of_url in downloaded for note in of_url]

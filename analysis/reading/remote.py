@@ -20,7 +20,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import yaml
 
-from lop_sweeps.tracking.rows import decode
+from lop_sweeps.tracking.rows import DESCRIBED, decode
 
 from ..errors import AnalysisError
 from .run_folder import first_task
@@ -103,10 +103,12 @@ def _cache() -> Path:
 def _download(run: Any, folder: Path) -> tuple[Path, str]:
     """The directory of one run, and what is missing in W&B, in words."""
     folder.mkdir(parents=True, exist_ok=True)
-    config = {key: value for key, value in run.config.items() if key not in ("provenance", "_wandb")}
+    config = {key: value for key, value in run.config.items() if key not in ("provenance", "_wandb", DESCRIBED)}
     (folder / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=True, allow_unicode=True), encoding="utf-8")
     origin = {**(run.config.get("provenance") or {}), "url": run.url}
     (folder / "provenance.json").write_text(json.dumps(origin, indent=1) + "\n", encoding="utf-8")
+    values = {"run": config["run"], "values": run.config.get(DESCRIBED) or {}}
+    (folder / "diagnostics.json").write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
     logged = dict(run.summary)
     state = STATES.get(run.state) or logged.get("state") or ("failed" if run.state == "failed" else "waiting")
     status = {"state": state, "num_tasks": config.get("num_tasks")}

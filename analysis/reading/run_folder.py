@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,9 @@ from lop_sweeps.sweeps.integrity import look
 from lop_sweeps.sweeps.notes import Notes
 
 from ..errors import AnalysisError
+from ..names.described import Described, parse
 from ..names.metric import PERFORMANCE
+from ..names.quantity import is_known
 from .columns import Column, read_columns
 
 SCHEMA = 1
@@ -29,7 +31,7 @@ IDENTITY = re.compile(r"^(?:run: \w[\w.+-]*|seed: \d+)$", re.ASCII | re.MULTILIN
 class Run:
     """columns: metric → (tasks,), or (tasks, layers) for a list per layer; `task`, `examples` are int64.
 
-    unrecorded: what could not be checked.
+    unrecorded: what could not be checked. described: what the run says of metrics that are not known here.
     """
 
     folder: Path
@@ -38,6 +40,7 @@ class Run:
     num_tasks: int | None
     columns: dict[str, Column]
     unrecorded: tuple[str, ...] = ()
+    described: Mapping[str, Described] = field(default_factory=dict)
 
     @property
     def id(self) -> str:
@@ -81,7 +84,8 @@ def read(folder: Path, configurations: "Configurations", notes: Notes | None = N
         kept = _tasks_before_divergence(columns, status.get("task"))
         columns = {name: values[:kept] for name, values in columns.items()}
     num_tasks = status.get("num_tasks", config["benchmark"].get("num_tasks"))
-    return Run(folder, config, state, None if num_tasks is None else int(num_tasks), columns, unrecorded)
+    count = None if num_tasks is None else int(num_tasks)
+    return Run(folder, config, state, count, columns, unrecorded, _described(folder, columns))
 
 
 def first_task(config: Mapping[str, Any]) -> int:
@@ -125,6 +129,17 @@ class Configurations:
                 return config  # what looks like the run's identity is part of a longer text
             self._known[shared] = config
         return self._known[shared] | identity
+
+
+def _described(folder: Path, columns: Mapping[str, Column]) -> dict[str, Described]:
+    """What the run says of its values, where there is one that needs it; nothing without a sound file."""
+    if all(is_known(name) for name in columns if name not in ("task", "examples")):
+        return {}
+    try:
+        content = json.loads(read_bytes(folder / "diagnostics.json"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return parse(content.get("values")) if isinstance(content, dict) else {}
 
 
 def _read_status(path: Path) -> dict[str, Any]:

@@ -150,11 +150,10 @@ class Run:
         index = torch.nonzero(index).flatten() if index.dtype == torch.bool else index.long()
         key = streams.counter_key(self.seed, purpose, layer, *self._between)
         keys = counter_random.Keys([key], learner.parameters.device)
-        drawn = new_units.draw_incoming(keys, max(self.step, 0), place, index)[0]
-        weight = self.parameters[place.weight]
-        weight[index] = drawn.to(weight.dtype).view(len(index), *weight.shape[1:])
-        for tensor, dimension, fresh in new_units.parts(learner, place, optimizer=True):
-            tensor[self._number].index_fill_(dimension - 1, index, fresh)
+        hidden = new_units.HiddenUnits(learner, place)
+        hidden.set_incoming(self._number, index, new_units.draw_incoming(keys, max(self.step, 0), place, index)[0])
+        for part in hidden.owned(optimizer=True):
+            part.reset(self._number, index)
 
     def outputs_of(self, x: Tensor) -> Tensor:
         """Outputs (batch, outputs) of x (batch, inputs), without dropout; it leaves no trace."""

@@ -23,6 +23,8 @@ if TYPE_CHECKING:  # it loads MuJoCo, which other benchmarks do without
 
 Array = NDArray[np.generic]
 
+HELD_OUT = -1  # the index of the task that the stream never shows; what is measured on it is a diagnostic's business
+
 
 class Task(Protocol):
     """A stationary stretch of an online stream."""
@@ -57,7 +59,11 @@ class Data(Protocol):
 
 
 class OnlineBenchmark(Data, Protocol):
-    """A stream of `num_tasks` tasks of `examples_per_task` examples, in mini-batches of `batch_size`."""
+    """A stream of `num_tasks` tasks of `examples_per_task` examples, in mini-batches of `batch_size`.
+
+    There is one task more, `HELD_OUT`, of the same kind: draws whose position is its index (`lop_sweeps.streams`) are
+    those of no other.
+    """
 
     protocol: ClassVar[Literal["online"]] = "online"
     examples_per_task: int
@@ -77,7 +83,8 @@ class Split:
 @dataclass(frozen=True)
 class EpochsTask:
     """images: a pool, (images, channels, height, width) uint8. probe (m,): rows that diagnostics look at before the
-    task. outputs: the network's outputs that the task uses, in the order of its labels; None = all.
+    task, of its training or validation split.
+    outputs: the network's outputs that the task uses, in the order of its labels; None = all.
     """
 
     images: Tensor
@@ -97,6 +104,7 @@ class EpochsBenchmark(Data, Protocol):
         the statistics of batches of at most this many images, of even sizes.
     new_heads: whether the output layer is set to zero before each task.
     restore_best: whether a task ends with the parameters (and running statistics) of its best validation accuracy.
+    As online, there is a task `HELD_OUT`.
     """
 
     protocol: ClassVar[Literal["epochs"]] = "epochs"

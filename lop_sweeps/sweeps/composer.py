@@ -26,7 +26,8 @@ from lop_sweeps.home import at_home
 from lop_sweeps.sweeps.expansion import TRUST_IS_TYPED, Overrides
 from lop_sweeps.sweeps.planning import Point, check_scale, make_point, resolve
 
-COMPONENTS = ("benchmark", "network", "optimizer", "agent", "tracking")  # and each key of `algorithm`
+COMPONENTS = ("benchmark", "network", "optimizer", "agent", "tracking")
+KEYED = ("algorithm", "diagnostics")  # each key of these is one, too
 
 
 class Composer:
@@ -147,8 +148,8 @@ class Composer:
 
     def _adds_to_nothing(self, config: DictConfig, path: Sequence[str], others: Sequence[Override]) -> bool:
         """Whether an option is added to a component that is not there, or has no such option."""
-        depth = 2 if path[0] == "algorithm" else 1
-        if path[0] not in (*COMPONENTS, "algorithm") or len(path) <= depth or path[depth] == "_target_":
+        depth = 2 if path[0] in KEYED else 1
+        if path[0] not in (*COMPONENTS, *KEYED) or len(path) <= depth or path[depth] == "_target_":
             return False
         root = ".".join(path[:depth])
         if any(one.key_or_group in (root, f"{root}._target_") for one in others if not self._is_group(one)):

@@ -54,6 +54,7 @@ def train_pack(
                 watch.should_stop,
                 partial(check_held, claims),
                 control,
+                restored.measuring,
             )
     except Interrupted:
         endings.end_active("waiting")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -15,7 +15,7 @@ from lop_sweeps import checks
 from lop_sweeps.algorithms.one_run import OneRun
 from lop_sweeps.benchmarks.benchmark import steps_before
 from lop_sweeps.errors import ConfigError, LopError
-from lop_sweeps.sweeps import branching, keeping, queue
+from lop_sweeps.sweeps import branching, keeping, measures, queue
 from lop_sweeps.sweeps.claim import is_alive, is_nobodys
 from lop_sweeps.sweeps.identity import of, pack_key, scientific
 from lop_sweeps.sweeps.integrity import look
@@ -41,7 +41,8 @@ PACK_RUNS_GPU = 64  # or fewer, if they do not fit in its memory
 class Point:
     """One run of a sweep: a checked, resolved configuration with its identity and place. steps: of the whole run.
     trusted: module prefixes that the caller trusts. run_by_run: methods written for one run, in a pack. first_steps:
-    those before its first task, of another run.
+    those before its first task, of another run. measures: its diagnostics, as in `measures.of`. shown_steps: which of
+    them look at single updates.
     """
 
     config: Mapping[str, Any]
@@ -58,6 +59,8 @@ class Point:
     trusted: tuple[str, ...] = ()
     run_by_run: tuple[str, ...] = ()
     first_steps: int = 0
+    measures: Mapping[str, Any] = field(default_factory=dict)
+    shown_steps: tuple[str, ...] = ()
 
     @property
     def steps_left(self) -> int:
@@ -170,11 +173,12 @@ def make_point(resolved: Mapping[str, Any], trusted: Sequence[str] = (), *, data
     )
     if start := Start.of(stored):
         stored["parent"] = branching.parent_of(start, run, identity, components)
+    measured = measures.of(science, trusted)
     return Point(
         stored,
         identity,
         run,
-        pack_key(science | begins, trusted),
+        digest([pack_key(science | begins, trusted), measured]),
         sum(components.weights),
         components.packs_on,
         steps,
@@ -185,6 +189,8 @@ def make_point(resolved: Mapping[str, Any], trusted: Sequence[str] = (), *, data
         tuple(trusted),
         tuple(type(one).__name__ for one in components.interventions if isinstance(one, OneRun)),
         first,
+        measured,
+        tuple(key for key, one in components.diagnostics if "steps" in one.needs),
     )
 
 
@@ -197,7 +203,8 @@ def check_scale(config: Mapping[str, Any], scales: Mapping[str, Any] | None) -> 
 def make_plan(points: Iterable[Point], workers: int, pack: int | None, threads: int, *, create: bool = True) -> Plan:
     """Decide what is left to do, and in which packs; creates the directories of new runs, unless told not to.
 
-    A run keeps the engine that it was started on, and on the torch engine its pack, since both change rounding. pack:
+    A run keeps the engine that it was started on, and on the torch engine its pack, since both change rounding; what
+    that engine cannot measure is refused. pack:
     runs to a pack, or None to choose: on the torch engine by the number of workers and the size of the network, on
     the fused engine one, or a worker's share if it has several threads.
     """
@@ -206,6 +213,8 @@ def make_plan(points: Iterable[Point], workers: int, pack: int | None, threads: 
     for point in points:
         twin = unique.get(point.directory.path)
         plan.duplicates += twin is not None
+        if twin is not None:
+            measures.check_one_set({twin.directory.path: twin.measures}, point.directory.path, point.measures)
         if twin is None or twin.num_tasks < point.num_tasks:  # the shorter of two lengths is the start of the longer
             unique[point.directory.path] = point
     plan.points = list(unique.values())
@@ -217,20 +226,27 @@ def make_plan(points: Iterable[Point], workers: int, pack: int | None, threads: 
         for name in pack_file["members"] if pack_file else ():
             if (sibling := path.with_name(name)) in saved:
                 saved[sibling] = saved[sibling] or pack_file
-    started: dict[tuple[Path, tuple[str, ...], int, int], list[str]] = defaultdict(list)
+    started: dict[tuple[Path, tuple[str, ...], int, int, str], list[str]] = defaultdict(list)
     fresh: dict[tuple[Path, str], list[Point]] = defaultdict(list)
     fused: dict[Path, list[str]] = defaultdict(list)
     for point in waiting:
         folder, packed = point.directory.path.parent, saved[point.directory.path]
-        if (packed["engine"] if packed else point.engine) == "fused":
+        on_fused = (packed["engine"] if packed else point.engine) == "fused"
+        if on_fused and point.shown_steps:
+            plan.refused[point.directory.path] = (
+                f"diagnostics.{point.shown_steps[0]} looks at each update, which the fused engine does not show, and "
+                "the run was started there; it goes on without this diagnostic, or anew with engine=torch sweep=NAME"
+            )
+        elif on_fused:
             fused[folder].append(point.directory.name)
         elif packed is None:
             fresh[folder, point.pack_key].append(point)
         else:
-            key = folder, tuple(packed["members"]), int(packed["threads"]), point.num_tasks
+            members, measured = tuple(packed["members"]), digest(point.measures)
+            key = folder, members, int(packed["threads"]), point.num_tasks, measured
             started[key].append(point.directory.name)
     devices_of = {point.directory.path: point.device for point in waiting}
-    for (folder, members, saved_threads, _), todo in started.items():
+    for (folder, members, saved_threads, _, _), todo in started.items():
         device = devices_of[folder / todo[0]]
         plan.packs.append(Pack(folder, members, tuple(todo), saved_threads, "torch", started=True, device=device))
     share = -(-len(waiting) // workers)
@@ -260,6 +276,7 @@ def _unfinished(plan: Plan) -> list[Point]:
     waiting: list[Point] = []
     outdated: dict[str, list[str]] = defaultdict(list)
     missed = keeping.Missed()
+    unmeasured: Counter[tuple[str, ...]] = Counter()
     with ExitStack() as stack:
         notes = {folder: stack.enter_context(Notes(folder)) for folder in plan.folders}
         for point in plan.points:
@@ -277,6 +294,8 @@ def _unfinished(plan: Plan) -> list[Point]:
                 plan.finished += 1
                 for file in changed_sources(run, point.trusted):
                     outdated[file].append(run.name)
+                if lacking := measures.lacking(run, point.measures):
+                    unmeasured[tuple(lacking)] += 1
             elif taken:
                 plan.busy += 1
                 plan.nobodys += [run.path] if is_nobodys(run.path / "lock") else []
@@ -289,6 +308,9 @@ def _unfinished(plan: Plan) -> list[Point]:
     del missed[()]
     for line in keeping.missed_words(missed):
         log.warning(line)
+    for keys, count in unmeasured.items():
+        what = f"{count} finished run{'s were' if count > 1 else ' was'} not measured by {', '.join(keys)}"
+        log.warning("%s; nothing is trained again for that: another sweep=NAME measures it", what)
     for file, names in outdated.items():
         log.warning("%s; nothing is run again: raise `version` there if its results are others", other(file, names))
     return waiting

@@ -10,7 +10,7 @@ from typing import Any
 
 from lop_sweeps.benchmarks.benchmark import Benchmark
 from lop_sweeps.data import data_root
-from lop_sweeps.sweeps import provenance, queue
+from lop_sweeps.sweeps import measures, provenance, queue
 from lop_sweeps.sweeps.branching import beginning
 from lop_sweeps.sweeps.identity import configured
 from lop_sweeps.sweeps.keeping import to_keep
@@ -21,6 +21,7 @@ from lop_sweeps.training import branch, session
 from lop_sweeps.training.components import assemble, make_learner
 from lop_sweeps.training.control import Control
 from lop_sweeps.training.engine import Learner
+from lop_sweeps.training.measuring import Measuring
 from lop_sweeps.training.metrics_log import MetricsLog
 
 _LOADING = threading.Lock()  # runs in several threads share what the first of them has loaded
@@ -36,12 +37,13 @@ class Restored:
     position: session.Position
     control: Control | None
     clock: session.Clock
+    measuring: Measuring
 
 
 def restore(pack: Pack, payloads: Mapping[str, dict[str, Any]]) -> Restored:
     """The pack at the position of the checkpoints `payloads`, one for each of `pack.todo`, or at the start if none.
 
-    Begins a session of each run: its pack and provenance are written.
+    Begins a session of each run: its pack, provenance and diagnostics are written.
     """
     runs = {name: RunDirectory(pack.folder / name) for name in pack.todo}
     configs = {name: runs[name].config() for name in pack.todo}
@@ -78,9 +80,12 @@ def restore(pack: Pack, payloads: Mapping[str, dict[str, Any]]) -> Restored:
             member.keep = to_keep(member.directory, configs[member.directory.name], position.task)
     for name, run in runs.items():
         _begin_session(pack, run, configs[name], position, origins.get(name))
+        measured, next_row = measures.of(configs[name], pack.trusted), position.task + (position.step > 0)
+        measures.record(run, measured, components[name].diagnostics, next_row)
     options = configs[first]["checkpoint"]
     clock = session.Clock(float(options["first"]), float(options["every"]))
-    return Restored(learner, benchmark, members, position, control, clock)
+    measuring = Measuring(learner, of_members, pack.engine)
+    return Restored(learner, benchmark, members, position, control, clock, measuring)
 
 
 def _open_log(member: session.Member, run: RunDirectory, covered: tuple[int, int]) -> None:

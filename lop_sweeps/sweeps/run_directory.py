@@ -9,6 +9,7 @@
 | checkpoint*.pt   | the newest checkpoint and the one before it                                 |
 | snapshots/*.pt   | the learning state before tasks that were to be kept (see `keeping`)        |
 | pack.json        | the runs it is trained with, in order, and their threads                    |
+| diagnostics.json | what is measured of it, and what each value in the log is (see `measures`)     |
 | provenance.json  | commit, uncommitted diff, package versions, machine, and each session's times |
 | lock             | who is running it (see `claim`)                                             |
 

@@ -6,6 +6,7 @@ import logging
 import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hydra.conf import HydraConf
@@ -30,6 +31,7 @@ from lop_sweeps.sweeps.expansion import (
     variants_of,
 )
 from lop_sweeps.sweeps.forecast import forecast, warning
+from lop_sweeps.sweeps.measures import check_one_set
 from lop_sweeps.sweeps.planning import Plan, Point, make_plan, make_point, resolve
 from lop_sweeps.sweeps.report import check, describe, finish
 
@@ -92,13 +94,17 @@ def compose_points(
     What only some of the choices swept over have is set where it is, and said; what none has is refused.
     """
     points, jobs = [], []
+    sets: dict[Path, Mapping[str, Any]] = {}
     given: Counter[str] = Counter()
     absent: dict[str, tuple[str | None, Overrides]] = {}
     left: Counter[str] = Counter()
     one_choice = len({composer.choices_of(overrides) for _, overrides in expanded}) == 1
     for variant, overrides in expanded:
         left_out: list[str] = []
-        points.append(composer.point(variant, overrides, None if one_choice else left_out))
+        point = composer.point(variant, overrides, None if one_choice else left_out)
+        check_one_set(sets, point.directory.path, point.measures)
+        sets[point.directory.path] = point.measures
+        points.append(point)
         kept = [line for line in overrides if line not in left_out]
         jobs.append([*kept, *([variant_line(variant)] if variant is not None else [])])
         given.update(overrides)

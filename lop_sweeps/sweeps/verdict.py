@@ -10,7 +10,8 @@ from typing import Any
 from lop_sweeps.sweeps.run_files import CONFIG, FINAL, IDENTITY, LOG, STATUS
 from lop_sweeps.training.checkpoint_file import CHECKPOINT, PREVIOUS
 
-OTHERS = (PREVIOUS, "pack.json", "provenance.json", "job.json", "mirror.json")  # read only if everything is
+# Read only if everything is.
+OTHERS = (PREVIOUS, "pack.json", "provenance.json", "job.json", "mirror.json", "diagnostics.json")
 
 
 @dataclass(frozen=True)

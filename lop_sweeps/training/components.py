@@ -18,6 +18,8 @@ from lop_sweeps.algorithms.intervention import NEEDS, Intervention
 from lop_sweeps.benchmarks.benchmark import Benchmark
 from lop_sweeps.build import KINDS, build, call, check_trusted, locate, parameters, suggest
 from lop_sweeps.data import data_root
+from lop_sweeps.diagnostics import diagnostic as diagnostics
+from lop_sweeps.diagnostics.diagnostic import Diagnostic
 from lop_sweeps.errors import ConfigError
 from lop_sweeps.networks.actor_critic import ActorCritic
 from lop_sweeps.networks.graph_check import check_graph
@@ -25,16 +27,23 @@ from lop_sweeps.networks.network import Network
 from lop_sweeps.optimizers.optimizer import Optimizer
 from lop_sweeps.training import devices, engine
 from lop_sweeps.training.learner import TorchLearner
-from lop_sweeps.training.score import LOSSES
+from lop_sweeps.training.losses import LOSSES
 
 PROTOCOLS = ("online", "epochs", "control")
 # tf32: float32 numbers, multiplied as a GPU does that fastest.
 DTYPES = {"float32": torch.float32, "float64": torch.float64, "tf32": torch.float32}
 KEYS = frozenset(
     {"benchmark", "network", "optimizer", "algorithm", "agent", "scale", "seed", "precision", "variants", "variant"}
-    | {"start", "start_optimizer"}
+    | {"start", "start_optimizer", "diagnostics"}
     | {"sweep", "engine", "device", "checkpoint", "trusted", "trusted_changes", "paths", "tracking"}
 )
+# What is measured of runs whose configuration does not say it: those from before there was a choice.
+STANDARD = {
+    "units": {"_target_": "lop_sweeps.diagnostics.units.Units"},
+    "rank": {"_target_": "lop_sweeps.diagnostics.rank.Rank"},
+    "weight_magnitude": {"_target_": "lop_sweeps.diagnostics.weight_magnitude.WeightMagnitude"},
+    "deaths": {"_target_": "lop_sweeps.diagnostics.deaths.Deaths"},
+}
 SECTIONS = {"checkpoint": ("first", "every", "keep"), "paths": ("sweeps", "data")}
 
 
@@ -45,7 +54,7 @@ class Components:
     trusted: module prefixes that its targets may come from. units: of each hidden layer; weights: in each weight
     matrix. packs_on: the devices on which packs are faster than one run after another. engine: fused or torch;
     reason: why. device: cpu or cuda; device_reason: why. tf32: whether products may be of TF32. agent: in control, how
-    it learns.
+    it learns. diagnostics: what is measured of it, by the key in the configuration.
     """
 
     benchmark: Benchmark
@@ -63,6 +72,7 @@ class Components:
     device_reason: str = ""
     tf32: bool = False
     agent: PPO | None = None
+    diagnostics: tuple[tuple[str, Diagnostic], ...] = ()
 
     def make_network(self) -> Network:
         """The network of this run, its weights not yet initialised."""
@@ -174,6 +184,7 @@ def assemble(config: Mapping[str, Any], trusted: Sequence[str] = (), *, data: bo
         device_reason=device_reason,
         tf32=tf32,
         agent=agent,
+        diagnostics=_diagnostics(config.get("diagnostics"), trusted, network, benchmark.protocol, chosen),
     )
 
 
@@ -187,6 +198,28 @@ def _check_needs(where: str, intervention: Intervention, protocol: str) -> None:
             raise ConfigError(
                 where, None, f"needs {need}, which there is in {there} only; this benchmark is {protocol}"
             )
+
+
+def _diagnostics(
+    nodes: Any, trusted: Sequence[str], network: Network, protocol: str, engine_name: str
+) -> tuple[tuple[str, Diagnostic], ...]:
+    """What is measured, checked; raises `ConfigError` for what this network, protocol or engine does not have."""
+    made: list[tuple[str, Diagnostic]] = []
+    owners: dict[str, str] = {}
+    if not isinstance(nodes := STANDARD if nodes is None else nodes, Mapping):
+        raise ConfigError("diagnostics", nodes, "must be choices of the group, such as diagnostics=[standard,churn]")
+    for name, node in nodes.items():
+        path = f"diagnostics.{name}"
+        if not isinstance(node, Mapping):
+            raise ConfigError(path, node, "must be a diagnostic with a _target_")
+        one: Diagnostic = build(node, path, trusted)
+        call(path, diagnostics.check, one, network, protocol, engine_name)
+        for value in one.values:
+            if value.name in owners:
+                raise ConfigError(path, None, f"measures {value.name}, and so does diagnostics.{owners[value.name]}")
+            owners[value.name] = str(name)
+        made.append((str(name), one))
+    return tuple(made)
 
 
 def _agent(config: Mapping[str, Any], benchmark: Benchmark, trusted: Sequence[str]) -> PPO | None:

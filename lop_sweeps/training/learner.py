@@ -24,8 +24,8 @@ from lop_sweeps.training import explicit
 from lop_sweeps.training.acting import WROTE_TOO_EARLY, Actor, actors
 from lop_sweeps.training.examples import Examples
 from lop_sweeps.training.explicit import ExplicitActorCritic
+from lop_sweeps.training.losses import score, slope
 from lop_sweeps.training.packed_network import PackedNetwork
-from lop_sweeps.training.score import score, slope
 from lop_sweeps.training.source import Source
 
 
@@ -66,6 +66,7 @@ class TorchLearner(PackedNetwork):
             options[0].pack(options, self) for options in interventions
         ]
         self._actors = actors([options[0] for options in interventions], self.interventions)
+        self.show: Callable[[Tensor, Tensor, Tensor, Tensor | None, int], None] | None = None  # each update, once made
         self._examples = Examples(self.device, dtype, targets=loss == "squared_error")
         self._draw_keys = counter_random.Keys([streams.counter_key(seed, "dropout") for seed in seeds], device)
 
@@ -131,6 +132,8 @@ class TorchLearner(PackedNetwork):
         output, self.activations = self._forward(x, self._draw(step, x.shape[1]))
         losses, accuracy = self.score(output, y, outputs)
         self._update(self._slope(losses, torch.ones_like(losses), acting), step, acting)
+        if self.show is not None:
+            self.show(x, y, output, outputs, step)
         return losses.detach(), accuracy
 
     def predict(self, x: Tensor, step: int) -> Tensor:
@@ -256,6 +259,15 @@ class TorchLearner(PackedNetwork):
             return self._explicit.act(x)
         network, x = cast(ActorCritic, self.network), x.to(self.device)
         return (network.mean(x[0]).unsqueeze(0) if len(self.seeds) == 1 else network.mean(x)).cpu()
+
+    @torch.no_grad()
+    def outputs_in_training(self, x: Tensor, step: int) -> Tensor:
+        """What `predict` would give for a step's inputs, without its traces."""
+        kept = {name: value.clone() for name, value in self.buffers.items()}
+        output = self._forward(x, self._draw(step, x.shape[1]))[0]
+        for name, value in kept.items():
+            self.buffers[name].copy_(value)
+        return output
 
     def zero_outputs(self) -> None:
         """Set the output layer to zero."""
