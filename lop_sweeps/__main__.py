@@ -51,6 +51,7 @@ def help_text() -> str:
         "lop --cfg job --resolve       the whole configuration (-p optimizer: one part of it)",
         "lop-status FOLDER             what is done, running, waiting, failed",
         "lop-figures FOLDER            figures and a table",
+        "lop-new KIND NAME             begin an algorithm, a network, ... of your own",
         "lop --hydra-help              Hydra's own flags",
     ]
     return "\n".join(lines)

@@ -118,11 +118,21 @@ def _uniforms(stepkey: int | Tensor, index: Tensor) -> Tensor:
     return _shifted(_mixed((index + 1) * _SIGNED[0] + stepkey), 11).to(torch.float64) * 2.0**-53
 
 
+@nb.njit(cache=CACHE, nogil=True)
+def _draw(stepkey: np.uint64, index: NDArray[np.int64], out: NDArray[np.float64]) -> None:
+    for i in range(index.size):
+        out[i] = uniform(stepkey, index[i])
+
+
 def uniforms_at(key: np.uint64, step: int, index: Tensor) -> Tensor:
     """The draws `index` (int64, any shape, any device) of `step`: those of `uniforms`, bit for bit, float64.
 
     Nothing waits for the device, even if only it knows the indices.
     """
+    if index.device.type == "cpu":
+        out = np.empty(index.numel())
+        _draw(np.uint64(step_key(key, step)), index.contiguous().view(-1).numpy(), out)
+        return torch.from_numpy(out).view(index.shape)
     return _uniforms(int(np.uint64(step_key(key, step)).astype(np.int64)), index)
 
 
@@ -147,8 +157,8 @@ class Keys:
 
     def uniforms_at(self, step: int, index: Tensor) -> Tensor:
         """The draws `index` (...) of `step`, (keys, ...) float64."""
-        if len(self.keys) == 1:
-            return uniforms_at(self.keys[0], step, index).unsqueeze(0)
+        if len(self.keys) == 1 or index.device.type == "cpu":
+            return torch.stack([uniforms_at(key, step, index) for key in self.keys])
         golden = int(np.uint64((step + 1) * int(_GOLDEN) % 2**64).astype(np.int64))
         stepkeys = _mixed(self._column + golden)
         return _uniforms(stepkeys.view(-1, *[1] * index.dim()), index)

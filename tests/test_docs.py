@@ -8,13 +8,15 @@ import shlex
 import sysconfig
 from importlib.machinery import PathFinder
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
 from lop_sweeps.analysis.__main__ import parser as figures_parser
-from lop_sweeps.errors import DataError
+from lop_sweeps.errors import ConfigError, DataError
 from lop_sweeps.sweeps.expansion import expand
+from lop_sweeps.training.checkpoint_file import snapshot_tasks
 from tests import runs
 from tests.contracts.table import CIFAR, IMAGENET, SLIPPERY
 
@@ -59,7 +61,8 @@ def test_benchmarks_page_has_the_lengths_of_the_configuration() -> None:
 
 
 def _lines_of(command: str) -> list[str]:
-    pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
+    # Those of extending.md are run by tests/test_extending.py.
+    pages = [ROOT / "README.md", *(set((ROOT / "docs").glob("*.md")) - {ROOT / "docs" / "extending.md"})]
     return [line for page in pages for line in re.findall(rf"^{command} (.*)$", page.read_text(), flags=re.MULTILINE)]
 
 
@@ -76,8 +79,26 @@ def test_every_command_in_the_documentation_is_a_checked_sweep(line: str, tmp_pa
         return  # experiments are checked point by point in tests/sweeps/test_sweeper.py
     composer = runs.composer()
     for _, point in expand(composer.loader, {None: []}, {}, [*overrides, f"paths.sweeps={tmp_path}"]):
+        if any(word.startswith("start=") for word in point):  # its parent is looked for when all else was found right
+            with pytest.raises(ConfigError, match=r"^start = .*there is no run backprop-seed"):
+                composer.point(None, point)
+            continue
         try:
             composer.point(None, point)
         except DataError:
             needs_data = {"benchmark=permuted_mnist", "benchmark=continual_imagenet", "benchmark=incremental_cifar100"}
             assert needs_data & set(point)  # everything but the data is right
+
+
+def test_the_example_of_the_readme_for_python_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    section = (ROOT / "README.md").read_text().partition("## From Python")[2]
+    example = section.partition("```python\n")[2].partition("```")[0]
+    monkeypatch.chdir(tmp_path)
+    found: dict[str, Any] = {}
+    exec(example, found)
+    assert len(found["paths"]) == 6
+    assert len(found["frame"]) == 6 * 6
+    assert snapshot_tasks(found["paths"][0]) == [2]
+    assert capsys.readouterr().out.count("\n") == 5

@@ -26,7 +26,7 @@ from lop_sweeps.build import locate, options, parameters
 from lop_sweeps.errors import ConfigError
 from lop_sweeps.fused import learner as fused
 from lop_sweeps.fused.arrays import Net, Stream
-from lop_sweeps.fused.train import train as compiled_loop
+from lop_sweeps.fused.train import compiled
 from lop_sweeps.networks.mlp import MLP
 from lop_sweeps.optimizers.adam import Adam
 from lop_sweeps.optimizers.optimizer import Optimizer
@@ -305,7 +305,7 @@ def shown(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     def note(x: NDArray[Any], y: NDArray[Any], step: int) -> None:
         seen.append(hashlib.sha256(x.tobytes() + y.tobytes() + bytes(str(step), "ascii")).hexdigest())
 
-    learn_step, learn_stretch = TorchLearner.learn, compiled_loop
+    learn_step, learn_stretch = TorchLearner.learn, compiled.train
 
     def learn(self: TorchLearner, x: Tensor, y: Tensor, step: int) -> Any:
         note(x.numpy(), y.numpy(), step)
@@ -320,7 +320,7 @@ def shown(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         return learn_stretch(net, stream, *others)
 
     monkeypatch.setattr(TorchLearner, "learn", learn)
-    monkeypatch.setattr(fused, "train", train)
+    monkeypatch.setattr(fused, "compiled", compiled._replace(train=train))
     return seen
 
 

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from ..names.described import described
-from ..names.label import COMPONENTS, benchmark, choice, configuration, flatten, labels
+from ..names.label import COMPONENTS, benchmark, choice, configuration, flatten, labels, start
 from ..names.metric import DURING, POLICY, POLICY_LAST, RANK, RANK_FRACTION, SHARES, WEIGHT_METRICS, layer_of
 from .run_folder import Run
 
@@ -36,6 +36,8 @@ def runs_frame(runs: Sequence[Run]) -> pd.DataFrame:
             "state": run.state,
             "tasks": run.tasks,
             "num_tasks": run.num_tasks,
+            "first_task": run.first_task,
+            "start": start(config) or None,
             "configuration": configuration(config),
             **{group: choice(config, group) for group in ("algorithm", "network", "optimizer")},
             **{name: config.get(name) for name in ("scale", "precision")},

@@ -125,11 +125,17 @@ def load(paths: str | Path | Sequence[str | Path], where: Sequence[str] = ()) ->
             f"configuration does not tell the network's inputs and outputs ({unweighted} of {len(sizes)})"
         )
     started = frame[(frame["tasks"] > 0) & (frame["state"] != "diverged")]
-    for benchmark, lengths in started.groupby("benchmark")["tasks"]:
-        if lengths.nunique() > 1:
+    for benchmark, of in started.groupby("benchmark"):
+        ends = of["first_task"] + of["tasks"]
+        if ends.nunique() > 1:
             notes.append(
-                f"runs on {benchmark} have {lengths.min()} to {lengths.max()} finished tasks; tables are over the "
+                f"runs on {benchmark} have {ends.min()} to {ends.max()} finished tasks; tables are over the "
                 "tasks that every method has, without runs that lack some of them"
+            )
+        if of["first_task"].nunique() > 1:
+            notes.append(
+                f"runs on {benchmark} begin at tasks {', '.join(map(str, sorted(of['first_task'].unique())))}: some go "
+                "on from another run's network"
             )
     return Sweep(frame, tasks_frame(runs, frame), notes + _unrecorded(runs))
 
@@ -230,5 +236,5 @@ def _check_seeds(runs: pd.DataFrame) -> None:
         folders = ", ".join(twice.loc[(twice["label"] == label) & (twice["seed"] == seed), "folder"])
         raise AnalysisError(
             f"{label!r}, seed {seed}: several runs of one configuration and seed (from different versions of the "
-            f"code?); move away all but one of: {folders}"
+            f"code, or from parents of different seeds?); move away all but one of: {folders}"
         )

@@ -23,6 +23,7 @@ import yaml
 from lop_sweeps.tracking.rows import DESCRIBED, decode
 
 from ..errors import AnalysisError
+from .run_folder import first_task
 
 SCHEME = "wandb://"
 FILTERS = {"group": "group", "tag": "tags", "name": "display_name", "state": "state", "job_type": "jobType"}
@@ -117,11 +118,11 @@ def _download(run: Any, folder: Path) -> tuple[Path, str]:
         rows = rows_of(run.scan_history(page_size=PAGE))
         text = "".join(json.dumps(row) + "\n" for row in rows)
         (folder / "metrics.jsonl").write_text(text, encoding="utf-8")
-        tasks = rows[-1]["task"] + 1 if rows else 0
+        tasks = rows[-1]["task"] + 1 - first_task(config) if rows else 0
         seen = {"step": logged.get("_step"), "rows": len(rows), "tasks": tasks}
         marker.write_text(json.dumps(seen) + "\n", encoding="utf-8")
-    known = _read(marker)
-    missing = max(known["tasks"], status["num_tasks"] or 0 if state == "done" else 0) - known["rows"]
+    known, wanted = _read(marker), int(config.get("num_tasks") or 0) - first_task(config)
+    missing = max(known["tasks"], wanted if state == "done" else 0) - known["rows"]
     return folder, f"{run.name}: {missing} rows are missing in W&B; lop-status --sync sends them" if missing else ""
 
 

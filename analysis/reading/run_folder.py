@@ -48,7 +48,12 @@ class Run:
 
     @property
     def tasks(self) -> int:
+        """Rows of its log: a run that goes on from another's network has none of that one's tasks."""
         return len(self.columns["task"])
+
+    @property
+    def first_task(self) -> int:
+        return first_task(self.config)
 
 
 def read(folder: Path, configurations: "Configurations", notes: Notes | None = None) -> Run:
@@ -81,6 +86,13 @@ def read(folder: Path, configurations: "Configurations", notes: Notes | None = N
     num_tasks = status.get("num_tasks", config["benchmark"].get("num_tasks"))
     count = None if num_tasks is None else int(num_tasks)
     return Run(folder, config, state, count, columns, unrecorded, _described(folder, columns))
+
+
+def first_task(config: Mapping[str, Any]) -> int:
+    """Not 0 for a run that goes on from another run's network."""
+    parent = config.get("parent")
+    task = parent.get("task") if isinstance(parent, Mapping) else None
+    return task if isinstance(task, int) else 0
 
 
 class Configurations:

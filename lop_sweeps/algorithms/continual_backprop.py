@@ -14,7 +14,9 @@ They have three variants that differ silently; here is one, with the differences
 
 A unit of a convolution is a channel: its activity is averaged over the mini-batch and all positions, its incoming and
 outgoing magnitudes over the kernels. Where a linear layer reads a channel's positions one by one, products of activity
-and outgoing magnitude are formed for each position and then averaged.
+and outgoing magnitude are formed for each position and then averaged. So they are for each feature of a unit that has
+several (CReLU's two halves); means over outgoing weights are over those of all layers that read the unit, means over
+incoming weights over all its rows.
 """
 
 from __future__ import annotations
@@ -30,11 +32,11 @@ from torch import Tensor
 
 from lop_sweeps import checks, counter_random, streams
 from lop_sweeps.algorithms import new_units
-from lop_sweeps.algorithms.intervention import Learner
+from lop_sweeps.algorithms.intervention import Intervention, Learner, PackedIntervention
 from lop_sweeps.algorithms.replacement_schedule import plan_replacements
 from lop_sweeps.errors import ConfigError
 from lop_sweeps.networks.network import Network
-from lop_sweeps.optimizers.optimizer import per_run
+from lop_sweeps.networks.unit_graph import UnitLayer
 
 UTILITIES = (
     "weight",
@@ -49,7 +51,7 @@ DEAD_UTILITY = 1e-30  # below this a utility counts as 0: dead float32 units oth
 
 
 @dataclass(frozen=True)
-class ContinualBackprop:
+class ContinualBackprop(Intervention):
     """After each update, replace the mature units of lowest utility.
 
     replacement_rate: expected share of the mature units replaced per step; a list gives one rate per hidden layer
@@ -76,7 +78,6 @@ class ContinualBackprop:
     after the update.
     """
 
-    version: ClassVar[int] = 1
     PER_RUN: ClassVar[frozenset[str]] = frozenset({"replacement_rate", "maturity_threshold", "decay_rate"})
 
     replacement_rate: float | Sequence[float] = 1e-4
@@ -132,39 +133,43 @@ class ContinualBackprop:
         if self.bias_transfer and any(layer.residual for layer in graph):
             allowed = "must be false where shortcuts carry a unit past the layer that would compensate for it"
             raise ConfigError("bias_transfer", True, allowed)
+        if self.bias_transfer and any(reader.bias is None for layer in graph for reader in layer.readers):
+            raise ConfigError("bias_transfer", True, "must be false where a layer that reads units has no bias")
 
     def pack(self, peers: Sequence[ContinualBackprop], learner: Learner) -> PackedContinualBackprop:
         return PackedContinualBackprop(peers, learner)
 
 
 class _LayerState:
-    """Running averages of one hidden layer, (runs, units) each; on the host, the accumulated fraction, (runs,)."""
+    """Running averages of one hidden layer, (runs, units) each; on the host, the accumulated fraction, (runs,).
 
-    def __init__(self, runs: int, units: int, like: Tensor) -> None:
-        self.utility = torch.zeros(runs, units, dtype=like.dtype, device=like.device)
-        self.mean_activation = torch.zeros_like(self.utility)
-        self.age = torch.zeros(runs, units, dtype=torch.int64, device=like.device)
+    Of units with several features, the mean activation of each is kept: (runs, units, features of a unit).
+    """
+
+    def __init__(self, runs: int, layer: UnitLayer, like: Tensor) -> None:
+        of_features = (runs, layer.units, layer.each)
+        self.utility = torch.zeros(runs, layer.units, dtype=like.dtype, device=like.device)
+        self.mean_activation = self.utility.new_zeros(of_features if layer.each > 1 else of_features[:2])
+        self.age = torch.zeros(runs, layer.units, dtype=torch.int64, device=like.device)
         self.accumulated = torch.zeros(runs, dtype=torch.float64)
         self.replaced = torch.zeros(runs, dtype=torch.int64)  # since the last report
 
 
-class PackedContinualBackprop:
+class PackedContinualBackprop(PackedIntervention[ContinualBackprop]):
     """Continual backprop on a pack: all runs' utilities at once; replacements, which are rare, one by one."""
 
     def __init__(self, runs: Sequence[ContinualBackprop], learner: Learner) -> None:
-        self.learner, self.options, self.device = learner, runs, learner.parameters.device
+        super().__init__(runs, learner)
+        self.device = learner.parameters.device
         self.kind, self.bias_transfer = runs[0].utility, runs[0].bias_transfer
         self.optimizer = runs[0].reset_optimizer
         self.of_all, self.summing = runs[0].rate_of == "all", runs[0].averaging == "sum"
-        self.decay = per_run([run.decay_rate for run in runs], learner.parameters)
+        self.decay = self.per_run("decay_rate")
         self.fill = 1 - self.decay
         graph = learner.graph
-        self.incoming = [learner.view(learner.parameters, layer.weight) for layer in graph]
-        self.outgoing = [
-            new_units.readers(learner.view(learner.parameters, layer.next_weight), layer) for layer in graph
-        ]
+        self.units = [new_units.HiddenUnits(learner, layer) for layer in graph]
         self.rates = np.array([run.rates(len(graph)) for run in runs])  # (runs, layers)
-        self.layers = [_LayerState(len(runs), layer.units, learner.parameters) for layer in graph]
+        self.layers = [_LayerState(len(runs), layer, learner.parameters) for layer in graph]
         self.acting = [bool(self.rates[:, i].any()) for i in range(len(graph))]
         places = [(seed, i) for seed in learner.seeds for i in range(len(graph))]
         self.rounding_keys = [streams.counter_key(seed, "replacement rounding", i) for seed, i in places]
@@ -217,39 +222,35 @@ class PackedContinualBackprop:
 
     def _update_utility(self, i: int) -> None:
         """One step of the running averages of hidden layer i (spec: gnt.py, `update_utility`)."""
-        layer, kind = self.layers[i], self.kind
-        activation = new_units.by_unit(self.learner.activations[i], self.learner.graph[i])
+        layer, units, kind = self.layers[i], self.units[i], self.kind
+        activation = units.by_unit(self.learner.activations[i])
         layer.age += 1
         if self.summing:
             if kind == "contribution":
-                layer.mean_activation.addcmul_(_over_positions(activation.abs().mean(1)), self.fill)
+                mean = units.by_feature(activation.abs().mean(1))
+                layer.mean_activation.addcmul_(mean, _like(self.fill, mean))
             return
         alone = activation.shape[1] == 1  # batches of one need no average over the batch
-        mean = _over_positions(activation[:, 0] if alone else activation.mean(1))
-        layer.mean_activation.mul_(self.decay).addcmul_(mean, self.fill)
+        mean = units.by_feature(activation[:, 0] if alone else activation.mean(1))
+        layer.mean_activation.mul_(_like(self.decay, mean)).addcmul_(mean, _like(self.fill, mean))
         if kind == "random":
             return
         instantaneous: Tensor | None = None
         if kind in ("contribution", "zero_contribution", "adaptable_contribution", "feature_by_input"):
             if kind != "contribution":
-                average = layer.mean_activation / self._correction(layer)
-                activation = activation - average.view(*average.shape, *[1] * (activation.dim() - 3)).unsqueeze(1)
+                average = layer.mean_activation / _like(self._correction(layer), mean)
+                activation = activation - units.like_parts(average, activation)
             instantaneous = activation[:, 0].abs() if alone else activation.abs().mean(1)
         if kind in ("weight", "contribution", "zero_contribution", "adaptable_contribution"):
-            outgoing = self._outgoing_magnitude(i)
+            outgoing = units.outgoing_magnitude()
             instantaneous = outgoing if instantaneous is None else instantaneous * outgoing
         if instantaneous is not None:
-            instantaneous = _over_positions(instantaneous)
+            instantaneous = _over_parts(instantaneous)
         if kind in ("adaptation", "adaptable_contribution", "feature_by_input"):
-            incoming = _mean_magnitude(self.incoming[i].flatten(2), 2)
+            incoming = units.incoming_magnitude()
             instantaneous = 1 / incoming if instantaneous is None else instantaneous / incoming
         assert instantaneous is not None
         layer.utility.mul_(self.decay).addcmul_(instantaneous, self.fill)
-
-    def _outgoing_magnitude(self, i: int) -> Tensor:
-        """Mean |outgoing weight| of each unit, (runs, units), or of each position, (runs, units, positions)."""
-        magnitude = _mean_magnitude(self.outgoing[i], 1)
-        return magnitude.mean((2, 3)) if magnitude.dim() == 4 else magnitude
 
     def _correction(self, layer: _LayerState) -> Tensor:
         """1 - decay^age, (runs, units): how much of a running average is filled."""
@@ -266,9 +267,10 @@ class PackedContinualBackprop:
             index = torch.arange(layer.utility.shape[1], device=layer.utility.device)
             return self.utility_draws[i].uniforms_at(step, index).to(layer.utility.dtype)
         if self.summing:
-            utility = _over_positions(self._outgoing_magnitude(i))
+            utility = self.units[i].by_feature(self.units[i].outgoing_magnitude())
             if self.kind == "contribution":
                 utility = utility * layer.mean_activation
+            utility = _over_parts(utility)
         else:
             utility = layer.utility / self._correction(layer)
         utility = torch.nan_to_num(utility, nan=0.0, posinf=torch.finfo(utility.dtype).max)
@@ -287,15 +289,13 @@ class PackedContinualBackprop:
         return new_units.draw_incoming(draws, step, self.learner.graph[i], units)[0]
 
     def _replace(self, step: int, i: int, run: int, units: Tensor) -> None:
-        layer, graph, learner = self.layers[i], self.learner.graph[i], self.learner
-        incoming, outgoing = self.incoming[i][run], self.outgoing[i][run]
+        layer, hidden = self.layers[i], self.units[i]
         if self.bias_transfer:
-            mean = layer.mean_activation[run, units] / self._correction(layer)[run, units]
-            reads = outgoing[:, units] if outgoing.dim() == 2 else outgoing[:, units].flatten(2).sum(2)
-            learner.view(learner.parameters, graph.next_bias)[run] += reads @ mean
-        incoming[units] = self.draw_incoming(step, i, run, units).to(incoming.dtype).reshape(incoming[units].shape)
-        for tensor, dimension, fresh in new_units.parts(learner, graph, optimizer=self.optimizer):
-            tensor[run].index_fill_(dimension - 1, units, fresh)
+            mean = layer.mean_activation[run, units]
+            hidden.transfer(run, units, mean / _like(self._correction(layer)[run, units], mean))
+        hidden.set_incoming(run, units, self.draw_incoming(step, i, run, units))
+        for part in hidden.owned(optimizer=self.optimizer):
+            part.reset(run, units)
         averages = (layer.utility, layer.age) if self.summing else (layer.utility, layer.mean_activation, layer.age)
         for average in averages:
             average[run].index_fill_(0, units, 0)  # an assignment would wait for a GPU
@@ -312,14 +312,11 @@ class PackedContinualBackprop:
             layer.replaced.zero_()
 
 
-def _mean_magnitude(weights: Tensor, dimension: int) -> Tensor:
-    """Mean |w| along a dimension; on a GPU in one pass over memory instead of three."""
-    if weights.is_cuda:
-        total: Tensor = torch.linalg.vector_norm(weights, 1, dimension)
-        return total / weights.shape[dimension]
-    return weights.abs().mean(dimension)
-
-
-def _over_positions(values: Tensor) -> Tensor:
-    """(runs, units) as it is; the mean of (runs, units, positions)."""
+def _over_parts(values: Tensor) -> Tensor:
+    """(runs, units) as it is; the mean of (runs, units, parts)."""
     return values if values.dim() == 2 else values.mean(2)
+
+
+def _like(values: Tensor, mean: Tensor) -> Tensor:
+    """Values of units, to broadcast with means of units or of their features, which have one dimension more."""
+    return values if values.dim() == mean.dim() else values.unsqueeze(-1)

@@ -4,35 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
-from lop_sweeps.algorithms.intervention import BetweenTasks, Learner
-from lop_sweeps.networks.network import Network, output_parameters
+from lop_sweeps.algorithms.intervention import Intervention, Learner, PackedIntervention
+from lop_sweeps.networks.network import output_parameters
 
 
 @dataclass(frozen=True)
-class HeadResetting:
+class HeadResetting(Intervention):
     """Before each task but the first, draw the output layer anew from the network's initial law.
 
     The optimiser's state stays, as in the authors' code.
     """
 
-    version: ClassVar[int] = 1
-    PER_RUN: ClassVar[frozenset[str]] = frozenset()
-    resets_units: ClassVar[bool] = False
-
-    def check(self, network: Network) -> None:
-        """Acts on every network."""
+    def next_step(self, step: int) -> None:
+        return None
 
     def pack(self, peers: Sequence[HeadResetting], learner: Learner) -> PackedHeadResetting:
-        return PackedHeadResetting(learner)
+        return PackedHeadResetting(peers, learner)
 
 
-class PackedHeadResetting(BetweenTasks):
+class PackedHeadResetting(PackedIntervention[HeadResetting]):
     """Head resetting on a pack."""
-
-    def __init__(self, learner: Learner) -> None:
-        self.learner = learner
 
     def before_task(self, run: int, task: int) -> None:
         if task == 0:

@@ -15,23 +15,23 @@ from torch import Tensor
 
 from lop_sweeps import checks, counter_random, streams
 from lop_sweeps.algorithms import new_units
-from lop_sweeps.algorithms.intervention import Learner
+from lop_sweeps.algorithms.intervention import Intervention, Learner, PackedIntervention, every
 from lop_sweeps.errors import ConfigError
 from lop_sweeps.networks.network import Network
 
 
 @dataclass(frozen=True)
-class ReDo:
+class ReDo(Intervention):
     """Every `period` updates, replace each unit whose score is at most `threshold`.
 
-    The score of a unit is its mean |h| over the mini-batch, divided by the mean of that over its layer; in a layer that
-    is silent on the whole mini-batch nothing is replaced. A new unit has incoming weights from the network's initial
-    law, bias 0, outgoing weights 0, and a fresh normalisation where it has one.
+    The score of a unit is its mean |h| over the mini-batch (and over its features, if it has several), divided by the
+    mean of that over its layer; in a layer that is silent on the whole mini-batch nothing is replaced. A new unit has
+    incoming weights from the network's initial law, bias 0, outgoing weights 0, and a fresh normalisation where it has
+    one.
     reset_optimizer: also fresh moments and step counts of all of these, as Sokar et al. do. (Momentum is reset if the
         optimiser's own option says so as well.)
     """
 
-    version: ClassVar[int] = 1
     PER_RUN: ClassVar[frozenset[str]] = frozenset({"threshold"})
 
     threshold: float = 0.1
@@ -51,31 +51,30 @@ class ReDo:
         if not network.unit_graph():
             raise ConfigError("", None, "needs a network with hidden units, such as network=mlp")
 
+    def next_step(self, step: int) -> int:
+        return every(int(self.period), step)
+
     def pack(self, peers: Sequence[ReDo], learner: Learner) -> PackedReDo:
         return PackedReDo(peers, learner)
 
 
-class PackedReDo:
-    """ReDo on a pack. Which units are dormant only the device knows, so all are drawn and a mask chooses."""
+class PackedReDo(PackedIntervention[ReDo]):
+    """ReDo on a pack."""
 
     def __init__(self, runs: Sequence[ReDo], learner: Learner) -> None:
-        self.learner, self.period, self.optimizer = learner, int(runs[0].period), runs[0].reset_optimizer
+        super().__init__(runs, learner)
+        self.optimizer = runs[0].reset_optimizer
         graph, device = learner.graph, learner.parameters.device
+        self.units = [new_units.HiddenUnits(learner, layer) for layer in graph]
         self.thresholds = torch.tensor([run.threshold for run in runs], dtype=torch.float64, device=device).unsqueeze(1)
-        self.keys = [
-            counter_random.Keys([streams.counter_key(seed, "recycled units", i) for seed in learner.seeds], device)
-            for i in range(len(graph))
-        ]
+        keys = [[streams.counter_key(seed, "recycled units", i) for seed in learner.seeds] for i in range(len(graph))]
+        self.keys = [counter_random.Keys(of_runs, device) for of_runs in keys]
+        self.keys_of_runs = [[counter_random.Keys([key], device) for key in of_runs] for of_runs in keys]
         self.replaced = [
             torch.zeros(len(runs), dtype=torch.int64, device=device) for _ in graph
         ]  # since the last report
 
-    def plan(self, step: int, steps: int) -> None:
-        """Nothing to plan."""
-
     def after_update(self, step: int) -> None:
-        if (step + 1) % self.period:
-            return
         dormant = [self.dormant(i) for i in range(len(self.learner.graph))]  # all before any is replaced
         for i, mask in enumerate(dormant):
             self._replace(step, i, mask)
@@ -83,19 +82,32 @@ class PackedReDo:
     def dormant(self, i: int) -> Tensor:
         """(runs, units): which units of hidden layer i the current mini-batch finds dormant."""
         activation = self.learner.activations[i]
-        magnitude = activation.abs().double().movedim(2, 1).flatten(2).mean(2)
+        magnitude = self.units[i].of_units(activation.abs().double().movedim(2, 1).flatten(2).mean(2))
         average = magnitude.mean(1, keepdim=True)
         return (magnitude <= self.thresholds * average) & (average > 0) & torch.isfinite(average)
 
     def _replace(self, step: int, i: int, mask: Tensor) -> None:
-        learner, layer = self.learner, self.learner.graph[i]
-        units = torch.arange(layer.units, device=mask.device)
-        drawn = new_units.draw_incoming(self.keys[i], step, layer, units)
-        weight = learner.view(learner.parameters, layer.weight)
-        weight.copy_(torch.where(_along(mask, weight, 1), drawn.to(weight.dtype).view(weight.shape), weight))
-        for tensor, dimension, fresh in new_units.parts(learner, layer, optimizer=self.optimizer):
-            tensor.masked_fill_(_along(mask, tensor, dimension), fresh)
+        if mask.is_cuda:
+            self._replace_by_mask(step, i, mask)
+        else:
+            for run in torch.nonzero(mask.any(1)).flatten().tolist():
+                self._replace_units(step, i, run, torch.nonzero(mask[run]).flatten())
         self.replaced[i] += mask.sum(1)
+
+    def _replace_units(self, step: int, i: int, run: int, units: Tensor) -> None:
+        """Of one run; only what is dormant is drawn."""
+        layer, hidden = self.learner.graph[i], self.units[i]
+        hidden.set_incoming(run, units, new_units.draw_incoming(self.keys_of_runs[i][run], step, layer, units)[0])
+        for part in hidden.owned(optimizer=self.optimizer):
+            part.reset(run, units)
+
+    def _replace_by_mask(self, step: int, i: int, mask: Tensor) -> None:
+        """Of all runs, without waiting for the device to say which units are dormant: all are drawn."""
+        layer, hidden = self.learner.graph[i], self.units[i]
+        units = torch.arange(layer.units, device=mask.device)
+        hidden.set_incoming_where(mask, new_units.draw_incoming(self.keys[i], step, layer, units))
+        for part in hidden.owned(optimizer=self.optimizer):
+            part.reset_where(mask)
 
     def state(self) -> dict[str, Tensor]:
         return {f"{i}.replaced": replaced for i, replaced in enumerate(self.replaced)}
@@ -106,8 +118,3 @@ class PackedReDo:
     def clear_report(self) -> None:
         for replaced in self.replaced:
             replaced.zero_()
-
-
-def _along(mask: Tensor, like: Tensor, dimension: int) -> Tensor:
-    """mask (runs, units) with the units along `dimension` of a tensor, to broadcast with it."""
-    return mask.view(len(mask), *[1] * (dimension - 1), -1, *[1] * (like.dim() - dimension - 1))

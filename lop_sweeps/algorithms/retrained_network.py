@@ -7,24 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 from lop_sweeps import checks
-from lop_sweeps.algorithms.intervention import BetweenTasks, Learner
-from lop_sweeps.networks.network import Network
+from lop_sweeps.algorithms.intervention import Intervention, Learner, PackedIntervention
 
 
 @dataclass(frozen=True)
-class RetrainedNetwork:
+class RetrainedNetwork(Intervention):
     """Before each task but the first, draw all parameters anew from the network's initial law.
 
     reset_statistics: also the running statistics of normalisation. reset_optimizer: also the optimiser's state. The
     authors' code keeps both from the task before, so both are false by default.
     """
-
-    version: ClassVar[int] = 1
-    PER_RUN: ClassVar[frozenset[str]] = frozenset()
-    resets_units: ClassVar[bool] = False
 
     reset_statistics: bool = False
     reset_optimizer: bool = False
@@ -33,28 +27,25 @@ class RetrainedNetwork:
         checks.flag("reset_statistics", self.reset_statistics)
         checks.flag("reset_optimizer", self.reset_optimizer)
 
-    def check(self, network: Network) -> None:
-        """Acts on every network."""
+    def next_step(self, step: int) -> None:
+        return None
 
     def pack(self, peers: Sequence[RetrainedNetwork], learner: Learner) -> PackedRetrainedNetwork:
-        return PackedRetrainedNetwork(self, learner)
+        return PackedRetrainedNetwork(peers, learner)
 
 
-class PackedRetrainedNetwork(BetweenTasks):
+class PackedRetrainedNetwork(PackedIntervention[RetrainedNetwork]):
     """Retraining on a pack."""
-
-    def __init__(self, options: RetrainedNetwork, learner: Learner) -> None:
-        self.options, self.learner = options, learner
 
     def before_task(self, run: int, task: int) -> None:
         if task == 0:
             return
-        learner = self.learner
+        learner, options = self.learner, self.options[run]
         parameters, buffers = learner.redraw(run, "retrained network", task)
         for name, value in parameters.items():
             learner.view(learner.parameters, name)[run] = value
-        if self.options.reset_statistics:
+        if options.reset_statistics:
             for name, value in buffers.items():
                 learner.buffers[name][run] = value
-        if self.options.reset_optimizer:
+        if options.reset_optimizer:
             learner.optimizer.restart(run)

@@ -16,13 +16,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lop_sweeps import checks, counter_random, streams
-from lop_sweeps.algorithms.intervention import Learner
-from lop_sweeps.networks.network import Network
-from lop_sweeps.optimizers.optimizer import per_run
+from lop_sweeps.algorithms.intervention import Intervention, Learner, PackedIntervention
 
 
 @dataclass(frozen=True)
-class ShrinkAndPerturb:
+class ShrinkAndPerturb(Intervention):
     """After each update add independent N(0, noise_std^2) to every weight and bias.
 
     noise_std: a standard deviation, not multiplied by the step size. Shrinking is `optimizer.weight_decay`, which
@@ -33,9 +31,7 @@ class ShrinkAndPerturb:
     normalisation: also add it to the scales and shifts of normalisation layers, as the authors' CIFAR-100 code does.
     """
 
-    version: ClassVar[int] = 1
     PER_RUN: ClassVar[frozenset[str]] = frozenset({"noise_std"})
-    resets_units: ClassVar[bool] = False
 
     noise_std: float = 1e-5
     noise: str = "per_step"
@@ -46,19 +42,16 @@ class ShrinkAndPerturb:
         checks.choice("noise", self.noise, ("per_step", "lazy"))
         checks.flag("normalisation", self.normalisation)
 
-    def check(self, network: Network) -> None:
-        """Acts on every network."""
-
     def pack(self, peers: Sequence[ShrinkAndPerturb], learner: Learner) -> PackedShrinkAndPerturb:
         return PackedShrinkAndPerturb(peers, learner)
 
 
-class PackedShrinkAndPerturb:
+class PackedShrinkAndPerturb(PackedIntervention[ShrinkAndPerturb]):
     """Noise on parameters (runs, parameters); a run's draws depend on its seed and the step alone."""
 
     def __init__(self, runs: Sequence[ShrinkAndPerturb], learner: Learner) -> None:
-        self.learner, self.options = learner, runs
-        self.noise_std = per_run([run.noise_std for run in runs], learner.parameters)
+        super().__init__(runs, learner)
+        self.noise_std = self.per_run("noise_std")
         self.everywhere = runs[0].normalisation
         self.keys = [streams.counter_key(seed, "perturbation") for seed in learner.seeds]
         self.streams = counter_random.Keys(self.keys, learner.parameters.device)
@@ -88,17 +81,5 @@ class PackedShrinkAndPerturb:
             counter_random.normals(key, step, row)
         return torch.from_numpy(self.room)
 
-    def plan(self, step: int, steps: int) -> None:
-        """Nothing to plan."""
-
     def after_update(self, step: int) -> None:
         self.learner.parameters.addcmul_(self.draws(step).to(self.scale.dtype), self.scale)
-
-    def state(self) -> dict[str, Tensor]:
-        return {}
-
-    def report(self, run: int) -> dict[str, list[float]]:
-        return {}
-
-    def clear_report(self) -> None:
-        """Nothing is reported."""

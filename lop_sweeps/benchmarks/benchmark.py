@@ -34,15 +34,16 @@ class Task(Protocol):
 
 
 class Data(Protocol):
-    """What benchmarks of every protocol have.
+    """What benchmarks of every protocol have. One that derives from it has data that need no check, unless it says so.
 
-    BIN_TASKS: how many tasks one point of the paper's figures averages over. loss: cross_entropy or squared_error.
+    version: raise it when a change alters results; it is part of a run's identity. BIN_TASKS: how many tasks one point
+    of the paper's figures averages over. loss: cross_entropy or squared_error.
     A benchmark of images also has `shape`, (channels, height, width): its inputs are their pixels in that order. One
     whose performance is not online accuracy or error names the logged metric that figures show as `PERFORMANCE`.
     """
 
-    version: ClassVar[int]
-    BIN_TASKS: ClassVar[int]
+    version: ClassVar[int] = 1
+    BIN_TASKS: ClassVar[int] = 1
     inputs: int
     outputs: int
     loss: str
@@ -50,9 +51,11 @@ class Data(Protocol):
 
     def check_data(self, root: Path) -> None:
         """Raise `DataError` if the data under `root` cannot be used; quick enough for every point of a sweep."""
+        return None
 
     def load(self, root: Path) -> None:
         """Read the data into memory, once per process. Never downloads."""
+        return None
 
 
 class OnlineBenchmark(Data, Protocol):
@@ -62,7 +65,7 @@ class OnlineBenchmark(Data, Protocol):
     those of no other.
     """
 
-    protocol: ClassVar[Literal["online"]]
+    protocol: ClassVar[Literal["online"]] = "online"
     examples_per_task: int
     batch_size: int
 
@@ -104,7 +107,7 @@ class EpochsBenchmark(Data, Protocol):
     As online, there is a task `HELD_OUT`.
     """
 
-    protocol: ClassVar[Literal["epochs"]]
+    protocol: ClassVar[Literal["epochs"]] = "epochs"
     DRAWS: ClassVar[int]
     PROBE_BATCH: ClassVar[int | None]
     augmented: frozenset[str]
@@ -128,7 +131,7 @@ class ControlBenchmark(Data, Protocol):
     inputs, outputs: numbers in an observation, and in an action. An episode is cut off after `max_episode_steps`.
     """
 
-    protocol: ClassVar[Literal["control"]]
+    protocol: ClassVar[Literal["control"]] = "control"
     log_every: int
     max_episode_steps: int
 

@@ -14,12 +14,15 @@ from lop_sweeps.fused.vector import fma, lanes, load, root, splat, store
 
 
 @nb.njit(**OPTIONS)
-def update_layer(net: Net, rule: Optimizer, layer: int, batch: int, x: Array, delta: Array) -> None:
-    """x (batch, inputs + 1), the last for the bias; delta (batch, stride), the loss's gradient before activations."""
+def update_layer(net: Net, rule: Optimizer, layer: int, batch: int, x: Array, delta: Array, more: Array) -> None:
+    """x (batch, inputs + 1), the last for the bias; delta (batch, stride), the loss's gradient before activations.
+
+    more: a gradient like net.w that is added, or nothing.
+    """
     w, m, v = net.w, rule.moment1, rule.moment2
     kind = w.dtype.type
     base, stride, inputs = net.layers[layer, 0], net.layers[layer, 1], net.layers[layer, 2]
-    each = rule.power1.size > 1
+    each, added = rule.power1.size > 1, more.size > 0
     step, decay = splat(w, kind(-rule.step_size)), splat(w, kind(rule.weight_decay))
     beta1, beta2 = splat(w, kind(rule.beta1)), splat(w, kind(rule.beta2))
     fill1, fill2 = splat(w, kind(1) - kind(rule.beta1)), splat(w, kind(1) - kind(rule.beta2))
@@ -35,10 +38,10 @@ def update_layer(net: Net, rule: Optimizer, layer: int, batch: int, x: Array, de
     for r in range(inputs + 1):
         start = base + r * stride
         for j in range(0, stride, lanes(w)):
-            g = splat(w, kind(0))
+            i = start + j
+            g = load(more, i) if added else splat(w, kind(0))
             for b in range(batch):
                 g = fma(splat(w, x[b, r]), load(delta[b], j), g)
-            i = start + j
             weight = load(w, i)
             if rule.kind == ADAMW:
                 weight = weight * shrink

@@ -7,7 +7,7 @@ shows them to everybody else in PyTorch's orientation.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -23,14 +23,17 @@ from lop_sweeps.benchmarks.benchmark import Task
 from lop_sweeps.diagnostics.measure import measure_weights
 from lop_sweeps.fused import arrays
 from lop_sweeps.fused.activations import CODES
+from lop_sweeps.fused.compiled_parts import noise_of, numpy_of, replacement_of, rule_of, take_back
+from lop_sweeps.fused.stops import Loop, Stops
 from lop_sweeps.fused.stream import make_stream
-from lop_sweeps.fused.train import activations, train
+from lop_sweeps.fused.train import FIRST_NOISE, LAST_NOISE, REPLACEMENT, compiled
 from lop_sweeps.fused.vector import LANES
 from lop_sweeps.networks.mlp import MLP
 from lop_sweeps.networks.network import Network, draw_network, named_state
-from lop_sweeps.optimizers.adam import PackedAdam
 from lop_sweeps.optimizers.optimizer import Optimizer
-from lop_sweeps.optimizers.sgd import PackedSGD
+from lop_sweeps.training.acting import actors
+from lop_sweeps.training.losses import slope
+from lop_sweeps.training.source import Source
 
 # What one call of the compiled loop may take: about a second, so that a stop is answered soon; and so much memory.
 _WORK_PER_CALL = 3_000_000_000  # weights x steps, of a step of plain SGD on a wide network
@@ -53,7 +56,7 @@ class FusedLearner:
         dtype: torch.dtype,
     ) -> None:
         self.seeds: Sequence[int] = (seed,)
-        self.loss, self.dtype = loss, dtype
+        self.loss, self.dtype, self.device = loss, dtype, torch.device("cpu")
         self._dtype = np.float32 if dtype == torch.float32 else np.float64
         self._make_network = make_network
         network = draw_network(make_network, dtype, seed, "initial weights")
@@ -62,16 +65,42 @@ class FusedLearner:
         self.graph, self.weight_names = network.unit_graph(), network.weights()
         self.parameter_names = tuple(name for name, _ in network.named_parameters())
         self.buffers: dict[str, Tensor] = {}
-        self.activations: list[Tensor] = []
         self._lay_out()
         resets_units = any(intervention.resets_units for intervention in interventions)
         self.optimizer = optimizer.pack([optimizer], self.parameters, resets_units=resets_units)
-        self.interventions: list[PackedIntervention] = [one.pack([one], self) for one in interventions]
+        self.interventions: list[PackedIntervention[Any]] = [one.pack([one], self) for one in interventions]
+        self.source: Source | None = None  # while a task is learned
+        self._stops = self._make_stops(interventions)
+        self._now: tuple[Task, int, int] | None = None  # task, first example, and batch of the stretch in training
         self.intervals_at_once = self._intervals_at_once()
+
+    def _make_stops(self, interventions: Sequence[Intervention]) -> Stops | None:
+        """For those interventions that have no compiled part; None if there are none."""
+        parts, others = {}, []
+        for i, packed in enumerate(self.interventions):
+            if isinstance(packed, PackedContinualBackprop):
+                parts[i] = REPLACEMENT
+            elif isinstance(packed, PackedShrinkAndPerturb):
+                parts[i] = FIRST_NOISE if noise_of(self.interventions).first else LAST_NOISE
+            else:
+                others.append(packed)
+        found = [actor for actor in actors(interventions, self.interventions) if actor.position not in parts]
+        if not found:
+            return None
+
+        def plan(step: int, steps: int) -> None:
+            for packed in others:
+                packed.plan(step, steps)
+
+        units = [
+            slice(first, first + layer.units)
+            for first, layer in zip(self._units[:-1].tolist(), self.graph, strict=True)
+        ]
+        return Stops(found, parts, self.parameters, units, plan)
 
     def _intervals_at_once(self) -> int:
         """How many intervals of 1,000 steps a call may take, with batches of one."""
-        rule, noise = self._rule(), self._noise()
+        rule, noise = rule_of(self.optimizer, self._dtype), noise_of(self.interventions)
         cost = (
             100 if noise.kind == arrays.PER_STEP else 10 if rule.kind != arrays.SGD or noise.kind == arrays.LAZY else 1
         )
@@ -108,9 +137,69 @@ class FusedLearner:
         outputs, inputs = shape
         return flat[:, start : start + inputs * stride].view(1, inputs, stride)[:, :, :outputs].mT
 
-    def redraw(self, run: int, purpose: str, position: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    def redraw(self, run: int, purpose: str, *position: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Fresh parameters (and buffers: none) by name, as `TorchLearner.redraw` gives them."""
-        return named_state(draw_network(self._make_network, self.dtype, self.seeds[run], purpose, position))
+        return named_state(draw_network(self._make_network, self.dtype, self.seeds[run], purpose, *position))
+
+    def network_of(self, run: int) -> Network:
+        """The run's network, on the same memory."""
+        return self.network
+
+    @property
+    def activations(self) -> list[Tensor]:
+        """Of the step at which somebody acts: (1, batch, units) of each hidden layer, before dropout."""
+        return self._stops.activations if self._stops else []
+
+    @property
+    def activation_gradients(self) -> list[Tensor]:
+        """Of the mean loss with respect to them, for those who need it."""
+        return self._stops.activation_gradients if self._stops else []
+
+    @property
+    def inputs(self) -> Tensor:
+        """(1, batch, inputs) of the step at which somebody acts."""
+        return self._examples()[0]
+
+    @property
+    def targets(self) -> Tensor:
+        """Class labels (1, batch), or numbers (1, batch, outputs), of the step at which somebody acts."""
+        return self._examples()[1]
+
+    def _examples(self) -> tuple[Tensor, Tensor]:
+        assert self._now is not None
+        assert self._stops is not None
+        task, start, batch = self._now
+        x, y = task.examples(start + self._stops.example, start + self._stops.example + batch)
+        targets = torch.from_numpy(np.ascontiguousarray(y))[None]
+        if self.loss == "squared_error":
+            targets = targets.to(self.dtype)
+        return torch.from_numpy(np.ascontiguousarray(x)).to(self.dtype)[None], targets
+
+    def outputs_of(self, x: Tensor) -> Tensor:
+        """Outputs (1, batch, outputs) of x (1, batch, inputs), without dropout."""
+        with torch.no_grad():
+            return self.network(x[0], None)[0][None]
+
+    def gradient_of(self, x: Tensor, y: Any) -> Tensor:
+        """(1, size): gradient of the mean loss on inputs x and targets y, without dropout, in this engine's layout."""
+        named = {name: p.detach().requires_grad_() for name, p in self.network.named_parameters()}
+        with torch.enable_grad():
+            output, _ = torch.func.functional_call(self.network, named, (x[0], None))
+            along = slope(self.loss, output.detach()[None], y)[0]
+            gradients = torch.autograd.grad(output, list(named.values()), along)
+        found = torch.zeros_like(self.parameters)
+        for name, gradient in zip(named, gradients, strict=True):
+            self.view(found, name)[0] = gradient
+        return found
+
+    def other_batch(self, step: int) -> tuple[Tensor, Any]:
+        assert self.source is not None
+        return self.source.other_batch(step)
+
+    def task_data(self, run: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """In `before_task`: the first examples of the task that is to come."""
+        assert self.source is not None
+        return self.source.task_data(run)
 
     def run(
         self, tasks: Sequence[Task], batch: int, first: int, start: int, steps: int, interval: int
@@ -123,14 +212,23 @@ class FusedLearner:
         intervals = -(-steps // interval)
         losses, correct = np.empty(steps), np.empty(steps)
         magnitudes = np.empty((intervals, len(self._layers)))
-        net, noise, replacement = self._net(), self._noise(), self._replacement()
+        net, noise = self._net(), noise_of(self.interventions)
+        all_units = int(self._layers[:, 1].sum())
+        replacement = replacement_of(self.interventions, self.graph, self._units, all_units, self._dtype)
         stream = make_stream(tasks[0], start * batch, (start + steps) * batch, net)
-        work = arrays.make_work(net, noise, batch, interval)
-        done = train(
-            net, stream, self._rule(), replacement, noise, work, first, batch, steps, interval, losses, correct,
-            magnitudes,
-        )  # fmt: skip
-        self._take_back(replacement)
+        loop = Loop(
+            net,
+            stream,
+            rule_of(self.optimizer, self._dtype),
+            replacement,
+            noise,
+            arrays.make_work(net, noise, batch, interval),
+        )
+        self._now = tasks[0], start * batch, batch
+        train = self._stops.run if self._stops else compiled.train
+        arguments: tuple[Any, ...] = (loop,) if self._stops else loop
+        done = train(*arguments, first, batch, steps, interval, losses, correct, magnitudes)
+        take_back(replacement, self.interventions, self._units)
         intervals = -(-done // interval)
         return (
             torch.from_numpy(losses[:done, None]),
@@ -142,8 +240,8 @@ class FusedLearner:
         """Hidden activations [(1, samples, units), ...] on a task's first examples, without dropout."""
         h = np.zeros((samples, int(self._layers[:, 1].sum())), self._dtype)
         net = self._net()
-        work = arrays.make_work(net, self._noise(), batch=1, interval=1)
-        activations(net, make_stream(tasks[0], 0, samples, net), work, h)
+        work = arrays.make_work(net, noise_of(self.interventions), batch=1, interval=1)
+        compiled.activations(net, make_stream(tasks[0], 0, samples, net), work, h)
         parts = zip(self._units[:-1].tolist(), self.graph, strict=True)
         return [torch.from_numpy(h[None, :, first : first + layer.units]) for first, layer in parts]
 
@@ -153,7 +251,7 @@ class FusedLearner:
 
     def _net(self) -> arrays.Net:
         return arrays.Net(
-            w=_numpy(self.parameters),
+            w=numpy_of(self.parameters),
             layers=self._layers,
             units=self._units,
             activation=CODES[self._mlp.activation],
@@ -161,90 +259,6 @@ class FusedLearner:
             dropout_key=streams.counter_key(self.seeds[0], "dropout"),
             loss=arrays.CROSS_ENTROPY if self.loss == "cross_entropy" else arrays.SQUARED_ERROR,
         )
-
-    def _rule(self) -> arrays.Optimizer:
-        packed, empty = self.optimizer, np.zeros(0, self._dtype)
-        fresh = bool(packed.fresh())
-        if isinstance(packed, PackedSGD):
-            kind = arrays.SGD if packed.buffer is None else arrays.MOMENTUM
-            buffer = empty if packed.buffer is None else _numpy(packed.buffer)
-            return arrays.Optimizer(
-                kind, -_number(packed.negative_step_size), _number(packed.weight_decay), _number(packed.momentum),
-                0.0, 0.0, False, fresh, buffer, empty, empty, empty,
-            )  # fmt: skip
-        assert isinstance(packed, PackedAdam)
-        return arrays.Optimizer(
-            arrays.ADAMW if packed.decoupled else arrays.ADAM, _number(packed.step_size),
-            _number(packed.weight_decay), _number(packed.beta1), _number(packed.beta2), _number(packed.eps),
-            packed.correction == "authors", fresh, _numpy(packed.moment1), _numpy(packed.moment2),
-            _numpy(packed.power1), _numpy(packed.power2),
-        )  # fmt: skip
-
-    def _find(self, kind: type) -> tuple[int, Any]:
-        """The place in the order of interventions of the one of this kind, and it; or -1 and None."""
-        found = [(i, one) for i, one in enumerate(self.interventions) if isinstance(one, kind)]
-        return found[0] if found else (-1, None)
-
-    def _noise(self) -> arrays.Noise:
-        at, packed = self._find(PackedShrinkAndPerturb)
-        if packed is None or not packed.options[0].noise_std:
-            return arrays.Noise(arrays.NO_NOISE, 0.0, np.uint64(0), False)
-        options = packed.options[0]
-        kind = arrays.LAZY if options.noise == "lazy" else arrays.PER_STEP
-        after, _ = self._find(PackedContinualBackprop)
-        return arrays.Noise(kind, float(options.noise_std), packed.keys[0], at < after)
-
-    def _replacement(self) -> arrays.Replacement:
-        _, packed = self._find(PackedContinualBackprop)
-        hidden = len(self.graph)
-        all_units = int(self._layers[:, 1].sum())
-        nothing = np.zeros(0, np.uint64)
-        state = [np.zeros(all_units, self._dtype), np.zeros(all_units, self._dtype), np.zeros(all_units, np.int64)]
-        accumulated, replaced = np.zeros(hidden), np.zeros(hidden, np.int64)
-        if packed is None:
-            flags = (False,) * 8
-            none = np.zeros(0)
-            return arrays.Replacement(
-                *flags, 0.0, 0, none, none, nothing, nothing, nothing, *state, accumulated, replaced
-            )
-        for i, (layer, first) in enumerate(zip(packed.layers, self._units, strict=False)):
-            for array, tensor in zip(state, (layer.utility, layer.mean_activation, layer.age), strict=True):
-                array[first : first + tensor.shape[1]] = tensor[0].numpy()
-            accumulated[i], replaced[i] = float(layer.accumulated[0]), int(layer.replaced[0])
-        options, kind = packed.options[0], packed.kind
-        return arrays.Replacement(
-            active=True,
-            by_activity=kind in ("contribution", "zero_contribution", "adaptable_contribution", "feature_by_input"),
-            centred=kind in ("zero_contribution", "adaptable_contribution", "feature_by_input"),
-            by_outgoing=kind in ("weight", "contribution", "zero_contribution", "adaptable_contribution"),
-            by_incoming=kind in ("adaptation", "adaptable_contribution", "feature_by_input"),
-            random=kind == "random",
-            bernoulli=options.fractional == "bernoulli",
-            transfer=options.bias_transfer,
-            decay=float(options.decay_rate),
-            threshold=int(options.maturity_threshold),
-            rates=packed.rates[0],
-            bounds=np.array([layer.bound for layer in self.graph]),
-            rounding_keys=np.array(packed.rounding_keys),
-            weight_keys=np.array(packed.weight_keys),
-            utility_keys=np.array(packed.utility_keys),
-            utility=state[0],
-            mean=state[1],
-            age=state[2],
-            accumulated=accumulated,
-            replaced=replaced,
-        )
-
-    def _take_back(self, replacement: arrays.Replacement) -> None:
-        """What continual backprop has changed, as the tensors that everybody else sees."""
-        _, packed = self._find(PackedContinualBackprop)
-        if packed is None:
-            return
-        state = (replacement.utility, replacement.mean, replacement.age)
-        for i, (layer, first) in enumerate(zip(packed.layers, self._units, strict=False)):
-            for array, tensor in zip(state, (layer.utility, layer.mean_activation, layer.age), strict=True):
-                tensor[0] = torch.from_numpy(array[first : first + tensor.shape[1]])
-            layer.accumulated[0], layer.replaced[0] = replacement.accumulated[i], int(replacement.replaced[i])
 
     def state(self) -> dict[str, Tensor]:
         """Everything that learning has changed, copied to the torch engine's layout: checkpoints are the same."""
@@ -290,12 +304,3 @@ def _aligned_zeros(size: int, dtype: Any) -> NDArray[Any]:
     array = np.zeros(size + 64 // item, dtype)
     offset = -array.ctypes.data % 64 // item
     return array[offset : offset + size]
-
-
-def _numpy(flat: Tensor) -> NDArray[Any]:
-    array: NDArray[Any] = flat[0].numpy()
-    return array
-
-
-def _number(column: Tensor) -> float:
-    return float(column[0, 0])

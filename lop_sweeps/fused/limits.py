@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from lop_sweeps.algorithms.continual_backprop import ContinualBackprop
-from lop_sweeps.algorithms.head_resetting import HeadResetting
 from lop_sweeps.algorithms.intervention import Intervention
-from lop_sweeps.algorithms.retrained_network import RetrainedNetwork
 from lop_sweeps.algorithms.shrink_and_perturb import ShrinkAndPerturb
 from lop_sweeps.networks.linear import Linear
 from lop_sweeps.networks.mlp import MLP
@@ -16,6 +14,8 @@ from lop_sweeps.optimizers.adam import Adam, AdamW
 from lop_sweeps.optimizers.optimizer import Optimizer
 from lop_sweeps.optimizers.sgd import SGD
 
+COMPILED: tuple[type, ...] = (ContinualBackprop, ShrinkAndPerturb)  # one of a kind; others act between compiled steps
+FEW = range(3)  # who acts at all of these steps acts at every step
 # One example after another is faster than PyTorch's matrix products up to about here (perf/online.py --batch).
 LARGEST_BATCH, LARGE, LARGEST_BATCH_OF_LARGE = 128, 1_000_000, 32  # LARGE: parameters
 
@@ -32,9 +32,7 @@ def obstacle(network: Network, optimizer: Optimizer, interventions: Sequence[Int
     if isinstance(optimizer, SGD) and optimizer.step_size * optimizer.weight_decay > 0.5:
         return "each step shrinks the weights to less than half"
     kinds: list[type] = [type(one) for one in interventions]
-    for kind in kinds:
-        if kind not in (ContinualBackprop, ShrinkAndPerturb, HeadResetting, RetrainedNetwork):
-            return f"it does not know the intervention {kind.__name__}"
+    for kind in COMPILED:
         if kinds.count(kind) > 1:
             return f"it takes one intervention of a kind, and here are {kinds.count(kind)} {kind.__name__}"
     for one in interventions:
@@ -42,12 +40,24 @@ def obstacle(network: Network, optimizer: Optimizer, interventions: Sequence[Int
             return "it knows continual backprop with rate_of=mature and averaging=running only"
         if isinstance(one, ContinualBackprop) and not one.reset_optimizer:
             return "it resets the optimizer's state of new units"
+    within = [one for one in interventions if type(one) not in COMPILED and _next_step(one, 0) is not None]
+    for one in within:
+        if all(_next_step(one, step) == step for step in FEW):
+            return f"{type(one).__name__} acts at every step, and has no compiled part"
     lazy = any(isinstance(one, ShrinkAndPerturb) and one.noise == "lazy" for one in interventions)
     if lazy and ContinualBackprop in kinds:
         return "continual backprop needs the weights of every step, and lazy noise comes later"
     if lazy and not (isinstance(optimizer, SGD) and optimizer.momentum == 0):
         return "lazy noise goes with plain SGD, since other optimizers read every weight at every step"
+    if lazy and within:
+        return f"{type(within[0]).__name__} acts within tasks and must see all weights, and lazy noise comes later"
     return None
+
+
+def _next_step(intervention: Intervention, step: int) -> int | None:
+    """When it acts; one that does not say so, at every step."""
+    schedule = getattr(intervention, "next_step", None)
+    return schedule(step) if schedule else step
 
 
 def slower(parameters: int, batch_size: int) -> str | None:

@@ -1,9 +1,10 @@
-"""The fused training loop: `train` reads from top to bottom as what happens to one run.
+"""The fused training loop: `steps` reads from top to bottom as what happens to one run.
 
 Forward and backward pass, update and intervention of a step work on the rows of weights that the step concerns, in
 place. Weight decay under plain SGD is a scale: the weights are `scale` times what `net.w` holds, and shrinking them
 all is one multiplication. At the end of an interval everything that was postponed is done, so that the arrays are then
-exactly the state of the run; intervals begin at fixed steps, so nothing depends on how a run is cut into calls.
+exactly the state of the run; intervals begin at fixed steps, so nothing depends on how a run is cut into calls. Where
+somebody who is not compiled acts at a step, `steps` stops there and goes on, and what is postponed stays postponed.
 
 Precision: weights, activations and their sums are of the run's precision; the softmax, losses and the scale are
 float64.
@@ -14,7 +15,7 @@ from __future__ import annotations
 import hashlib
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numba as nb
 import numpy as np
@@ -43,6 +44,9 @@ from lop_sweeps.fused.rows import OPTIONS, dots, gather, sum_magnitudes, update,
 from lop_sweeps.fused.vector import borrowed, lanes, load, lowest_bit, magnitude, not_zero, splat, store, total
 
 SMALLEST_SCALE = 1e-3  # a smaller scale is multiplied into the weights
+# Parts of a step, in their order; TIDY: of the scale. ADD_UP: first add up |w| anew, for somebody has changed weights.
+STEP, FIRST_NOISE, REPLACEMENT, LAST_NOISE, TIDY, ADD_UP = 1, 2, 4, 8, 16, 32
+EVERYTHING = STEP | FIRST_NOISE | REPLACEMENT | LAST_NOISE | TIDY
 
 
 @nb.njit(**OPTIONS)
@@ -113,6 +117,27 @@ def sum_layer(net: Net, layer: int, outgoing: Array, incoming: Array, unowned: A
     base, stride, inputs = net.layers[layer, 0], net.layers[layer, 1], net.layers[layer, 2]
     row_sums = row_sums_of(net, layer, outgoing, unowned)
     sum_magnitudes(net.w, base, stride, inputs, row_sums, incoming[net.units[layer] :])
+
+
+@nb.njit(**OPTIONS)
+def is_measured(net: Net, rep: Replacement) -> Array:
+    """(layers,): whether continual backprop needs the sums of |w| of a layer."""
+    depth = len(net.layers)
+    measured = np.zeros(depth, np.bool_)
+    for i in range(depth - 1):
+        if rep.active and rep.rates[i] > 0:
+            measured[i] |= rep.by_incoming
+            measured[i + 1] |= rep.by_outgoing
+    return measured
+
+
+@nb.njit(**OPTIONS)
+def add_up(net: Net, rep: Replacement, work: Work) -> None:
+    """The sums of |w| that are needed, from scratch."""
+    measured = is_measured(net, rep)
+    for i in range(len(net.layers)):
+        if measured[i]:
+            sum_layer(net, i, work.outgoing, work.incoming, work.unowned)
 
 
 @nb.njit(**OPTIONS)
@@ -226,8 +251,19 @@ def borrow_replacement(rep: Replacement) -> Replacement:
     )
 
 
-def _compile(sources: str) -> tuple[Any, Any]:
-    """`train` and `activations`, compiled.
+class Compiled(NamedTuple):
+    """What Python calls. train: whole intervals; the others: their pieces, where somebody acts in between."""
+
+    train: Any
+    activations: Any
+    begin_interval: Any
+    steps: Any
+    end_interval: Any
+    gradient: Any
+
+
+def _compile(sources: str) -> Compiled:
+    """What Python calls, compiled.
 
     Numba finds what it has compiled before by a function's own text and closure, and does not see when a function
     that it calls has changed; `sources`, a digest of all of them, makes it see that.
@@ -250,25 +286,139 @@ def _compile(sources: str) -> tuple[Any, Any]:
                 n = active_units(units[i], z, slope, rows, values)
 
     @nb.njit(cache=CACHE, nogil=True, error_model="numpy")
-    def train(
+    def gradient(
+        net: Net,
+        stream: Stream,
+        work: Work,
+        scale: float,
+        step: int,
+        first_example: int,
+        batch: int,
+        out: Array,
+        slopes_of_units: Array,
+    ) -> None:
+        """The gradient of the mean loss on a mini-batch, like net.w, into `out`; nothing is updated.
+
+        The weights are `scale` times those in net.w. slopes_of_units (batch, all units), or nothing: the gradient with
+        respect to activations.
+        """
+        net, stream = borrow_net(net), borrow_stream(stream)
+        w, kind, depth = net.w, net.w.dtype.type, len(net.layers) if sources else 0
+        hidden, bases, strides, inputs = depth - 1, net.layers[:, 0], net.layers[:, 1], net.layers[:, 2]
+        outputs, output = net.layers[hidden, 3], net.units[hidden]
+        h, slope, delta, kept = borrowed(work.h), borrowed(work.slope), borrowed(work.delta), borrowed(work.kept)
+        rows, values, active = borrowed(work.rows), borrowed(work.values), borrowed(work.active)
+        products, out = borrowed(work.products), borrowed(out)
+        every, all_of_them = np.arange(len(products)), slopes_of_units.size > 0
+        out[:] = 0
+        for b in range(batch):
+            example = first_example + b
+            active[b, 0] = read_example(stream, example, rows[b, 0], values[b, 0])
+            for i in range(depth):
+                n, first, units = active[b, i], net.units[i], net.layers[i, 3]
+                z = h[b, first : first + strides[i]]
+                pre_activations(w, bases[i], strides[i], inputs[i], rows[b, i], values[b, i], n, scale, z)
+                if i < hidden:
+                    slopes = slope[b, first:]
+                    activate(net.activation, units, z, slopes)
+                    if all_of_them:
+                        slopes_of_units[b, first : first + units] = 1  # times what dropout makes of it
+                        if net.dropout > 0:
+                            drop_out(net, i, step, batch, b, z, slopes_of_units[b, first:], kept)
+                    if net.dropout > 0:
+                        drop_out(net, i, step, batch, b, z, slopes, kept)
+                        z = kept
+                    active[b, i + 1] = active_units(units, z, slopes, rows[b, i + 1], values[b, i + 1])
+            score(stream, net.loss, batch, example, outputs, h[b, output:], delta[b, output:])
+            for i in range(hidden, -1, -1):
+                n, d = active[b, i], delta[b, net.units[i] :]
+                for k in range(n):
+                    update_row(out, bases[i] + rows[b, i, k] * strides[i], strides[i], values[b, i, k], d)
+                update_row(out, bases[i] + inputs[i] * strides[i], strides[i], 1.0, d)
+                if i > 0:
+                    first = net.units[i - 1]
+                    delta[b, first : first + strides[i - 1]] = 0
+                    dots(w, bases[i], strides[i], rows[b, i], n, d, products)
+                    for k in range(n):
+                        u = first + rows[b, i, k]
+                        delta[b, u] = kind(scale) * products[k] * slope[b, u]
+                    if all_of_them:
+                        dots(w, bases[i], strides[i], every, inputs[i], d, products)
+                        for u in range(inputs[i]):
+                            slopes_of_units[b, first + u] *= kind(scale) * products[u]
+
+    @nb.njit(cache=CACHE, nogil=True, error_model="numpy")
+    def begin_interval(
+        net: Net, rule: Optimizer, rep: Replacement, work: Work, carried: Array, first_step: int, length: int
+    ) -> None:
+        """What an interval of `length` steps begins with: schedules, sums; carried: what `steps` postpones."""
+        net, rep = borrow_net(net), borrow_replacement(rep)
+        assert sources
+        carried[0], carried[1] = 1.0, 0.0  # scale of the weights; variance of lazy noise so far, in units of net.w
+        dense.tidy(rule)
+        if rep.active:
+            start_interval(rep, work.unfilled)
+        add_up(net, rep, work)
+        for i in range(len(net.layers) - 1):
+            if rep.active and rep.rates[i] > 0:
+                rep.accumulated[i] = plan_replacements(
+                    rep.age[net.units[i] : net.units[i] + net.layers[i, 3]],
+                    rep.threshold,
+                    rep.rates[i],
+                    rep.bernoulli,
+                    rep.accumulated[i],
+                    rep.rounding_keys[i],
+                    first_step,
+                    work.due[i, :length],
+                )
+
+    @nb.njit(cache=CACHE, nogil=True, error_model="numpy")
+    def end_interval(
+        net: Net, rep: Replacement, noise: Noise, work: Work, carried: Array, end: int, length: int, magnitudes: Array
+    ) -> bool:
+        """Do everything that was postponed; magnitudes (layers,): mean |w| of each; whether they are finite.
+
+        end: the step after the interval's last one.
+        """
+        assert sources
+        if noise.kind == LAZY:
+            settle_all(net, noise, end, carried[1], work.settled, work.noise_draws)
+        if carried[0] != 1.0:
+            multiply(net.w, carried[0])
+        if rep.active:
+            for i in range(len(net.layers) - 1):
+                if rep.rates[i] > 0:
+                    rep.age[net.units[i] : net.units[i] + net.layers[i, 3]] += length
+        finite = True
+        for i in range(len(net.layers)):
+            magnitudes[i] = mean_magnitude(net, i)
+            finite = finite and math.isfinite(magnitudes[i])
+        return finite
+
+    @nb.njit(cache=CACHE, nogil=True, error_model="numpy")
+    def steps(
         net: Net,
         stream: Stream,
         rule: Optimizer,
         rep: Replacement,
         noise: Noise,
         work: Work,
+        carried: Array,
+        more: Array,
+        parts: int,
         first_step: int,
+        first_example: int,
         batch: int,
-        steps: int,
-        interval: int,
+        start: int,
+        stop: int,
         losses: Array,
         correct: Array,
-        magnitudes: Array,
-    ) -> int:
-        """Learn from `steps` mini-batches; returns how many, which is fewer if the network is no longer finite.
+    ) -> None:
+        """Steps `start` ... `stop - 1` of an interval whose first step is number `first_step`.
 
-        losses, correct (steps,): mean loss and accuracy before each update. magnitudes (intervals, layers): mean |w|
-        at the end of each interval.
+        first_example: of the interval, in the stream. losses, correct (steps of the interval,): mean loss and accuracy
+        before each update. parts: which parts of the steps (`EVERYTHING`, but where somebody else acts in between).
+        more: a gradient like net.w that is added to the loss's, or nothing.
         """
         net, stream, rep = borrow_net(net), borrow_stream(stream), borrow_replacement(rep)
         w, kind, depth = net.w, net.w.dtype.type, len(net.layers) if sources else 0
@@ -283,43 +433,20 @@ def _compile(sources: str) -> tuple[Any, Any]:
 
         at_once = rule.kind == SGD and batch == 1  # update each layer while its delta is propagated
         anew = rule.kind != SGD or noise.kind == PER_STEP  # all weights move: add up their magnitudes at every step
-        measured = np.zeros(depth, np.bool_)  # layers whose sums of |w| are needed
-        for i in range(hidden):
-            if rep.active and rep.rates[i] > 0:
-                measured[i] |= rep.by_incoming
-                measured[i + 1] |= rep.by_outgoing
+        measured = is_measured(net, rep)  # layers whose sums of |w| are needed
         moved = np.zeros(depth, np.bool_)  # layers in which units have just been replaced
+        scale, variance = carried[0], carried[1]
+        if parts & ADD_UP:
+            add_up(net, rep, work)
 
-        begin, number = 0, 0
-        while begin < steps:
-            length = min(interval, steps - begin)
-            scale, variance = 1.0, 0.0  # of the weights, and of the lazy noise so far, in units of net.w
-            dense.tidy(rule)
-            if rep.active:
-                start_interval(rep, unfilled)
-            for i in range(depth):
-                if measured[i]:
-                    sum_layer(net, i, outgoing, incoming, unowned)
-                if rep.active and i < hidden and rep.rates[i] > 0:
-                    age = rep.age[net.units[i] : net.units[i] + net.layers[i, 3]]
-                    rep.accumulated[i] = plan_replacements(
-                        age,
-                        rep.threshold,
-                        rep.rates[i],
-                        rep.bernoulli,
-                        rep.accumulated[i],
-                        rep.rounding_keys[i],
-                        first_step + begin,
-                        due[i, :length],
-                    )
+        for t in range(start, stop):
+            step = first_step + t
 
-            for t in range(length):
-                step = first_step + begin + t
-
+            if parts & STEP:
                 # Forward, one example after another.
                 loss, right = 0.0, 0
                 for b in range(batch):
-                    example = (begin + t) * batch + b
+                    example = first_example + t * batch + b
                     active[b, 0] = read_example(stream, example, rows[b, 0], values[b, 0])
                     for i in range(depth):
                         n, first = active[b, i], net.units[i]
@@ -340,7 +467,7 @@ def _compile(sources: str) -> tuple[Any, Any]:
                     lost, hit = score(stream, net.loss, batch, example, outputs, h[b, output:], delta[b, output:])
                     loss += lost
                     right += hit
-                losses[begin + t], correct[begin + t] = loss / batch, right / batch
+                losses[t], correct[t] = loss / batch, right / batch
 
                 # Backward; under plain SGD and batches of one, each row is updated while it is read.
                 shrunk = scale * (1.0 - rule.step_size * rule.weight_decay) if rule.kind == SGD else 1.0
@@ -396,61 +523,87 @@ def _compile(sources: str) -> tuple[Any, Any]:
                             for k in range(active[b, i]):
                                 x[b, rows[b, i, k]] = values[b, i, k]
                             x[b, inputs[i]] = 1
-                        dense.update_layer(net, rule, i, batch, x, delta[:, net.units[i] :])
-
-                # Interventions.
+                        dense.update_layer(net, rule, i, batch, x, delta[:, net.units[i] :], more)
+                if rule.kind == SGD and more.size > 0:
+                    for i in range(more.size):
+                        w[i] += kind(-rule.step_size / scale) * more[i]
+                    add_up(net, rep, work)
                 if noise.kind == LAZY:
                     variance += (noise.std / scale) ** 2
-                elif noise.kind == PER_STEP and noise.first:
-                    add_to_all(net, noise, step, scale, all_draws)
-                if rep.active:
-                    for i in range(depth):
-                        if measured[i] and anew:
-                            sum_layer(net, i, outgoing, incoming, unowned)
-                    for i in range(hidden):
-                        if rep.rates[i] > 0:
-                            update_utility(net, rep, i, batch, h, scale, unfilled, outgoing, incoming)
-                            if due[i, t] > 0:
-                                choose(net, rep, i, step, t, due[i, t], unfilled, chosen[i])
-                    for i in range(hidden):  # only now: a choice sees no replacement of its own step
-                        if rep.rates[i] > 0 and due[i, t] > 0:
-                            replace(net, rule, rep, i, step, t, chosen[i], due[i, t], scale, unfilled)
-                            moved[i] = moved[i + 1] = True
-                    for i in range(depth):
-                        if moved[i] and measured[i]:
-                            sum_layer(net, i, outgoing, incoming, unowned)
-                        moved[i] = False
-                if noise.kind == PER_STEP and not noise.first:
-                    add_to_all(net, noise, step, scale, all_draws)
-                if abs(scale) < SMALLEST_SCALE:
-                    if noise.kind == LAZY:
-                        settle_all(net, noise, step + 1, variance, settled, noise_draws)
-                        variance = 0.0
-                    multiply(w, scale)
-                    for i in range(len(outgoing)):
-                        outgoing[i] *= kind(scale)
-                        incoming[i] *= kind(scale)
-                    scale = 1.0
 
-            # Everything that was postponed.
-            if noise.kind == LAZY:
-                settle_all(net, noise, first_step + begin + length, variance, settled, noise_draws)
-            if scale != 1.0:
-                multiply(w, scale)
-            if rep.active:
+            # Interventions.
+            if parts & FIRST_NOISE and noise.kind == PER_STEP and noise.first:
+                add_to_all(net, noise, step, scale, all_draws)
+            if parts & REPLACEMENT and rep.active:
+                for i in range(depth):
+                    if measured[i] and anew:
+                        sum_layer(net, i, outgoing, incoming, unowned)
                 for i in range(hidden):
                     if rep.rates[i] > 0:
-                        rep.age[net.units[i] : net.units[i] + net.layers[i, 3]] += length
-            finite = math.isfinite(losses[begin : begin + length].sum())
-            for i in range(depth):
-                magnitudes[number, i] = mean_magnitude(net, i)
-                finite = finite and math.isfinite(magnitudes[number, i])
+                        update_utility(net, rep, i, batch, h, scale, unfilled, outgoing, incoming)
+                        if due[i, t] > 0:
+                            choose(net, rep, i, step, t, due[i, t], unfilled, chosen[i])
+                for i in range(hidden):  # only now: a choice sees no replacement of its own step
+                    if rep.rates[i] > 0 and due[i, t] > 0:
+                        replace(net, rule, rep, i, step, t, chosen[i], due[i, t], scale, unfilled)
+                        moved[i] = moved[i + 1] = True
+                for i in range(depth):
+                    if moved[i] and measured[i]:
+                        sum_layer(net, i, outgoing, incoming, unowned)
+                    moved[i] = False
+            if parts & LAST_NOISE and noise.kind == PER_STEP and not noise.first:
+                add_to_all(net, noise, step, scale, all_draws)
+            if parts & TIDY and abs(scale) < SMALLEST_SCALE:
+                if noise.kind == LAZY:
+                    settle_all(net, noise, step + 1, variance, settled, noise_draws)
+                    variance = 0.0
+                multiply(w, scale)
+                for i in range(len(outgoing)):
+                    outgoing[i] *= kind(scale)
+                    incoming[i] *= kind(scale)
+                scale = 1.0
+        carried[0], carried[1] = scale, variance
+
+    @nb.njit(cache=CACHE, nogil=True, error_model="numpy")
+    def train(
+        net: Net,
+        stream: Stream,
+        rule: Optimizer,
+        rep: Replacement,
+        noise: Noise,
+        work: Work,
+        first_step: int,
+        batch: int,
+        count: int,
+        interval: int,
+        losses: Array,
+        correct: Array,
+        magnitudes: Array,
+    ) -> int:
+        """Learn from `count` mini-batches; returns how many, which is fewer if the network is no longer finite.
+
+        losses, correct (count,): mean loss and accuracy before each update. magnitudes (intervals, layers): mean |w|
+        at the end of each interval.
+        """
+        carried, nothing = np.empty(2), net.w[:0]
+        begin, number = 0, 0
+        while begin < count:
+            length = min(interval, count - begin)
+            first, of_interval = first_step + begin, slice(begin, begin + length)
+            begin_interval(net, rule, rep, work, carried, first, length)
+            steps(
+                net, stream, rule, rep, noise, work, carried, nothing, EVERYTHING, first, begin * batch, batch,
+                0, length, losses[of_interval], correct[of_interval],
+            )  # fmt: skip
+            end = first + length
+            finite = end_interval(net, rep, noise, work, carried, end, length, magnitudes[number])
+            finite = finite and math.isfinite(losses[of_interval].sum())
             begin, number = begin + length, number + 1
             if not finite:
                 break
         return begin
 
-    return train, activations
+    return Compiled(train, activations, begin_interval, steps, end_interval, gradient)
 
 
 def _digest() -> str:
@@ -461,4 +614,4 @@ def _digest() -> str:
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 
-train, activations = _compile(_digest())
+compiled = _compile(_digest())

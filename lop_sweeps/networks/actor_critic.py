@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import ClassVar
 
 import numpy as np
@@ -67,7 +66,7 @@ class ActorCritic(Network):
         nn.init.constant_(self.log_std, self._initial_log_std)
 
     def unit_graph(self) -> tuple[UnitLayer, ...]:
-        return (*_under("policy", self.policy.unit_graph()), *_under("value", self.value.unit_graph()))
+        return tuple(layer.within(name) for name in ("policy", "value") for layer in getattr(self, name).unit_graph())
 
     def weights(self) -> tuple[str, ...]:
         return tuple(f"{name}.{w}" for name, part in self.named_children() for w in part.weights())  # type: ignore[operator]
@@ -80,18 +79,3 @@ class ActorCritic(Network):
 
     def check(self, batch_size: int) -> None:
         self.policy.check(batch_size)
-
-
-def _under(prefix: str, graph: Sequence[UnitLayer]) -> list[UnitLayer]:
-    """The unit graph of a part of a network, its parameters named as those of the whole."""
-    return [
-        replace(
-            layer,
-            weight=f"{prefix}.{layer.weight}",
-            bias=f"{prefix}.{layer.bias}",
-            next_weight=f"{prefix}.{layer.next_weight}",
-            next_bias=f"{prefix}.{layer.next_bias}",
-            norm=tuple((f"{prefix}.{name}", value) for name, value in layer.norm),
-        )
-        for layer in graph
-    ]

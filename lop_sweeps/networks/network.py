@@ -34,9 +34,13 @@ class Network(nn.Module):
     at_zero: float = 0.0
 
     def forward(self, x: Tensor, uniforms: Sequence[Tensor] | None = None) -> tuple[Tensor, list[Tensor]]:
-        """x (batch, inputs) -> outputs (batch, outputs), hidden activations [(batch, units, *positions), ...].
+        """x (batch, inputs) -> outputs (batch, outputs), hidden activations [(batch, features, *positions), ...].
 
-        Images are flat, too: channel by channel, row by row.
+        Images are flat, too: channel by channel, row by row. Activations are what the layers of the unit graph give to
+        their readers, one tensor for each layer: a feature is a unit's activation; of units with several (CReLU: the
+        2n numbers max(z, 0), max(-z, 0) that the next layer reads) `UnitLayer.features` says whose is which.
+        Diagnostics measure features; methods that choose units put a unit's together. Positions (of a map, of tokens)
+        come last.
 
         uniforms: in training, one tensor for each entry of `draws`: numbers uniform on [0, 1) from the run's own
         stream. None in evaluation.

@@ -55,7 +55,8 @@ def update(
                 if authors:
                     change = rate * (one - power2[i]) * m[i] / (np.sqrt(v[i]) + tiny)
                 else:
-                    change = rate / (one - power1[i]) * m[i] / (np.sqrt(v[i] / (one - power2[i])) + tiny)
+                    fill = one / (one - power2[i])  # as below, so that both ways round alike
+                    change = rate / (one - power1[i]) * m[i] / (np.sqrt(v[i] * fill) + tiny)
                 p[i] = shrink * p[i] - change
             continue
         power1[0] *= beta1

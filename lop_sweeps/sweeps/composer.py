@@ -42,10 +42,13 @@ class Composer:
         self.parsed: dict[str, Override] = {}
         self.resolved: dict[tuple[bool, tuple[str, ...]], tuple[dict[str, Any], dict[str, Any], list[str]]] = {}
 
-    def point(self, variant: str | None, overrides: Overrides, left_out: list[str] | None = None) -> Point:
+    def point(
+        self, variant: str | None, overrides: Overrides, left_out: list[str] | None = None, *, data: bool = True
+    ) -> Point:
         """The checked point of these overrides.
 
         left_out: takes those that set what this point's choices do not have; without it, they are refused.
+        data: also check that the data set is there.
         """
         try:
             plain, choices, absent = self._resolve(overrides, strict=left_out is None)
@@ -54,7 +57,7 @@ class Composer:
             raise Refusal(hint or f"{' '.join(overrides)}: {in_one_line(error)}") from error
         if left_out is not None:
             left_out += absent
-        return make_point(resolve({**plain, "variant": variant}, choices), self.trusted)
+        return make_point(resolve({**plain, "variant": variant}, choices), self.trusted, data=data)
 
     def refusal(self, overrides: Overrides, absent: str) -> Refusal:
         """Why an override sets nothing at a point."""

@@ -7,21 +7,24 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from lop_sweeps import checks
+from lop_sweeps.algorithms.one_run import OneRun
 from lop_sweeps.benchmarks.benchmark import steps_before
 from lop_sweeps.errors import ConfigError, LopError
-from lop_sweeps.sweeps import measures, queue
+from lop_sweeps.sweeps import branching, keeping, measures, queue
 from lop_sweeps.sweeps.claim import is_alive, is_nobodys
-from lop_sweeps.sweeps.identity import of, pack_key
+from lop_sweeps.sweeps.identity import of, pack_key, scientific
 from lop_sweeps.sweeps.integrity import look
 from lop_sweeps.sweeps.notes import Notes
 from lop_sweeps.sweeps.provenance import changed_sources, sources
 from lop_sweeps.sweeps.refusal import other, other_sources, refusal, remedy
 from lop_sweeps.sweeps.run_directory import RunDirectory
-from lop_sweeps.sweeps.run_files import digest, holds_a_run, run_name
+from lop_sweeps.sweeps.run_files import digest, first_task, holds_a_run, run_name
+from lop_sweeps.sweeps.start import Start, located
 from lop_sweeps.sweeps.tracking_check import check_tracking
 from lop_sweeps.sweeps.verdict import Verdict
 from lop_sweeps.training.components import assemble
@@ -37,8 +40,9 @@ PACK_RUNS_GPU = 64  # or fewer, if they do not fit in its memory
 @dataclass(frozen=True)
 class Point:
     """One run of a sweep: a checked, resolved configuration with its identity and place. steps: of the whole run.
-    trusted: module prefixes that the caller trusts. measures: its diagnostics, as in `measures.of`. shown_steps: which
-    of them look at single updates.
+    trusted: module prefixes that the caller trusts. run_by_run: methods written for one run, in a pack. first_steps:
+    those before its first task, of another run. measures: its diagnostics, as in `measures.of`. shown_steps: which of
+    them look at single updates.
     """
 
     config: Mapping[str, Any]
@@ -53,8 +57,14 @@ class Point:
     device: str
     device_reason: str
     trusted: tuple[str, ...] = ()
+    run_by_run: tuple[str, ...] = ()
+    first_steps: int = 0
     measures: Mapping[str, Any] = field(default_factory=dict)
     shown_steps: tuple[str, ...] = ()
+
+    @property
+    def steps_left(self) -> int:
+        return self.steps - max(self.first_steps, self.directory.steps_done())
 
     @property
     def num_tasks(self) -> int:
@@ -64,7 +74,7 @@ class Point:
         return self.directory.is_finished(self.num_tasks)
 
     def create(self) -> None:
-        self.directory.create(self.config, self.steps, self.identity)
+        self.directory.create(self.config, self.steps, self.identity, self.first_steps)
 
 
 @dataclass
@@ -130,36 +140,45 @@ def resolve(config: Mapping[str, Any], choices: Mapping[str, Any]) -> dict[str, 
 
 
 def _names(choice: Any) -> list[str]:
-    """The chosen algorithms; Hydra keeps a list of choices as its text."""
+    """The chosen algorithms: one name, a list, or the text of a list."""
     if isinstance(choice, str):
         return [item.strip() for item in choice.strip("[]").split(",") if item.strip()]
     return [str(item) for item in choice or ()]
 
 
-def make_point(resolved: Mapping[str, Any], trusted: Sequence[str] = ()) -> Point:
-    """Check a resolved configuration and give it its identity; raises `ConfigError` or `DataError`."""
+def make_point(resolved: Mapping[str, Any], trusted: Sequence[str] = (), *, data: bool = True) -> Point:
+    """Check a resolved configuration and give it its identity; raises `ConfigError` or `DataError`.
+
+    data: also check that the data set is there.
+    """
     science = {key: value for key, value in resolved.items() if key != "choices"}
-    components = assemble(science, trusted)
+    components = assemble(science, trusted, data=data)
     check_tracking(science)
-    identity = of(science, trusted)
-    name = run_name(**identity)
     folder = Path(resolved["paths"]["sweeps"]) / resolved["sweep"]
+    alone = partial(scientific, science | {"start": None}, trusted)
+    begins = {"start": located(resolved.get("start"), folder, resolved["seed"], alone)}
+    identity = of(science | begins, trusted)
+    name = run_name(**identity)
     benchmark = {**resolved["benchmark"], "name": resolved["choices"]["benchmark"]}
     benchmark["protocol"] = components.benchmark.protocol
     benchmark["bin_tasks"] = components.benchmark.BIN_TASKS
     benchmark["performance"] = getattr(components.benchmark, "PERFORMANCE", None)
     benchmark |= {"inputs": components.benchmark.inputs, "outputs": components.benchmark.outputs}
-    stored = {"schema": SCHEMA, "run": name, "configuration": digest(identity["science"]), **resolved}
+    stored = {"schema": SCHEMA, "run": name, "configuration": digest(identity["science"]), **resolved, **begins}
     stored |= {"benchmark": benchmark, "num_tasks": components.benchmark.num_tasks, "seed": identity["seed"]}
     stored["layers"] = {"units": list(components.units), "weights": list(components.weights)}
     run = RunDirectory(folder / name)
-    steps = steps_before(components.benchmark, components.benchmark.num_tasks)
+    steps, first = (
+        steps_before(components.benchmark, task) for task in (components.benchmark.num_tasks, first_task(identity))
+    )
+    if start := Start.of(stored):
+        stored["parent"] = branching.parent_of(start, run, identity, components)
     measured = measures.of(science, trusted)
     return Point(
         stored,
         identity,
         run,
-        digest([pack_key(science, trusted), measured]),
+        digest([pack_key(science | begins, trusted), measured]),
         sum(components.weights),
         components.packs_on,
         steps,
@@ -168,6 +187,8 @@ def make_point(resolved: Mapping[str, Any], trusted: Sequence[str] = ()) -> Poin
         components.device,
         components.device_reason,
         tuple(trusted),
+        tuple(type(one).__name__ for one in components.interventions if isinstance(one, OneRun)),
+        first,
         measured,
         tuple(key for key, one in components.diagnostics if "steps" in one.needs),
     )
@@ -254,6 +275,7 @@ def _unfinished(plan: Plan) -> list[Point]:
         sources(trusted)  # as they are now, for workers that are forked from this process
     waiting: list[Point] = []
     outdated: dict[str, list[str]] = defaultdict(list)
+    missed = keeping.Missed()
     unmeasured: Counter[tuple[str, ...]] = Counter()
     with ExitStack() as stack:
         notes = {folder: stack.enter_context(Notes(folder)) for folder in plan.folders}
@@ -266,6 +288,7 @@ def _unfinished(plan: Plan) -> list[Point]:
                 continue
             begun = holds_a_run(run.path)
             verdict = look(run.path, notes[run.path.parent]) if begun else Verdict(run.path)
+            missed.update([keeping.past(run.path, point.config, verdict.status, first_task(point.identity))])
             text = refusal(run, verdict, point.trusted) if begun else ""
             if begun and not text and run.is_finished(point.num_tasks, verdict):
                 plan.finished += 1
@@ -282,6 +305,9 @@ def _unfinished(plan: Plan) -> list[Point]:
                 if verdict.problem:
                     log.warning("%s/%s; %s", run.path, verdict.problem, remedy(verdict))
                 waiting.append(point)
+    del missed[()]
+    for line in keeping.missed_words(missed):
+        log.warning(line)
     for keys, count in unmeasured.items():
         what = f"{count} finished run{'s were' if count > 1 else ' was'} not measured by {', '.join(keys)}"
         log.warning("%s; nothing is trained again for that: another sweep=NAME measures it", what)

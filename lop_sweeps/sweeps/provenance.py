@@ -83,6 +83,20 @@ def sources(trusted: Sequence[str]) -> dict[str, str]:
     return found
 
 
+def edited_since_loaded(trusted: Sequence[str]) -> list[Path]:
+    """The files of modules under these prefixes that are no longer what this process, which may be a notebook's, has
+    loaded and trained with; one that was loaded again is seen anew.
+    """
+    edited = []
+    for name, (spec, digest) in _SEEN.items():
+        module = sys.modules.get(name)
+        if module is None or getattr(module, "__spec__", None) is not spec or not _is_trusted(name, trusted):
+            continue
+        if (file := _file_of(name)) is not None and _hash(file) != digest:
+            edited.append(file)
+    return edited
+
+
 def changed_sources(run: RunDirectory, trusted: Sequence[str]) -> list[str]:
     """The files that have, by now, changed since the latest session of a run that recorded any; [] if none has.
 

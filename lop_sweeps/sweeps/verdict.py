@@ -32,7 +32,7 @@ class Verdict:
     @property
     def problem(self) -> str:
         """One line: the first thing that is wrong; empty if nothing is."""
-        return self._of(IDENTITY, CONFIG, STATUS, LOG, CHECKPOINT, *OTHERS)
+        return self._of(*dict.fromkeys((IDENTITY, CONFIG, STATUS, LOG, CHECKPOINT, *OTHERS, *self.problems)))
 
     @property
     def of_results(self) -> str:

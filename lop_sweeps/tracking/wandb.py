@@ -26,7 +26,13 @@ from lop_sweeps.sweeps.run_directory import RunDirectory
 from lop_sweeps.tracking.rows import DESCRIBED, encode
 
 MODES = ("online", "offline", "disabled")
-LOCAL = ("paths", "checkpoint", "tracking", "trusted")  # what a configuration says about this machine, not the run
+LOCAL = (
+    "paths",
+    "checkpoint",
+    "tracking",
+    "trusted",
+    "start",
+)  # what a configuration says about this machine, not the run
 PROVENANCE = ("lop_sweeps", "commit", "python", "packages", "machine")  # without the diff: it may hold anything
 FIGURES = "figures"  # job type of what lop-figures uploads
 # What the client or the server would refuse after the training: more characters than these, and some at all.

@@ -11,9 +11,10 @@ from typing import Any
 
 import torch
 
+from lop_sweeps import build as build_module
 from lop_sweeps import checks
 from lop_sweeps.agents.ppo import PPO
-from lop_sweeps.algorithms.intervention import Intervention
+from lop_sweeps.algorithms.intervention import NEEDS, Intervention
 from lop_sweeps.benchmarks.benchmark import Benchmark
 from lop_sweeps.build import KINDS, build, call, check_trusted, locate, parameters, suggest
 from lop_sweeps.data import data_root
@@ -25,14 +26,15 @@ from lop_sweeps.networks.graph_check import check_graph
 from lop_sweeps.networks.network import Network
 from lop_sweeps.optimizers.optimizer import Optimizer
 from lop_sweeps.training import devices, engine
-from lop_sweeps.training.learner import LOSSES, TorchLearner
+from lop_sweeps.training.learner import TorchLearner
+from lop_sweeps.training.losses import LOSSES
 
 PROTOCOLS = ("online", "epochs", "control")
 # tf32: float32 numbers, multiplied as a GPU does that fastest.
 DTYPES = {"float32": torch.float32, "float64": torch.float64, "tf32": torch.float32}
 KEYS = frozenset(
     {"benchmark", "network", "optimizer", "algorithm", "agent", "scale", "seed", "precision", "variants", "variant"}
-    | {"diagnostics"}
+    | {"start", "start_optimizer", "diagnostics"}
     | {"sweep", "engine", "device", "checkpoint", "trusted", "trusted_changes", "paths", "tracking"}
 )
 # What is measured of runs whose configuration does not say it: those from before there was a choice.
@@ -42,7 +44,7 @@ STANDARD = {
     "weight_magnitude": {"_target_": "lop_sweeps.diagnostics.weight_magnitude.WeightMagnitude"},
     "deaths": {"_target_": "lop_sweeps.diagnostics.deaths.Deaths"},
 }
-SECTIONS = {"checkpoint": ("first", "every"), "paths": ("sweeps", "data")}
+SECTIONS = {"checkpoint": ("first", "every", "keep"), "paths": ("sweeps", "data")}
 
 
 @dataclass(frozen=True)
@@ -106,6 +108,12 @@ def _network_to_look_at(
     return network
 
 
+def forget_classes() -> None:
+    """Look for classes anew: a process that goes on, such as a notebook's, may have loaded a module again."""
+    build_module.forget_classes()
+    _network_to_look_at.cache_clear()
+
+
 def assemble(config: Mapping[str, Any], trusted: Sequence[str] = (), *, data: bool = True) -> Components:
     """Build and check everything that `config` names, without allocating a network or reading data.
 
@@ -119,6 +127,9 @@ def assemble(config: Mapping[str, Any], trusted: Sequence[str] = (), *, data: bo
     if getattr(benchmark, "protocol", None) not in PROTOCOLS:
         allowed = f"must be a benchmark, with a protocol, one of: {', '.join(PROTOCOLS)}"
         raise ConfigError("benchmark._target_", config["benchmark"]["_target_"], allowed)
+    kept = config["checkpoint"].get("keep")
+    for i, task in enumerate(checks.integers("checkpoint.keep", [] if kept is None else kept, 0)):
+        checks.integer(f"checkpoint.keep[{i}]", task, 0, benchmark.num_tasks)
     agent = _agent(config, benchmark, trusted)
     if agent is None and benchmark.loss not in LOSSES:
         raise ConfigError("benchmark", benchmark.loss, f"its loss must be one of: {', '.join(LOSSES)}")
@@ -142,6 +153,7 @@ def assemble(config: Mapping[str, Any], trusted: Sequence[str] = (), *, data: bo
         raise ConfigError("network._target_", config["network"]["_target_"], allowed)
     for name, intervention in interventions:
         call(f"algorithm.{name}", intervention.check, network)
+        _check_needs(f"algorithm.{name}", intervention, benchmark.protocol)
     if benchmark.protocol != "epochs" and (decay_at := getattr(optimizer, "decay_at", None)):
         raise ConfigError("optimizer.decay_at", list(decay_at), "needs a benchmark that trains in epochs")
     asked, tf32 = config.get("device") or "auto", config["precision"] == "tf32"
@@ -174,6 +186,18 @@ def assemble(config: Mapping[str, Any], trusted: Sequence[str] = (), *, data: bo
         agent=agent,
         diagnostics=_diagnostics(config.get("diagnostics"), trusted, network, benchmark.protocol, chosen),
     )
+
+
+def _check_needs(where: str, intervention: Intervention, protocol: str) -> None:
+    """Raise `ConfigError` if an intervention needs what runs of this protocol cannot give it."""
+    for need in sorted(getattr(intervention, "needs", ())):
+        if need not in NEEDS:
+            raise ConfigError(f"{where}.needs", need, f"must be of: {', '.join(NEEDS)}")
+        if protocol not in NEEDS[need]:
+            there = " and ".join(sorted(NEEDS[need]))
+            raise ConfigError(
+                where, None, f"needs {need}, which there is in {there} only; this benchmark is {protocol}"
+            )
 
 
 def _diagnostics(
@@ -233,13 +257,16 @@ def check_shape(config: Mapping[str, Any]) -> None:
     checks.choice("precision", config.get("precision"), DTYPES)
     checks.choice("engine", config.get("engine"), engine.ENGINES)
     checks.choice("device", config.get("device") or "auto", devices.DEVICES)
-    for key in SECTIONS["checkpoint"]:
+    for key in ("first", "every"):
         checks.number(f"checkpoint.{key}", config["checkpoint"].get(key), 0.0)
     checks.text("paths.sweeps", config["paths"].get("sweeps"))
     checks.text("paths.data", config["paths"].get("data") or "data")
     sweep = Path(str(config.get("sweep")))
     if sweep.is_absolute() or ".." in sweep.parts:
         raise ConfigError("sweep", str(sweep), "must be a name: the runs go to <paths.sweeps>/<sweep>")
+    optimizer = checks.choice("start_optimizer", config.get("start_optimizer") or "fresh", ("fresh", "kept"))
+    if optimizer == "kept" and not config.get("start"):
+        raise ConfigError("start_optimizer", "kept", "goes with start=RUN@TASK")
     checks.choice("trusted_changes", config.get("trusted_changes") or "refuse", ("refuse", "accept"))
 
 

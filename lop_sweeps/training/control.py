@@ -6,7 +6,7 @@ An interval is one rollout and the updates on it, so checkpoints find no half-fi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,6 +18,7 @@ from lop_sweeps import counter_random, streams
 from lop_sweeps.agents.ppo import PPO, Experience, Loss, Measures, advantages, log_probability, normalised
 from lop_sweeps.benchmarks.benchmark import ControlBenchmark
 from lop_sweeps.diagnostics.measure import LayerSample, sample
+from lop_sweeps.errors import LopError
 from lop_sweeps.optimizers.optimizer import per_run
 from lop_sweeps.training.environments import Environments
 from lop_sweeps.training.learner import TorchLearner
@@ -41,6 +42,10 @@ class Control:
 
     def restore(self, run: int, payload: dict[str, Any]) -> None:
         self.environments.restore(run, payload)
+
+    def begin_at(self, run: int, payload: dict[str, Any]) -> None:
+        """Go on from where another run's share was, in environments of the run's own."""
+        self.environments.begin_at(run, payload)
 
 
 class Rollout(NamedTuple):
@@ -73,6 +78,11 @@ class ControlStage:
         self.batch_size = self.agent.batch_size
         self.statistics_of: int | None = None
         self._ahead: Rollout | None = None  # collected by `probe`
+        self._experience: Experience | None = None  # that is learned from
+        self._other_keys = counter_random.Keys(
+            [streams.counter_key(seed, "other batch") for seed in self.seeds], learner.device
+        )
+        learner.source = self
         self._judged: Experience | None = None  # that rollout, where a diagnostic wants its loss
 
     def probe(self) -> list[LayerSample]:
@@ -255,6 +265,7 @@ class ControlStage:
         """All updates on a rollout; what they measured, averaged over the last epoch."""
         agent, learner = self.agent, self.learner
         batches, first = agent.rollout // agent.batch_size, update * agent.updates
+        self._experience = experience
         sums = Measures(
             *(torch.zeros(len(self.seeds), dtype=torch.float64, device=learner.device) for _ in Measures._fields)
         )
@@ -268,7 +279,7 @@ class ControlStage:
                 batch = Experience(*(each[:, span] for each in shuffled))
                 output = learner.predict(batch.inputs, step)
                 gradient, ratio = self.loss.gradient(output.detach(), batch)
-                learner.learn_from(output, gradient, step, self.max_norm)
+                learner.learn_from(output, gradient, step, self.max_norm, targets=batch)
                 if epoch == agent.epochs - 1:
                     for total, value in zip(sums, self.loss.measures(output.detach(), batch, ratio), strict=True):
                         total += value / batches
@@ -281,6 +292,19 @@ class ControlStage:
             for seed in self.seeds
         ]
         return torch.from_numpy(np.stack(orders)).to(self.learner.device)
+
+    def other_batch(self, step: int) -> tuple[Tensor, Experience]:
+        """States of the rollout, drawn with replacement, and what PPO has of them."""
+        assert self._experience is not None
+        draws = self._other_keys.uniforms(step, self.agent.batch_size)
+        batch = self._experience.at((draws * self.agent.rollout).long())
+        return batch.inputs, batch
+
+    def task_data(self, run: int) -> Iterator[tuple[Tensor, Tensor]]:
+        raise LopError("in control a task has no data before it is acted in")
+
+    def slope(self, output: Tensor, y: Experience) -> Tensor:
+        return self.loss.gradient(output, y)[0]
 
     def end(self, position: Position) -> list[dict[str, Any]]:
         sums = {name: (value / position.samples).tolist() for name, value in position.sums.items()}

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -19,6 +19,7 @@ from lop_sweeps.fused import limits
 from lop_sweeps.networks.network import Network
 from lop_sweeps.networks.unit_graph import UnitLayer
 from lop_sweeps.optimizers.optimizer import Optimizer, PackedOptimizer
+from lop_sweeps.training.source import Source
 
 ENGINES = ("auto", "fused", "torch")
 
@@ -29,13 +30,15 @@ class Learner(Protocol):
     network: Network
     seeds: Sequence[int]
     dtype: torch.dtype
+    device: torch.device
+    source: Source | None
     graph: tuple[UnitLayer, ...]
     weight_names: tuple[str, ...]
     parameter_names: tuple[str, ...]
     parameters: Tensor
     buffers: dict[str, Tensor]
     optimizer: PackedOptimizer
-    interventions: list[PackedIntervention]
+    interventions: list[PackedIntervention[Any]]
     intervals_at_once: int
 
     def view(self, flat: Tensor, name: str) -> Tensor: ...

@@ -19,7 +19,7 @@ from lop_sweeps.benchmarks.benchmark import HELD_OUT, EpochsBenchmark, EpochsTas
 from lop_sweeps.diagnostics.measure import LayerSample, join, sample
 from lop_sweeps.errors import ConfigError
 from lop_sweeps.training.learner import TorchLearner
-from lop_sweeps.training.losses import mean_loss
+from lop_sweeps.training.losses import mean_loss, slope
 from lop_sweeps.training.session import Position, before_task
 
 INTERVAL = 25  # steps; an epoch's last interval may be shorter
@@ -56,6 +56,9 @@ class EpochsStage:
             for split in benchmark.augmented
         }
         self._order: tuple[int, Tensor, Tensor] | None = None  # epoch; rows and labels (runs, images)
+        keys = [streams.counter_key(seed, "other batch") for seed in seeds]
+        self._other_keys = counter_random.Keys(keys, learner.device)
+        learner.source = self
 
     def _on_device(self, arrays: Sequence[NDArray[np.int64]]) -> Tensor:
         return torch.from_numpy(np.stack(arrays)).to(self.learner.device, non_blocking=True)
@@ -219,7 +222,7 @@ class EpochsStage:
         uniforms = self._uniforms(split, epoch, rows.shape[1])
         loss = torch.zeros(len(self.seeds), dtype=torch.float64, device=rows.device)
         accuracy = torch.zeros_like(loss)
-        with self.learner.looking():
+        with self.learner.evaluating():
             for start in range(0, rows.shape[1], EVALUATED):
                 span = slice(start, start + EVALUATED)
                 x = self._inputs(rows[:, span], None if uniforms is None else uniforms[:, span])
@@ -229,6 +232,25 @@ class EpochsStage:
                 loss += losses * x.shape[1]
                 accuracy += right * x.shape[1]
         return loss / rows.shape[1], accuracy / rows.shape[1]
+
+    def other_batch(self, step: int) -> tuple[Tensor, Tensor]:
+        """Training images of the task, drawn with replacement, without augmentation."""
+        rows, labels = self._of_epoch((step - self.first_step) // self.steps_per_epoch)
+        draws = self._other_keys.uniforms(step, self.benchmark.batch_size)
+        at = (draws * rows.shape[1]).long()
+        return self._inputs(rows.gather(1, at), None), labels.gather(1, at)
+
+    def task_data(self, run: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """The training set of the task in its own order, without augmentation, `EVALUATED` images at a time."""
+        split = self.tasks[run].train
+        rows = self._on_device([split.rows + self._offsets[run]])
+        labels = self._on_device([split.labels])
+        for start in range(0, rows.shape[1], EVALUATED):
+            span = slice(start, start + EVALUATED)
+            yield self._inputs(rows[:, span], None)[0], labels[0, span]
+
+    def slope(self, output: Tensor, y: Tensor) -> Tensor:
+        return slope(self.learner.loss, output, y, self._outputs)
 
     @torch.no_grad()
     def end(self, position: Position) -> list[dict[str, Any]]:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from lop_sweeps.benchmarks.benchmark import HELD_OUT, OnlineBenchmark
 from lop_sweeps.diagnostics.measure import PROBE_SAMPLES, LayerSample, sample
+from lop_sweeps.errors import LopError
 from lop_sweeps.training.engine import Learner
-from lop_sweeps.training.losses import mean_loss
+from lop_sweeps.training.losses import mean_loss, slope
 from lop_sweeps.training.session import Position, before_task
 
 INTERVAL = 1_000  # steps
@@ -23,6 +25,7 @@ class OnlineStage:
     def __init__(self, learner: Learner, benchmark: OnlineBenchmark, seeds: Sequence[int], task: int) -> None:
         self.learner, self.benchmark, self.seeds, self.task = learner, benchmark, seeds, task
         self.tasks = [benchmark.task(seed, task) for seed in seeds]
+        learner.source = self
         self.batch_size = benchmark.batch_size
         self.statistics_of: int | None = None
         self._probed = min(PROBE_SAMPLES, benchmark.examples_per_task)
@@ -70,6 +73,21 @@ class OnlineStage:
             position.sums["magnitude"] += magnitude
             position.samples += 1
         position.step += len(losses)
+
+    def other_batch(self, step: int) -> tuple[Tensor, Tensor]:
+        raise LopError("learning online, there is no other mini-batch of the same data")
+
+    def task_data(self, run: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """The task's first examples, as many as the diagnostics look at."""
+        examples = min(PROBE_SAMPLES, self.benchmark.examples_per_task)
+        x, y = self.tasks[run].examples(0, examples)
+        targets = torch.from_numpy(np.ascontiguousarray(y)).to(self.learner.device)
+        if self.benchmark.loss != "cross_entropy":
+            targets = targets.to(self.learner.dtype)
+        yield torch.from_numpy(np.ascontiguousarray(x)).to(self.learner.device, self.learner.dtype), targets
+
+    def slope(self, output: Tensor, y: Tensor) -> Tensor:
+        return slope(self.benchmark.loss, output, y)
 
     def end(self, position: Position) -> list[dict[str, Any]]:
         benchmark = self.benchmark

@@ -24,7 +24,7 @@ class Member:
     """A run's place in a pack. Inactive members keep their slot, masked, and write nothing.
 
     durable: what `MetricsLog.record` says of the log that the checkpoints of the whole pack cover, and that no kill
-    takes back. failure: why it was taken out of the pack.
+    takes back. failure: why it was taken out of the pack. keep: tasks from before which its learning state is kept.
     """
 
     directory: Path
@@ -34,6 +34,7 @@ class Member:
     diverged: tuple[int, int] | None = None  # (task, step) at which its loss was no longer finite
     durable: dict[str, int] = field(default_factory=lambda: {"rows": 0, "bytes": 0, "crc32": 0})
     failure: LogChanged | None = None
+    keep: frozenset[int] = frozenset()
 
 
 @dataclass
@@ -179,19 +180,39 @@ def save(learner: Learner, members: Sequence[Member], position: Position, world:
     together = [member.directory.name for member in members if member.active]
     for run, member in enumerate(members):
         if member.active and member.log is not None:
-            payload = {
-                "run": member.directory.name,
-                "metrics": list(member.log.position),
-                "together": together,
-                **position.payload(run),
-                "learner": {name: _kept(value[run]) for name, value in state.items()},
-            }
-            if world is not None:
-                payload["world"] = world.payload(run)
-            checkpoint.save(member.directory, payload)
+            covered = {"metrics": list(member.log.position), "together": together}
+            checkpoint.save(member.directory, _payload(run, member, covered, position, state, world))
     for member in members:
         if member.active and member.log is not None:
             member.durable = member.log.record
+
+
+def keep(learner: Learner, members: Sequence[Member], position: Position, world: World | None) -> None:
+    """Write a snapshot of every active run that is to have one from before the task at `position`."""
+    wanted = [run for run, member in enumerate(members) if member.active and position.task in member.keep]
+    if not wanted:
+        return
+    state = learner.state()
+    for run in wanted:
+        checkpoint.keep(members[run].directory, _payload(run, members[run], {}, position, state, world))
+
+
+def _payload(
+    run: int,
+    member: Member,
+    covered: dict[str, Any],
+    position: Position,
+    state: dict[str, Tensor],
+    world: World | None,
+) -> dict[str, Any]:
+    """What is saved of a run; covered: what is said of its log and its pack."""
+    payload = {
+        "run": member.directory.name,
+        **covered,
+        **position.payload(run),
+        "learner": {name: _kept(value[run]) for name, value in state.items()},
+    }
+    return payload if world is None else {**payload, "world": world.payload(run)}
 
 
 def _kept(value: Tensor) -> Tensor:

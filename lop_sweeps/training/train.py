@@ -20,7 +20,7 @@ from lop_sweeps.training.epochs import EpochsStage
 from lop_sweeps.training.learner import TorchLearner
 from lop_sweeps.training.measuring import Measuring
 from lop_sweeps.training.online import OnlineStage
-from lop_sweeps.training.session import Clock, Member, Position, Stage, save
+from lop_sweeps.training.session import Clock, Member, Position, Stage, keep, save
 
 
 def train(
@@ -48,6 +48,7 @@ def train(
         stage = _stage(learner, benchmark, seeds, position.task, control)
         steps = steps_of(benchmark, position.task)
         if position.step == 0:
+            _keep(learner, members, position, control, before_writing)
             _begin_task(learner, stage, members, position, measuring)
         if measuring is not None:
             measuring.watch(position)
@@ -65,6 +66,7 @@ def train(
         on_interval(position.task, 0)
         last = position.task == benchmark.num_tasks
         _save_if(learner, members, position, control, clock.rings() or last, should_stop() and not last)
+    _keep(learner, members, position, control, before_writing)
 
 
 def first_interval(
@@ -91,6 +93,18 @@ def _stage(learner: Learner, benchmark: Benchmark, seeds: Sequence[int], task: i
         assert control is not None
         return ControlStage(learner, control, task)
     return EpochsStage(learner, benchmark, seeds, task)
+
+
+def _keep(
+    learner: Learner,
+    members: Sequence[Member],
+    position: Position,
+    control: Control | None,
+    before_writing: Callable[[], None],
+) -> None:
+    if any(member.active and position.task in member.keep for member in members):
+        before_writing()
+        keep(learner, members, position, control)
 
 
 @torch.no_grad()

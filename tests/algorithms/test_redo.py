@@ -409,8 +409,10 @@ def test_each_run_has_its_own_activations_and_threshold() -> None:
 
 @pytest.mark.parametrize("period", [1, 4, 4.0])
 def test_acts_after_updates_number_period_and_its_multiples(period: Any) -> None:
-    acts = [step for step in range(12) if ask([BASE], [0.5], step, period)[0]]
+    redo = ReDo(0.5, period)
+    acts = [step for step in range(12) if redo.next_step(step) == step]
     assert acts == [step for step in range(12) if (step + 1) in range(int(period), 13, int(period))]
+    assert all(redo.next_step(step) in acts for step in range(acts[-1] + 1))
 
 
 def test_a_layer_is_judged_by_its_own_mean() -> None:
@@ -469,7 +471,8 @@ def test_draws_depend_on_seed_layer_step_and_unit_alone() -> None:
 def test_draws_are_not_those_of_the_start_nor_of_continual_backprop() -> None:
     """A replacement that gave back initial weights, or continual backprop's new ones, would be no new draw."""
     new = new_rows([ReDo(0.5, 1)], [7], 0, [0, 1, 2])[0, :3]
-    initial = new_rows([ReDo(0.5, 2)], [7], 0, [0, 1, 2])[0, :3]
+    still, _ = with_redo([ReDo(0.5, 1)], [STILL], [7])
+    initial = still.view(still.parameters, "layers.0.weight")[0, :3]
     cbp = make(mlp(), [[ContinualBackprop()]], [STILL], [7]).interventions[0]
     assert isinstance(cbp, PackedContinualBackprop)
     for other in (initial, cbp.draw_incoming(0, 0, 0, torch.arange(3))):
@@ -632,10 +635,11 @@ def test_networks_it_cannot_act_on() -> None:
     ReDo().check(ActorCritic(4, 2, [3]))
 
 
-def test_the_fused_engine_leaves_it_to_the_other() -> None:
-    network, redo = MLP(4, 2, [3]), cast(Any, ReDo())
-    assert "ReDo" in str(obstacle(network, STILL, [redo]))
-    assert engine.choose("auto", network, STILL, [redo], "online", 1)[0] == "torch"
+@pytest.mark.parametrize(("period", "found"), [(100, "fused"), (2, "fused"), (1, "torch")])
+def test_the_fused_engine_takes_it_unless_it_acts_at_every_step(period: int, found: str) -> None:
+    network, redo = MLP(4, 2, [3]), ReDo(period=period)
+    assert (obstacle(network, STILL, [redo]) is None) == (found == "fused")
+    assert engine.choose("auto", network, STILL, [redo], "online", 1)[0] == found
 
 
 # Continual backprop with reset_optimizer=false

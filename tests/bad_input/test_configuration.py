@@ -356,7 +356,7 @@ def test_a_trusted_class_of_the_users_own_works(lop: Command, tmp_path: Path, us
     assert "Allowed: action, seed, step, while_exists" in wrong.err
     fused = lop(*line, *idea(), "engine=fused")
     assert fused.code == 2
-    assert "engine = 'fused': cannot train this, because it does not know the intervention Idea" in fused.err
+    assert "engine = 'fused': cannot train this, because Idea acts at every step" in fused.err
     assert list(tmp_path.iterdir()) == []
     done = lop(*line, *idea())
     assert (done.code, "1 done" in done.err) == (0, True)

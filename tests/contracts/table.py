@@ -231,7 +231,10 @@ FUSED = {
     "benchmark": {"permuted_digits", "slowly_changing_regression", "permuted_mnist"},
     "network": {"mlp", "linear"},
     "optimizer": {"sgd", "momentum", "adam", "adamw"},
-    "algorithm": {"l2", "dropout", "shrink_and_perturb", "continual_backprop", "head_resetting", "retrained_network"},
+    "algorithm": {
+        *("l2", "dropout", "shrink_and_perturb", "continual_backprop", "redo"),
+        *("head_resetting", "retrained_network"),
+    },
 }
 FUSED_ONLY = f"{SNP}.noise=lazy"
 

@@ -39,9 +39,9 @@ def watch(learner: TorchLearner, host: Host) -> list[int]:
     seen = []
 
     def watched(act: Any) -> Any:
-        def step(*arguments: Any) -> Any:
+        def step(*arguments: Any, **named: Any) -> Any:
             before = host.reads + host.handed_over
-            result = act(*arguments)
+            result = act(*arguments, **named)
             seen.append(host.reads + host.handed_over - before)
             return result
 

@@ -91,7 +91,7 @@ AUTO: dict[str, tuple[Setting, str, str]] = {
     "online norm": (Setting(mlp(norm="online", norm_after=True), SGD()), "torch", "it has no online normalisation"),
     "a network of one's own": (Setting(OwnNetwork(6, 3), SGD()), "torch", "OwnNetwork is not a fully connected"),
     "an optimizer of one's own": (Setting(mlp(), OwnOptimizer()), "torch", "does not know the optimizer OwnOptimizer"),
-    "an intervention of one's own": (Setting(mlp(), SGD(), (OwnNoise(),)), "torch", "the intervention OwnNoise"),
+    "an intervention of one's own": (Setting(mlp(), SGD(), (OwnNoise(),)), "torch", "OwnNoise acts at every step"),
     "noise twice": (Setting(mlp(), SGD(), (SP, SP)), "torch", "here are 2 ShrinkAndPerturb"),
     "cbp twice": (Setting(mlp(), SGD(), (CBP, SP, CBP)), "torch", "here are 2 ContinualBackprop"),
 }

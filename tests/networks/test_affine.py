@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from lop_sweeps.networks.affine import Affine, Slot
 from lop_sweeps.networks.mlp import MLP
 from lop_sweeps.optimizers.sgd import SGD
-from lop_sweeps.training import learner as engine
+from lop_sweeps.training import packed_network as engine
 from lop_sweeps.training.learner import TorchLearner
 
 

@@ -1,0 +1,19 @@
+"""What the data of a task in training give to those who ask; each protocol has its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+from torch import Tensor
+
+
+class Source(Protocol):
+    """The data of a task in training, as interventions may ask for them; each protocol has one."""
+
+    def other_batch(self, step: int) -> tuple[Tensor, Any]: ...
+
+    def task_data(self, run: int) -> Iterator[tuple[Tensor, Tensor]]: ...
+
+    def slope(self, output: Tensor, y: Any) -> Tensor:
+        """Gradient of the mean loss with respect to outputs (runs, batch, outputs), of the same shape."""

@@ -1,0 +1,82 @@
+"""A method of strength 0 is the run without it, bit for bit, though it is asked, stopped for and called."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lop_sweeps.algorithms.continual_backprop import PackedContinualBackprop
+from lop_sweeps.algorithms.redo import PackedReDo
+from lop_sweeps.algorithms.shrink_and_perturb import PackedShrinkAndPerturb
+from tests import runs
+from tests.contracts.table import ANT, CBP, CIFAR, DIGITS, IMAGENET, OFTEN, REGRESSION, SNP, small
+
+# Method -> what makes it do nothing, and the class that acts.
+ZERO: dict[str, tuple[list[str], type]] = {
+    "shrink_and_perturb": ([f"{SNP}.noise_std=0", "optimizer.weight_decay=0.001"], PackedShrinkAndPerturb),
+    "continual_backprop": ([f"{CBP}.replacement_rate=0"], PackedContinualBackprop),
+    # Below the score of every unit; 0 would replace dead ones.
+    "redo": (["algorithm.redo.threshold=1e-300", "algorithm.redo.period=3", "network.activation=sigmoid"], PackedReDo),
+}
+WHERE = {
+    "digits": [DIGITS],
+    "digits_adam_batch": [DIGITS, "optimizer=adam", "benchmark.batch_size=10"],
+    "regression": [REGRESSION, "optimizer=momentum", "optimizer.step_size=0.001"],
+    "imagenet": IMAGENET,
+    "cifar": CIFAR,
+    "ant": ANT,
+}
+BESIDE = {"nothing": [], "l2": ["l2"], "continual_backprop": ["continual_backprop"]}
+FUSED = {"digits", "digits_adam_batch", "regression"}
+
+
+def cases() -> list[Any]:
+    """Alone where it is cheap; in company, and on images and in control, if slow."""
+    found = []
+    for method in ZERO:
+        for where in WHERE:
+            for beside in BESIDE:
+                for engine in ("torch", "fused") if where in FUSED else ("torch",):
+                    if method == beside or (method == "redo" and where == "cifar"):  # its ReLUs die
+                        continue
+                    marks = [] if where in FUSED and (beside == "nothing" or engine == "fused") else [pytest.mark.slow]
+                    name = f"{method}-{where}-{beside}-{engine}"
+                    found.append(pytest.param(method, where, beside, engine, id=name, marks=marks))
+    return found
+
+
+@pytest.mark.parametrize(("method", "where", "beside", "engine"), cases())
+def test_strength_zero_is_the_run_without_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str, where: str, beside: str, engine: str
+) -> None:
+    zero, kind = ZERO[method]
+    called: list[int] = []
+    after_update = kind.after_update  # type: ignore[attr-defined]
+
+    def counted(self: Any, step: int) -> None:
+        called.append(step)
+        after_update(self, step)
+
+    monkeypatch.setattr(kind, "after_update", counted)
+    shared = [line for line in zero if not line.startswith("algorithm")]
+    logs = []
+    for methods in (BESIDE[beside], [*BESIDE[beside], method]):
+        chosen = f"algorithm=[{','.join(methods)}]" if methods else "algorithm=backprop"
+        options = [line for line in zero if line not in shared] if method in methods else []
+        options += OFTEN if "continual_backprop" in methods and method != "continual_backprop" else []
+        options += ["benchmark.num_tasks=2"] if where in FUSED else []
+        line = [*WHERE[where], chosen, *shared, *options, f"engine={engine}"]
+        plan = runs.plan(tmp_path / str(len(logs)), *small(line), seeds=2)
+        assert {outcome.state for outcome in runs.train(plan)} == {"done"}
+        logs.append([[_shared(row) for row in runs.metrics(point).splitlines()] for point in plan.points])
+    assert logs[0] == logs[1]
+    compiled = engine == "fused" and method != "redo"
+    assert bool(called) != compiled
+
+
+def _shared(row: bytes) -> dict[str, Any]:
+    """A row without what only the methods report."""
+    return {key: value for key, value in json.loads(row).items() if key != "replaced_units"}
