@@ -163,7 +163,7 @@ COLUMNS: list[tuple[Callable[[int, int], Network], int, int, Change, str]] = [
     ),
     (
         *(CReLU, 6, 0, features((0, 1), (2, 3), (4, 5), (6, 7), (8, 9))),
-        "incoming[0].rows = 'first.weight': row 1 must make unit 1 (features 2, 3) of layer 0; it is made by row 2",
+        "incoming[0].rows = 'first.weight': row 1 must make unit 1 (features 2, 3) of layer 0; it is made by rows 2, 3",
     ),
     (*(CReLU, 6, 0, features((0, 5), (1, 6))), "features = 2: must be 5 lists, one for each unit"),
     (
@@ -185,12 +185,11 @@ COLUMNS: list[tuple[Callable[[int, int], Network], int, int, Change, str]] = [
     ),
     (
         *(Maps, 32, 1, reader(0, columns=BY_POSITION)),
-        "readers[0].columns = 'flat.weight': column 28 must read position 3 of feature 4 of layer 1; it reads "
-        "feature 7",
+        "readers[0].columns = 'flat.weight': column 5 must read position 0 of feature 5 of layer 1; it reads feature 1",
     ),
     (
         *(Maps, 32, 1, reader(0, columns=BACKWARDS)),
-        "readers[0].columns = 'flat.weight': column 11 must read position 0 of feature 2 of layer 1; it reads "
+        "readers[0].columns = 'flat.weight': column 31 must read position 0 of feature 7 of layer 1; it reads "
         "position 3",
     ),
     (
@@ -204,7 +203,7 @@ COLUMNS: list[tuple[Callable[[int, int], Network], int, int, Change, str]] = [
     ),
     (
         *(GROUPED, 12, 0, reader(0, columns=[(i, i + 4) for i in range(4)])),
-        "readers[0].columns = 'projection.weight': column 2 must read unit 2 of layer 0; it reads unit 0",
+        "readers[0].columns = 'projection.weight': column 3 must read unit 3 of layer 0; it reads unit 1",
     ),
     (
         *(SharedTrunk, 6, 1, reader(1, columns=range(5, 11))),
