@@ -30,6 +30,8 @@ class Run:
 
     def __init__(self, learner: Learner, number: int) -> None:
         self._learner, self._number = learner, number
+        self._hidden: dict[int, new_units.HiddenUnits] = {}
+        self._keys: dict[tuple[Any, ...], counter_random.Keys] = {}
         self._between: tuple[int, ...] = ()  # in `before_task`, that task
         self.seed = learner.seeds[number]
         self.step = -1
@@ -145,14 +147,17 @@ class Run:
         0, as are the weights that read them, a normalisation is fresh. So is the optimiser's state of all these, if
         the class says `resets_units = True`.
         """
-        learner, place = self._learner, self.graph[layer]
-        index = torch.as_tensor(units, device=learner.parameters.device)
+        device = self._learner.parameters.device
+        index = torch.as_tensor(units, device=device)
         index = torch.nonzero(index).flatten() if index.dtype == torch.bool else index.long()
-        key = streams.counter_key(self.seed, purpose, layer, *self._between)
-        keys = counter_random.Keys([key], learner.parameters.device)
-        hidden = new_units.HiddenUnits(learner, place)
-        hidden.set_incoming(self._number, index, new_units.draw_incoming(keys, max(self.step, 0), place, index)[0])
-        for part in hidden.owned(optimizer=True):
+        if layer not in self._hidden:
+            self._hidden[layer] = new_units.HiddenUnits(self._learner, self.graph[layer])
+        address = (purpose, layer, *self._between)
+        if address not in self._keys:
+            self._keys[address] = counter_random.Keys([streams.counter_key(self.seed, *address)], device)
+        drawn = new_units.draw_incoming(self._keys[address], max(self.step, 0), self.graph[layer], index)
+        self._hidden[layer].set_incoming(self._number, index, drawn[0])
+        for part in self._hidden[layer].owned(optimizer=True):
             part.reset(self._number, index)
 
     def outputs_of(self, x: Tensor) -> Tensor:
