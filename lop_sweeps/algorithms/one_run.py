@@ -115,7 +115,7 @@ class Run:
 
     @property
     def activations(self) -> list[Tensor]:
-        """Of this step, (batch, units, *positions) for each hidden layer."""
+        """Of this step, (batch, features, *positions) for each hidden layer."""
         return [h[self._number] for h in self._learner.activations]
 
     @property
