@@ -39,6 +39,7 @@ KINDS = {
     "network": Kind("network", "network={name}"),
     "benchmark": Kind("benchmark", "benchmark={name}", "{name}-tiny"),
     "optimizer": Kind("optimizer", "optimizer={name}"),
+    "diagnostic": Kind("diagnostics", "'diagnostics=[standard,{name}]'"),
     "experiment": Kind("experiment", "experiment={name}", "{name}"),
 }
 
