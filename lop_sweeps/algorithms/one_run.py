@@ -154,7 +154,8 @@ class Run:
             self._hidden[layer] = new_units.HiddenUnits(self._learner, self.graph[layer])
         address = (purpose, layer, *self._between)
         if address not in self._keys:
-            self._keys[address] = counter_random.Keys([streams.counter_key(self.seed, *address)], device)
+            key = streams.counter_key(self.seed, purpose, layer, *self._between)
+            self._keys[address] = counter_random.Keys([key], device)
         drawn = new_units.draw_incoming(self._keys[address], max(self.step, 0), self.graph[layer], index)
         self._hidden[layer].set_incoming(self._number, index, drawn[0])
         for part in self._hidden[layer].owned(optimizer=True):
