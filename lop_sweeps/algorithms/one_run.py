@@ -145,15 +145,22 @@ class Run:
         0, as are the weights that read them, a normalisation is fresh. So is the optimiser's state of all these, if
         the class says `resets_units = True`.
         """
-        learner, place = self._learner, self.graph[layer]
-        index = torch.as_tensor(units, device=learner.parameters.device)
+        device = self._learner.parameters.device
+        index = torch.as_tensor(units, device=device)
         index = torch.nonzero(index).flatten() if index.dtype == torch.bool else index.long()
-        key = streams.counter_key(self.seed, purpose, layer, *self._between)
-        keys = counter_random.Keys([key], learner.parameters.device)
-        hidden = new_units.HiddenUnits(learner, place)
-        hidden.set_incoming(self._number, index, new_units.draw_incoming(keys, max(self.step, 0), place, index)[0])
-        for part in hidden.owned(optimizer=True):
+        keys = counter_random.Keys([streams.counter_key(self.seed, purpose, layer, *self._between)], device)
+        drawn = new_units.draw_incoming(keys, max(self.step, 0), self.graph[layer], index)[0]
+        self._units[layer].set_incoming(self._number, index, drawn)
+        for part in self._units[layer].owned(optimizer=True):
             part.reset(self._number, index)
+
+    def mean_by_unit(self, layer: int, values: Tensor) -> Tensor:
+        """(units,): means of numbers that are to a hidden layer's activations one for one, over all but the units."""
+        return self._units[layer].of_units(values.transpose(0, 1).flatten(1).mean(1)[None])[0]
+
+    @cached_property
+    def _units(self) -> list[new_units.HiddenUnits]:
+        return [new_units.HiddenUnits(self._learner, layer) for layer in self.graph]
 
     def outputs_of(self, x: Tensor) -> Tensor:
         """Outputs (batch, outputs) of x (batch, inputs), without dropout; it leaves no trace."""
