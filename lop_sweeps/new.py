@@ -38,6 +38,7 @@ KINDS = {
     "algorithm": Kind("algorithm", "algorithm={name}"),
     "network": Kind("network", "network={name}"),
     "benchmark": Kind("benchmark", "benchmark={name}", "{name}-tiny"),
+    "diagnostic": Kind("diagnostics", "'diagnostics=[standard,{name}]'"),
     "optimizer": Kind("optimizer", "optimizer={name}"),
     "experiment": Kind("experiment", "experiment={name}", "{name}"),
 }
