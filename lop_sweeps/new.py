@@ -38,8 +38,8 @@ KINDS = {
     "algorithm": Kind("algorithm", "algorithm={name}"),
     "network": Kind("network", "network={name}"),
     "benchmark": Kind("benchmark", "benchmark={name}", "{name}-tiny"),
-    "optimizer": Kind("optimizer", "optimizer={name}"),
     "diagnostic": Kind("diagnostics", "'diagnostics=[standard,{name}]'"),
+    "optimizer": Kind("optimizer", "optimizer={name}"),
     "experiment": Kind("experiment", "experiment={name}", "{name}"),
 }
 

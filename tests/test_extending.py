@@ -56,6 +56,8 @@ def test_a_section_runs_as_it_is_typed(
             runpy.run_path(words[1], run_name="__main__")
         else:
             assert line == "mkdir mine && cd mine"
+    if title == "A diagnostic":
+        assert list(mine.glob("sweeps/*/figures/activation_size.png"))
 
 
 def written_by(line: str) -> list[str]:

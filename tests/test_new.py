@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -36,13 +37,20 @@ def everything(folder: Path) -> dict[str, str]:
     return {str(path.relative_to(folder)): path.read_text() for path in folder.rglob("*") if path.is_file()}
 
 
-# Sections of docs/extending.md, which tests/test_extending.py runs, begin with `lop-new` for the other kinds.
-def test_an_algorithm_for_packs_runs_as_it_is(lop: Command, mine: Path, tmp_path: Path) -> None:
-    assert new.main(["algorithm", "in_packs", "--packed"]) == 0
-    assert "PackedInPacks" in (mine / "in_packs.py").read_text()
-    assert extending.run_tests(mine, "test_in_packs", tmp_path / "tests") == 3
-    line = new.next_lines("algorithm", "in_packs")[1].replace("'", "").split()
-    assert lop(*line[1:]).code == 0
+# Of the other kinds, sections of docs/extending.md begin with `lop-new`, and tests/test_extending.py runs them.
+@pytest.mark.parametrize(
+    ("line", "tests"), [("algorithm in_packs --packed", 3), ("diagnostic my_measure", 2)], ids=["packed", "diagnostic"]
+)
+def test_what_is_written_runs_as_it_is(line: str, tests: int, lop: Command, mine: Path, tmp_path: Path) -> None:
+    kind, name, *_ = line.split()
+    assert new.main(line.split()) == 0
+    assert extending.run_tests(mine, f"test_{name}", tmp_path / "tests") == tests
+    assert lop(*shlex.split(new.next_lines(kind, name)[1])[1:]).code == 0
+
+
+def test_packed_is_another_form_of_the_same(mine: Path) -> None:
+    new.write("algorithm", "in_packs", packed=True)
+    assert "class PackedInPacks(PackedIntervention[InPacks])" in (mine / "in_packs.py").read_text()
 
 
 @pytest.mark.parametrize(("kind", "packed"), COMPONENTS)

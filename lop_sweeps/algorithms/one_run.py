@@ -30,7 +30,6 @@ class Run:
 
     def __init__(self, learner: Learner, number: int) -> None:
         self._learner, self._number = learner, number
-        self._hidden: dict[int, new_units.HiddenUnits] = {}
         self._keys: dict[tuple[Any, ...], counter_random.Keys] = {}
         self._between: tuple[int, ...] = ()  # in `before_task`, that task
         self.seed = learner.seeds[number]
@@ -150,16 +149,22 @@ class Run:
         device = self._learner.parameters.device
         index = torch.as_tensor(units, device=device)
         index = torch.nonzero(index).flatten() if index.dtype == torch.bool else index.long()
-        if layer not in self._hidden:
-            self._hidden[layer] = new_units.HiddenUnits(self._learner, self.graph[layer])
         address = (purpose, layer, *self._between)
         if address not in self._keys:
             key = streams.counter_key(self.seed, purpose, layer, *self._between)
             self._keys[address] = counter_random.Keys([key], device)
-        drawn = new_units.draw_incoming(self._keys[address], max(self.step, 0), self.graph[layer], index)
-        self._hidden[layer].set_incoming(self._number, index, drawn[0])
-        for part in self._hidden[layer].owned(optimizer=True):
+        drawn = new_units.draw_incoming(self._keys[address], max(self.step, 0), self.graph[layer], index)[0]
+        self._units[layer].set_incoming(self._number, index, drawn)
+        for part in self._units[layer].owned(optimizer=True):
             part.reset(self._number, index)
+
+    def mean_by_unit(self, layer: int, values: Tensor) -> Tensor:
+        """(units,): means of numbers that are to a hidden layer's activations one for one, over all but the units."""
+        return self._units[layer].of_units(values.transpose(0, 1).flatten(1).mean(1)[None])[0]
+
+    @cached_property
+    def _units(self) -> list[new_units.HiddenUnits]:
+        return [new_units.HiddenUnits(self._learner, layer) for layer in self.graph]
 
     def outputs_of(self, x: Tensor) -> Tensor:
         """Outputs (batch, outputs) of x (batch, inputs), without dropout; it leaves no trace."""

@@ -1,11 +1,10 @@
-"""Is my_diagnostic what it should be, and does `lop` log it?"""
+"""Does my_diagnostic measure what it should, and does `lop` log it?"""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import torch
 from my_diagnostic import MyDiagnostic
@@ -13,13 +12,16 @@ from my_diagnostic import MyDiagnostic
 from lop_sweeps import run
 
 
-def test_by_hand() -> None:
-    seen: Any = SimpleNamespace(activations=[torch.tensor([[1.0, 0.0], [3.0, 4.0]]), torch.ones(2, 5)])
-    assert MyDiagnostic().measure(seen) == {"my_diagnostic": [2.0, 1.0]}
+def test_of_activations_that_are_known() -> None:
+    """A dead unit, one that is always 3, one that is nearly so, and one that is not."""
+    h = torch.tensor([[0.0, 3.0, 3.0, 1.0], [0.0, 3.0, 3.01, 2.0]])
+    view = SimpleNamespace(activations=[h, h[:, 2:]])
+    assert MyDiagnostic(tolerance=0.01).measure(view) == {"my_diagnostic": [0.75, 0.5]}
+    assert MyDiagnostic(tolerance=0.0).measure(view) == {"my_diagnostic": [0.5, 0.0]}
 
 
 def test_lop_logs_it(tmp_path: Path) -> None:
-    line = ["diagnostics=my_diagnostic", "scale=tiny", "benchmark.num_tasks=1", f"paths.sweeps={tmp_path}"]
+    line = ["diagnostics=[standard,my_diagnostic]", "scale=tiny", f"paths.sweeps={tmp_path}"]
     folder = run(*line, trusted=["my_diagnostic"], config_dir=Path(__file__).parent / "conf", quiet=True)
-    row = json.loads((folder / "metrics.jsonl").read_text())
-    assert len(row["my_diagnostic"]) == 2  # hidden layers
+    rows = [json.loads(row) for row in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert [len(row["my_diagnostic"]) for row in rows] == [2] * 4  # of each hidden layer, before each task
