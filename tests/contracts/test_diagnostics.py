@@ -24,6 +24,12 @@ FEW = [
 ]
 
 
+# A row of each kind: engine, protocol, network, loss, state that a look could disturb.
+KINDS = frozenset(
+    ("cbp_adam", "batch_norm", "regression_cbp_tanh", "linear", "imagenet_cbp", "cifar_redo", "ant_cbp_l2")
+)
+
+
 def everything(overrides: list[str]) -> list[str]:
     """Every diagnostic that such a run can have."""
     names = [name for name in CHOICES if name not in ("none", "standard", *STANDARD)]
@@ -39,7 +45,7 @@ def _short_intervals(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(online, "INTERVAL", 70)
 
 
-@rows(long=True)
+@rows(long=True, quick=KINDS)
 def test_with_all_diagnostics_the_log_is_that_without_them_and_their_columns(
     tmp_path: Path, overrides: list[str]
 ) -> None:
@@ -61,7 +67,7 @@ def test_with_all_diagnostics_the_log_is_that_without_them_and_their_columns(
         assert new <= set(described)
 
 
-@rows("cbp_adam", "batch_norm", "imagenet_cbp", "ant_cbp_l2")
+@rows("cbp_adam", "batch_norm", "imagenet_cbp", "ant_cbp_l2", long=True, quick=frozenset({"cbp_adam", "ant_cbp_l2"}))
 def test_with_all_diagnostics_a_killed_and_resumed_run_logs_the_same_bytes(
     tmp_path: Path, overrides: list[str]
 ) -> None:
@@ -77,7 +83,7 @@ def test_with_all_diagnostics_a_killed_and_resumed_run_logs_the_same_bytes(
         assert runs.metrics(one) == runs.metrics(other)
 
 
-@rows(*(name for name in ROWS if len(engines(name)) == 2), engine="fused", long=True)
+@rows(*(name for name in ROWS if len(engines(name)) == 2), engine="fused", long=True, quick=KINDS)
 def test_engines_measure_the_same(tmp_path: Path, overrides: list[str]) -> None:
     """Up to rounding, which a condition number and a rank magnify."""
     plans = []
