@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from lop_sweeps.analysis.__main__ import parser as figures_parser
+from lop_sweeps.build import build
 from lop_sweeps.errors import ConfigError, DataError
 from lop_sweeps.sweeps.expansion import expand
 from lop_sweeps.training.checkpoint_file import snapshot_tasks
@@ -21,6 +22,7 @@ from tests import runs
 from tests.contracts.table import CIFAR, IMAGENET, SLIPPERY
 
 ROOT = Path(__file__).parents[1]
+DIAGNOSTICS = sorted({path.stem for path in (ROOT / "conf" / "diagnostics").glob("*.yaml")} - {"none", "standard"})
 
 
 @pytest.mark.parametrize("script", sorted((ROOT / "perf").glob("*.py")), ids=lambda script: script.name)
@@ -36,11 +38,24 @@ def test_metrics_page_lists_exactly_what_is_logged(tmp_path: Path) -> None:
     logged: set[str] = set()
     online = [[*runs.SMALL, f"benchmark={name}"] for name in ("permuted_digits", "slowly_changing_regression")]
     control = ["scale=tiny", *SLIPPERY, "benchmark.log_every=192"]
-    for line in (*online, ["scale=tiny", *IMAGENET], ["scale=tiny", *CIFAR], control):
+    measured = [*runs.SMALL, "benchmark=permuted_digits", "engine=torch", "sweep=measured", "benchmark.num_tasks=2"]
+    measured += ["benchmark.examples_per_task=40", f"diagnostics=[{','.join(DIAGNOSTICS)}]"]
+    for line in (*online, ["scale=tiny", *IMAGENET], ["scale=tiny", *CIFAR], control, measured):
         plan = runs.plan(tmp_path, *line, "algorithm=continual_backprop")
         runs.train(plan)
         logged |= {name for line in runs.metrics(plan.points[0]).splitlines() for name in json.loads(line)}
     assert described == logged
+
+
+@pytest.mark.parametrize("choice", DIAGNOSTICS)
+def test_metrics_page_says_of_each_diagnostic_what_its_class_says(choice: str) -> None:
+    page = (ROOT / "docs" / "metrics.md").read_text()
+    node = yaml.safe_load((ROOT / "conf" / "diagnostics" / f"{choice}.yaml").read_text())[choice]
+    words = {"layer": "hidden layer", "matrix": "weight matrix", "network": "run"}
+    for value in build(node, f"diagnostics.{choice}").values:
+        meaning = re.escape(value.meaning.replace("|", r"\|"))
+        row = rf"^\| `{re.escape(value.name)}` \| {words[value.per]} \| {meaning}[^|]* \| `{choice}` \|"
+        assert re.search(row, page, flags=re.MULTILINE), value.name
 
 
 def test_benchmarks_page_has_the_lengths_of_the_configuration() -> None:

@@ -63,7 +63,8 @@ def test_yaml_says_every_option_with_the_default_of_the_class(kind: str, packed:
     group = new.KINDS[kind].group
     node = yaml.safe_load((mine / "conf" / group / "some_name.yaml").read_text())
     node = node.get("some_name", node.get(group, node))
-    made = locate(node, f"{group}.some_name" if kind == "algorithm" else group, trusted=["some_name"])
+    keyed = kind in ("algorithm", "diagnostic")
+    made = locate(node, f"{group}.some_name" if keyed else group, trusted=["some_name"])
     assert f"{made.__module__}.{made.__qualname__}" == "some_name.SomeName"
     known = {name: one.default for name, one in parameters(made).items() if name not in ("inputs", "outputs")}
     assert set(known) == {name for name in options(node) if name != "scales"}

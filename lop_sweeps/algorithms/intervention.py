@@ -35,9 +35,9 @@ class Learner(Protocol):
     parameters: (runs, parameters). `view` gives one named parameter's share of it, or of any tensor of that layout,
     as (runs, *shape). buffers: (runs, *shape) by name. Of the current step, valid until the next:
     inputs: (runs, batch, inputs). targets: (runs, batch) class labels or (runs, batch, outputs) numbers; in control
-    what PPO has of these states (`agents.ppo.Experience`). activations: one (runs, batch, units, *positions) for each
-    hidden layer, before dropout. activation_gradients: of the same shapes, of the mean loss with respect to them, for
-    interventions whose `needs` names them; empty for others.
+    what PPO has of these states (`agents.ppo.Experience`). activations: one (runs, batch, features, *positions) for
+    each hidden layer, before dropout. activation_gradients: of the same shapes, of the mean loss with respect to them,
+    for interventions whose `needs` names them; empty for others.
     """
 
     network: Network

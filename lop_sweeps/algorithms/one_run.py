@@ -30,6 +30,7 @@ class Run:
 
     def __init__(self, learner: Learner, number: int) -> None:
         self._learner, self._number = learner, number
+        self._keys: dict[tuple[Any, ...], counter_random.Keys] = {}
         self._between: tuple[int, ...] = ()  # in `before_task`, that task
         self.seed = learner.seeds[number]
         self.step = -1
@@ -113,7 +114,7 @@ class Run:
 
     @property
     def activations(self) -> list[Tensor]:
-        """Of this step, (batch, units, *positions) for each hidden layer."""
+        """Of this step, (batch, features, *positions) for each hidden layer."""
         return [h[self._number] for h in self._learner.activations]
 
     @property
@@ -148,8 +149,11 @@ class Run:
         device = self._learner.parameters.device
         index = torch.as_tensor(units, device=device)
         index = torch.nonzero(index).flatten() if index.dtype == torch.bool else index.long()
-        keys = counter_random.Keys([streams.counter_key(self.seed, purpose, layer, *self._between)], device)
-        drawn = new_units.draw_incoming(keys, max(self.step, 0), self.graph[layer], index)[0]
+        address = (purpose, layer, *self._between)
+        if address not in self._keys:
+            key = streams.counter_key(self.seed, purpose, layer, *self._between)
+            self._keys[address] = counter_random.Keys([key], device)
+        drawn = new_units.draw_incoming(self._keys[address], max(self.step, 0), self.graph[layer], index)[0]
         self._units[layer].set_incoming(self._number, index, drawn)
         for part in self._units[layer].owned(optimizer=True):
             part.reset(self._number, index)

@@ -202,7 +202,11 @@ def check(diagnostic: Diagnostic, network: Network, protocol: str, engine: str) 
     for value in values:
         if value.name in RESERVED:
             raise ConfigError("values", value.name, "is not free: the log has a column of that name")
-    if "steps" in diagnostic.needs:
+    steps = "steps" in diagnostic.needs
+    wanted = ("measure_step",) if steps else ("measure", "measure_pack")
+    if not any(getattr(type(diagnostic), name) is not getattr(Diagnostic, name) for name in wanted):
+        raise ConfigError("", None, f"measures nothing: its class must define {wanted[0]}")
+    if steps:
         if protocol == "control":
             raise ConfigError("", None, "is of single examples' losses, which control does not have")
         if engine == "fused":

@@ -6,21 +6,32 @@ the code scores as well, are no hidden layers.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+import torch
 from torch import Tensor
 
 from lop_sweeps import checks
 from lop_sweeps.diagnostics.diagnostic import Diagnostic, Measured, Value, View, share
 from lop_sweeps.errors import ConfigError
+from lop_sweeps.networks.unit_graph import UnitLayer
 
 
 def gradient_scores(gradient: Tensor) -> Tensor:
     """Gradient (units, ...) of a layer's incoming weights -> (units,): mean magnitude over that of the whole layer."""
     magnitude = gradient.double().abs().reshape(len(gradient), -1).mean(1)
     return magnitude / (magnitude.mean() + 1e-9)
+
+
+def incoming_gradient(layer: UnitLayer, gradients: Mapping[str, Tensor]) -> Tensor:
+    """(units, incoming weights of a unit): the gradient of all rows that feed a unit."""
+    parts = []
+    for rows in layer.incoming:
+        own = torch.tensor(layer.rows_of_units(rows), device=gradients[rows.weight].device)  # (units, rows of each)
+        parts.append(gradients[rows.weight].flatten(1)[own].flatten(1))
+    return torch.cat(parts, 1)
 
 
 @dataclass(frozen=True)
@@ -49,7 +60,7 @@ class GradientDormancy(Diagnostic):
         ]
 
     def measure(self, run: View) -> Measured:
-        scores = [gradient_scores(run.gradients[layer.weight]) for layer in run.graph]
+        scores = [gradient_scores(incoming_gradient(layer, run.gradients)) for layer in run.graph]
         return {_name(tau): [float((s <= tau).double().mean()) for s in scores] for tau in self.thresholds}
 
 

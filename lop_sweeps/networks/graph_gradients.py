@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lop_sweeps import streams
 from lop_sweeps.networks.unit_graph import Places
 
 Sources = tuple[list[Tensor], set[int]]  # parameters, and layers by number
@@ -39,7 +40,8 @@ class Terms:
 
 def random(like: Tensor) -> Tensor:
     """Numbers of magnitude 1 to 2 and either sign."""
-    values = 2.0 * torch.rand(like.shape, generator=torch.Generator().manual_seed(like.numel())) - 1.0
+    generator = streams.generator(like.numel(), "directions of a graph check")
+    values = torch.from_numpy(generator.uniform(-1.0, 1.0, tuple(like.shape))).to(like.dtype)
     return values + values.sign()
 
 

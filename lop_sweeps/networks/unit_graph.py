@@ -264,4 +264,5 @@ def _places(arrangement: Arrangement) -> Places:
 
 def _each(arrangement: Arrangement | None) -> int:
     """How many each has; 1 in the usual arrangement."""
-    return 1 if arrangement is None else len(_places(arrangement[:1])[0])
+    first = _places(arrangement[:1]) if arrangement else ()
+    return len(first[0]) if first else 1

@@ -14,7 +14,7 @@ from torch import Tensor
 from lop_sweeps.diagnostics.cloned_units import ClonedUnits, cloned_fraction
 from lop_sweeps.diagnostics.deaths import Deaths
 from lop_sweeps.diagnostics.gradient_coverage import coverage
-from lop_sweeps.diagnostics.gradient_dormancy import GradientDormancy, gradient_scores
+from lop_sweeps.diagnostics.gradient_dormancy import GradientDormancy, gradient_scores, incoming_gradient
 from lop_sweeps.diagnostics.gradient_norms import GradientNorms
 from lop_sweeps.diagnostics.initial_distance import InitialDistance
 from lop_sweeps.diagnostics.isometry import isometry_deviation
@@ -27,6 +27,7 @@ from lop_sweeps.diagnostics.weight_norms import WeightNorms
 from lop_sweeps.diagnostics.weight_rank import WeightRank
 from lop_sweeps.diagnostics.zero_gradients import ZeroGradients
 from lop_sweeps.networks.mlp import ACTIVATIONS, MLP
+from lop_sweeps.networks.unit_graph import Reader, Rows, UnitLayer
 
 
 def run_with(**known: Any) -> Any:
@@ -109,13 +110,25 @@ def test_norms_and_zeros_of_gradients() -> None:
 def test_a_unit_is_dormant_by_its_gradient_relative_to_the_layers() -> None:
     gradient = torch.tensor([[4.0, -4.0], [0.0, 0.0], [0.02, 0.02], [4.0, 3.96]])  # means 4, 0, 0.02, 3.98 of 2
     assert gradient_scores(gradient).tolist() == pytest.approx([2.0, 0.0, 0.01, 1.99], rel=1e-6)
-    layer = SimpleNamespace(weight="w", units=4)
+    layer = UnitLayer("w", "b", "v", "c", units=4, fan_in=2, bound=1.0)
     run = run_with(graph=(layer,), gradients={"w": gradient})
     found = GradientDormancy(thresholds=[0.011, 0]).measure(run)
     assert found == {"gradient_dormant_fraction_tau0.011": [0.5], "gradient_dormant_fraction_tau0": [0.25]}
     assert [value.name for value in GradientDormancy(thresholds=[1e-5]).values] == [
         "gradient_dormant_fraction_tau0.00001"
     ]
+
+
+def test_units_are_scored_over_all_rows_that_feed_them() -> None:
+    """Rows 2 and 3 of one matrix, and of a second one two for each."""
+    gradients = {"qkv": torch.arange(8.0).view(4, 2), "gate": torch.arange(4.0).view(4, 1)}
+    incoming = [
+        Rows("qkv.weight", None, fan_in=2, rows=range(2, 4)),
+        Rows("gate.weight", None, fan_in=1, rows=[(0, 2), (1, 3)]),
+    ]
+    layer = UnitLayer(units=2, incoming=incoming, readers=[Reader("out.weight", None)])
+    named = {f"{name}.weight": gradient for name, gradient in gradients.items()}
+    assert incoming_gradient(layer, named).tolist() == [[4.0, 5.0, 0.0, 2.0], [6.0, 7.0, 1.0, 3.0]]
 
 
 def test_dead_units_get_no_gradient() -> None:

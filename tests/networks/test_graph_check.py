@@ -163,7 +163,7 @@ COLUMNS: list[tuple[Callable[[int, int], Network], int, int, Change, str]] = [
     ),
     (
         *(CReLU, 6, 0, features((0, 1), (2, 3), (4, 5), (6, 7), (8, 9))),
-        "incoming[0].rows = 'first.weight': row 1 must make unit 1 (features 2, 3) of layer 0; it is made by row 2",
+        "incoming[0].rows = 'first.weight': row 1 must make unit 1 (features 2, 3) of layer 0; it is made by rows 2, 3",
     ),
     (*(CReLU, 6, 0, features((0, 5), (1, 6))), "features = 2: must be 5 lists, one for each unit"),
     (
@@ -174,6 +174,8 @@ COLUMNS: list[tuple[Callable[[int, int], Network], int, int, Change, str]] = [
         *(CReLU, 6, 0, features((0,), (1,), (2,), (3,), (4,))),
         "readers[0].weight = 'second.weight': must have the shape (next units, 5 that it reads, ...), but has (4, 10)",
     ),
+    (*(CReLU, 6, 0, features()), "features = 0: must be 5 lists, one for each unit"),
+    (*(CReLU, 6, 0, reader(0, columns=())), "readers[0].columns = 0: must be 10 lists, one for each feature"),
     (*(CReLU, 6, 0, reader(0, columns=range(9))), "readers[0].columns = 9: must be 10 lists, one for each feature"),
     (
         *(CReLU, 6, 0, reader(0, columns=[0, 0, *range(2, 10)])),
@@ -185,12 +187,11 @@ COLUMNS: list[tuple[Callable[[int, int], Network], int, int, Change, str]] = [
     ),
     (
         *(Maps, 32, 1, reader(0, columns=BY_POSITION)),
-        "readers[0].columns = 'flat.weight': column 28 must read position 3 of feature 4 of layer 1; it reads "
-        "feature 7",
+        "readers[0].columns = 'flat.weight': column 5 must read position 0 of feature 5 of layer 1; it reads feature 1",
     ),
     (
         *(Maps, 32, 1, reader(0, columns=BACKWARDS)),
-        "readers[0].columns = 'flat.weight': column 11 must read position 0 of feature 2 of layer 1; it reads "
+        "readers[0].columns = 'flat.weight': column 31 must read position 0 of feature 7 of layer 1; it reads "
         "position 3",
     ),
     (
@@ -204,7 +205,7 @@ COLUMNS: list[tuple[Callable[[int, int], Network], int, int, Change, str]] = [
     ),
     (
         *(GROUPED, 12, 0, reader(0, columns=[(i, i + 4) for i in range(4)])),
-        "readers[0].columns = 'projection.weight': column 2 must read unit 2 of layer 0; it reads unit 0",
+        "readers[0].columns = 'projection.weight': column 3 must read unit 3 of layer 0; it reads unit 1",
     ),
     (
         *(SharedTrunk, 6, 1, reader(1, columns=range(5, 11))),
@@ -278,6 +279,20 @@ def test_what_is_refused_of_units_in_any_arrangement(
     make: Callable[[int, int], Network], inputs: int, i: int, change: Change, words: str
 ) -> None:
     assert said(make, inputs, i, change) == f"unit_graph()[{i}].{words}"
+
+
+def test_activations_are_asked_for_by_feature() -> None:
+    class Halved(CReLU):
+        """Gives the first half of the features, one for each unit."""
+
+        def forward(self, x: Tensor, uniforms: Any = None) -> tuple[Tensor, list[Tensor]]:
+            outputs, activations = super().forward(x, uniforms)
+            return outputs, [h[:, : h.shape[1] // 2] for h in activations]
+
+    with pytest.raises(ConfigError) as caught:
+        check_graph(Halved(6, 3), 6, 3)
+    words = "must give activations (batch, 10 features of 5 units, ...) for layer 0, here (3, ...)"
+    assert str(caught.value) == f"forward() = [3, 5]: {words}"
 
 
 def test_a_second_reader_is_missed_in_the_short_form_too() -> None:
