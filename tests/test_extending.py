@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import runpy
 import shlex
 import sys
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from lop_sweeps import new
+from lop_sweeps import build, new
 from lop_sweeps.analysis import __main__ as figures
 from tests import extending
 from tests.command import Command, lop
@@ -64,6 +65,40 @@ def written_by(line: str) -> list[str]:
     """The files that a line of `lop-new` writes."""
     words = shlex.split(line)
     return list(new.rendered(words[1], words[2])) if words[0] == "lop-new" else []
+
+
+CONTRIBUTION = extending.sections()["As a contribution"]
+
+
+@pytest.mark.parametrize(
+    ("module", "group", "asked"),
+    [
+        ("l2_init", "algorithm", "algorithm=l2_init"),
+        ("crelu", "network", "network=crelu"),
+        ("my_benchmark", "benchmark", "benchmark=my_benchmark"),
+        ("activation_size", "diagnostics", "diagnostics=activation_size"),
+        ("my_optimizer", "optimizer", "optimizer=my_optimizer"),
+    ],
+)
+def test_as_a_contribution_it_lies_elsewhere_and_is_the_same(
+    module: str, group: str, asked: str, lop: Command, mine: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a folder that is added to the package's; and nothing is trusted."""
+    shown = {name: text for section in extending.sections().values() for name, text in extending.files(section).items()}
+    shown |= {name: text for name, text in new.rendered("optimizer", "my_optimizer").items() if name not in shown}
+    package = importlib.import_module(build.KINDS[group].package)
+    assert f"`{package.__name__.replace('.', '/')}/" in CONTRIBUTION
+    assert f"`conf/{group}/" in CONTRIBUTION
+    inside, outside = mine / "package", mine / "conf"
+    extending.write(inside, {f"{module}.py": shown[f"{module}.py"]})
+    choice = shown[f"conf/{group}/{module}.yaml"].replace(
+        f"_target_: {module}.", f"_target_: {package.__name__}.{module}."
+    )
+    extending.write(mine, {f"conf/{group}/{module}.yaml": choice})
+    monkeypatch.setattr(package, "__path__", [*package.__path__, str(inside)])
+    importlib.invalidate_caches()
+    ended = lop("--config-dir", str(outside), asked, "scale=tiny", "benchmark.num_tasks=1")
+    assert ended.code == 0, ended.err
 
 
 def test_the_template_of_an_algorithm_is_the_example_of_the_page_with_more_comments() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shlex
 import subprocess
@@ -15,6 +16,8 @@ import yaml
 
 from lop_sweeps import new
 from lop_sweeps.build import KINDS, locate, options, parameters
+from lop_sweeps.own_modules import find_here
+from lop_sweeps.sweeps import snapshot, status
 from tests import extending
 from tests.command import Command, lop
 
@@ -147,6 +150,21 @@ def test_a_trusted_module_of_the_current_folder_is_found_and_no_other(lop: Comma
     assert not (mine / "RAN").exists()
     lop(*line, "trusted=[an_idea,helper_of_mine]")
     assert (mine / "RAN").exists()
+
+
+def test_whoever_trusts_it_finds_it_here(lop: Command, mine: Path, tmp_path: Path) -> None:
+    """Also who verifies runs, and who copies the code for jobs; what Python finds without that comes first."""
+    new.write("algorithm", "an_idea_of_mine")
+    choice = ["--config-dir", "conf", "algorithm=an_idea_of_mine", "trusted=[an_idea_of_mine]"]
+    assert lop(*choice, "scale=tiny", "benchmark.num_tasks=1").code == 0
+    assert status.main(["--verify", "--trusted", "an_idea_of_mine", "sweeps/permuted_digits-tiny"]) == 0
+    code = snapshot.take(tmp_path / "code", ["an_idea_of_mine"])
+    assert (code / "an_idea_of_mine.py").read_text() == (mine / "an_idea_of_mine.py").read_text()
+    (mine / "yaml.py").write_text("raise RuntimeError")
+    find_here(["yaml"])
+    found = importlib.util.find_spec("yaml")
+    assert found
+    assert found.origin == yaml.__file__
 
 
 @pytest.mark.parametrize(

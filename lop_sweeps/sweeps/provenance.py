@@ -21,6 +21,7 @@ from typing import Any
 
 import lop_sweeps
 from lop_sweeps.durable import write_atomically
+from lop_sweeps.own_modules import find_here
 from lop_sweeps.regular_file import read_bytes
 from lop_sweeps.sweeps import checkout
 from lop_sweeps.sweeps.run_directory import RunDirectory
@@ -105,6 +106,7 @@ def changed_sources(run: RunDirectory, trusted: Sequence[str]) -> list[str]:
     """
     if not trusted:
         return []
+    find_here(trusted)
     recorded: Any = next((one["sources"] for one in reversed(_sessions(run)) if one.get("sources")), {})
     changed = []
     for name, digest in recorded.items() if isinstance(recorded, dict) else ():
