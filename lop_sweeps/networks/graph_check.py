@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lop_sweeps import streams
 from lop_sweeps.build import call, suggest
 from lop_sweeps.errors import ConfigError
 from lop_sweeps.networks.actor_critic import ActorCritic
@@ -37,7 +38,7 @@ def check_graph(network: Network, inputs: int, outputs: int) -> None:
             _parameter(named, f"{method}()", name)
     for i, layer in enumerate(graph):
         _check_shapes(f"unit_graph()[{i}]", layer, named)
-    x = torch.rand(BATCH, inputs, generator=torch.Generator().manual_seed(0))
+    x = torch.from_numpy(np.random.default_rng(0).random((BATCH, inputs), np.float32))
     with torch.random.fork_rng(devices=[]):
         _fill(network)
         given, activations = call("", network.eval().forward, x)
@@ -68,11 +69,11 @@ def check_graph(network: Network, inputs: int, outputs: int) -> None:
 
 def _fill(network: Network) -> None:
     """Initial parameters and buffers, with weights and biases that are not 0, so that all that is connected shows."""
-    call("", network.initialize, np.random.default_rng)
-    generator = torch.Generator().manual_seed(0)
+    call("", network.initialize, lambda i: streams.generator(0, "initial weights", i))
+    generator = np.random.default_rng(0)
     with torch.no_grad():
         for parameter in network.parameters():
-            noise = torch.randn(parameter.shape, generator=generator)
+            noise = torch.from_numpy(generator.standard_normal(tuple(parameter.shape), np.float32))
             if parameter.dim() > 1:
                 parameter.copy_(noise / max(1.0, parameter.numel() / len(parameter)) ** 0.5)
             else:

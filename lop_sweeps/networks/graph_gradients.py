@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -39,8 +40,8 @@ class Terms:
 
 def random(like: Tensor) -> Tensor:
     """Numbers of magnitude 1 to 2 and either sign."""
-    values = 2.0 * torch.rand(like.shape, generator=torch.Generator().manual_seed(like.numel())) - 1.0
-    return values + values.sign()
+    values = np.random.default_rng(like.numel()).uniform(-1.0, 1.0, tuple(like.shape))
+    return torch.from_numpy(values + np.copysign(1.0, values)).to(like.dtype)
 
 
 def nonzero(values: Tensor) -> list[int]:
