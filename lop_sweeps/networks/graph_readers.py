@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from lop_sweeps.errors import ConfigError
-from lop_sweeps.networks.graph_gradients import Terms, listed, nonzero
+from lop_sweeps.networks.graph_gradients import TOLERANCE, Terms, listed, nonzero
 from lop_sweeps.networks.network import Network
 from lop_sweeps.networks.unit_graph import UnitLayer, contiguous
 
@@ -34,23 +34,26 @@ class ReadersCheck:
 
     def check(self, mine: Terms, terms: Mapping[str, Terms], near: Sequence[str]) -> None:
         """mine: of the activations; terms: of every matrix; near: the matrices that may read the layer."""
+        left = mine
         for reader, columns in zip(self.layer.readers, self.columns, strict=True):
             if reader.weight in terms:
-                mine = mine.without(terms[reader.weight], columns)
-        off = mine.excess()
-        suspects = [int(j) for j in off.argsort(descending=True)[:FEATURES] if off[j] > 0]
-        if suspects:
+                left = left.without(terms[reader.weight], columns)
+        off = left.excess()
+        if bool((off > 0).any()):
             with self._without():
                 follows = bool(self._follow()[0].any())
             others = [name for name in near if name not in self.weights and name in terms]
-            self._check_others(mine, {name: terms[name] for name in others}, follows)
+            self._check_others(left, {name: terms[name] for name in others}, follows)
             self._check_other_columns()
         elif self.layer.spread > 1:  # sums over positions say nothing of their order
-            suspects = [int(mine.sizes.argmax())]
-        for j in suspects:
+            off = mine.sizes
+        # What moves nothing is silent, or alone in front of a normalisation.
+        moving = mine.sizes > TOLERANCE * left.sizes
+        suspects = [int(j) for j in off.argsort(descending=True) if off[j] > 0]
+        for j in {*suspects[:FEATURES], *[j for j in suspects if moving[j]][:1]}:
             for k, columns in enumerate(self.columns):
                 for p in sorted({0, len(columns[j]) - 1}):
-                    self._check_column(j, k, p)
+                    self._check_column(j, k, p, moving=bool(moving[j]))
 
     def _follow(self, *weights: Tensor) -> list[Tensor]:
         """Gradients of the outputs along `direction` with respect to the layer's activations, and to weights."""
@@ -120,19 +123,23 @@ class ReadersCheck:
                 allowed = f"must have all columns that read layer {self.i}; others than these read {self._list(read)}"
                 raise ConfigError(self._path(k), name, allowed)
 
-    def _check_column(self, j: int, k: int, p: int) -> None:
-        """Column p of feature j in reader k reads that feature: alone, it lets the outputs follow it."""
+    def _check_column(self, j: int, k: int, p: int, *, moving: bool) -> None:
+        """Column p of feature j in reader k reads that feature: alone, it lets the outputs follow it.
+
+        moving: whether the outputs follow the feature at all.
+        """
         reader, column = self.layer.readers[k], self.columns[k][j][p]
         weight = self.weights[reader.weight]
         with self._without({reader.weight: [column]}):
             gradient, of_weight = self._follow(weight)
         follows, what = gradient[:, j], f"{self.what} {j}"
-        read = self._list(nonzero(gradient.transpose(0, 1)))
+        others = nonzero(gradient.transpose(0, 1))
+        read = self._list(others)
         if reader.spread > 1 and gradient[0, 0].numel() == reader.spread:
             if positions := nonzero(follows.flatten(1).T):
                 read = listed("position", positions)
             follows, what = follows.flatten(1)[:, p], f"position {p} of {what}"
-        if of_weight[:, column].any() and not follows.any():
+        if of_weight[:, column].any() and not follows.any() and (others or moving):
             allowed = f"column {column} must read {what} of layer {self.i}; it reads {read}"
             raise ConfigError(self._path(k), reader.weight, allowed)
 

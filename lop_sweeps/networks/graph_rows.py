@@ -1,8 +1,8 @@
-"""Do the rows that a unit graph names make its units, and they alone?
+"""Do the rows that a unit graph names make its units?
 
-An identity that holds for all units at once finds what is suspicious, a second look at a few of them decides. So a
-graph is refused only for what was seen; a normalisation that mixes units disturbs the identity alone. Weights that are
-not named at all may be so on purpose: those of shortcuts make units, too, and none of them new.
+The units are weighed, and then the gradient of a row that makes one unit alone must weigh as much. A row that makes
+several, as in front of a normalisation that mixes units, tells nothing and passes. So do weights that are not named at
+all, perhaps on purpose: those of shortcuts make units, too, and none of them new.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from torch import Tensor
 
 from lop_sweeps.errors import ConfigError
 from lop_sweeps.networks.graph_gradients import TOLERANCE, listed, nonzero, random
-from lop_sweeps.networks.unit_graph import UnitLayer
+from lop_sweeps.networks.unit_graph import Places, UnitLayer
 
-UNITS = 8  # that get a second look
+LOOKS = 8  # at rows that seem to make another unit
 
 
 class RowsCheck:
-    """What makes layer i. The units are weighed, and then the gradient of a unit's rows must weigh as much."""
+    """What makes layer i."""
 
     def __init__(self, i: int, layer: UnitLayer, activation: Tensor, parameters: Mapping[str, Tensor]) -> None:
         self.i, self.layer, self.activation, self.parameters = i, layer, activation, parameters
@@ -32,7 +32,8 @@ class RowsCheck:
 
     def check(self) -> None:
         for k, rows in enumerate(self.layer.incoming):
-            self._check_own(k)
+            if self.layer.units > 1:
+                self._check_own(k)
             sibling = f"{rows.weight.removesuffix('weight')}bias"
             if rows.bias is None and rows.weight.endswith("weight") and sibling in self.parameters:
                 path = f"unit_graph()[{self.i}].incoming[{k}].bias"
@@ -45,39 +46,43 @@ class RowsCheck:
         (found,) = torch.autograd.grad(self.activation, [weight], along, retain_graph=True, allow_unused=True)
         return torch.zeros_like(weight).flatten(1) if found is None else found.flatten(1)
 
-    def _owner(self, plain: Tensor, weighted: Tensor) -> int | None:
-        """The unit that a row makes alone, by the row's gradients; None if there is no such unit."""
-        unit = int((self.factors - plain @ weighted / (plain @ plain)).abs().argmin())
-        off = (weighted - self.factors[unit] * plain).abs().max()
-        return unit if off <= TOLERANCE * plain.abs().max() else None
-
     def _check_own(self, k: int) -> None:
-        rows = self.layer.incoming[k]
-        places = self.layer.rows_of_units(rows)
-        plain, weighted = (self._gradient(rows.weight, f) for f in (torch.ones(self.layer.units), self.factors))
+        name, places = self.layer.incoming[k].weight, self.layer.rows_of_units(self.layer.incoming[k])
+        owners = {row: unit for unit, own in enumerate(places) for row in own}
+        plain, weighted = (self._gradient(name, f) for f in (torch.ones(self.layer.units), self.factors))
+        looks = 0
+        for row in nonzero(plain):
+            weight = plain[row] @ weighted[row] / (plain[row] @ plain[row])
+            unit, owner = int((self.factors - weight).abs().argmin()), owners.get(row)
+            if unit == owner or not _close(weighted[row], self.factors[unit] * plain[row]):
+                continue
+            looks += 1
+            if looks <= LOOKS and self._makes(name, row, plain[row], unit, owner, places):
+                self._refuse(k, row, unit, owner)
+
+    def _makes(self, name: str, row: int, plain: Tensor, unit: int, owner: int | None, places: Places) -> bool:
+        """Whether a row makes this unit alone, not its owner, and not in addition to the unit's own rows.
+
+        (Behind a normalisation the unit may be the only one that is not silent.)
+        """
+        of_unit = self._gradient(name, F.one_hot(torch.tensor(unit), self.layer.units).float())
+        if owner is None or not _close(of_unit[row], plain):
+            return _close(of_unit[row], plain)
+        of_owner = self._gradient(name, F.one_hot(torch.tensor(owner), self.layer.units).float())
+        return not of_owner[row].any() and not of_unit[list(places[unit])].any(1).all()
+
+    def _refuse(self, k: int, row: int, unit: int, owner: int | None) -> None:
         path = f"unit_graph()[{self.i}].{'weight' if self.layer.in_short else f'incoming[{k}].rows'}"
-        expected = torch.full((len(plain),), torch.nan)
-        for unit, mine in enumerate(places):
-            expected[list(mine)] = self.factors[unit]
-        off = (weighted - expected.unsqueeze(1) * plain).abs().amax(1) > TOLERANCE * plain.abs().amax(1)
-        nobodys = [row for row in nonzero(plain) if expected[row].isnan()]
-        suspects = [unit for unit, mine in enumerate(places) if off[list(mine)].any()]
-        wrong, right = [], 0
-        for unit in (suspects or range(self.layer.units))[:UNITS] if suspects or nobodys else ():
-            makers = nonzero(self._gradient(rows.weight, F.one_hot(torch.tensor(unit), self.layer.units).float()))
-            if set(makers) - set(places[unit]):
-                wrong += [(unit, makers)] if set(places[unit]) - set(makers) else []
-                right += set(places[unit]) <= set(makers)
-        # A unit that is silent on all examples may look wrong behind a normalisation that mixes it with others.
-        if wrong and not right:
-            unit, makers = wrong[0]
-            must, do = listed("row", places[unit]), listed("row", makers)
-            raise ConfigError(path, rows.weight, f"{must} must make {self._named(unit)}; it is made by {do}")
-        for row in nobodys if self.layer.units > 1 else ():
-            if (owner := self._owner(plain[row], weighted[row])) is not None:
-                allowed = f"must have all rows that make {self._named(owner)}; row {row} does, too"
-                raise ConfigError(path, rows.weight, allowed)
+        if owner is None:
+            allowed = f"must have all rows that make {self._named(unit)}; row {row} does, too"
+        else:
+            allowed = f"row {row} must make {self._named(owner)}; it makes {self._named(unit)}"
+        raise ConfigError(path, self.layer.incoming[k].weight, allowed)
 
     def _named(self, unit: int) -> str:
         own = f" ({listed('feature', self.layer.features_of_units()[unit])})" if self.layer.features else ""
         return f"unit {unit}{own} of layer {self.i}"
+
+
+def _close(values: Tensor, others: Tensor) -> bool:
+    return bool((values - others).abs().max() <= TOLERANCE * others.abs().max())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -19,7 +20,7 @@ from lop_sweeps.networks.linear import Linear
 from lop_sweeps.networks.mlp import MLP
 from lop_sweeps.networks.network import Network
 from lop_sweeps.networks.resnet18 import ResNet18
-from lop_sweeps.networks.unit_graph import Reader, UnitLayer
+from lop_sweeps.networks.unit_graph import Reader, Rows, UnitLayer
 from tests.networks import arrangements
 from tests.networks.arrangements import CReLU, Gated, Maps, SharedTrunk, Transformer
 
@@ -155,15 +156,16 @@ BACKWARDS = [[4 * feature + 3 - position for position in range(4)] for feature i
 COLUMNS: list[tuple[Callable[[int, int], Network], int, int, Change, str]] = [
     (
         *(CReLU, 6, 0, reader(0, columns=[*range(5, 10), *range(5)])),
-        "readers[0].columns = 'second.weight': column 6 must read feature 1 of layer 0; it reads feature 6",
+        "readers[0].columns = 'second.weight': column # must read feature # of layer 0; it reads feature #",
     ),
     (
         *(CReLU, 6, 0, reader(0, columns=[1, 0, *range(2, 10)])),
-        "readers[0].columns = 'second.weight': column 0 must read feature 1 of layer 0; it reads feature 0",
+        "readers[0].columns = 'second.weight': column # must read feature # of layer 0; it reads feature #",
     ),
     (
         *(CReLU, 6, 0, features((0, 1), (2, 3), (4, 5), (6, 7), (8, 9))),
-        "incoming[0].rows = 'first.weight': row 1 must make unit 1 (features 2, 3) of layer 0; it is made by rows 2, 3",
+        "incoming[0].rows = 'first.weight': row # must make unit # (features #, #) of layer 0; it makes unit # "
+        "(features #, #) of layer 0",
     ),
     (*(CReLU, 6, 0, features((0, 5), (1, 6))), "features = 2: must be 5 lists, one for each unit"),
     (
@@ -187,12 +189,12 @@ COLUMNS: list[tuple[Callable[[int, int], Network], int, int, Change, str]] = [
     ),
     (
         *(Maps, 32, 1, reader(0, columns=BY_POSITION)),
-        "readers[0].columns = 'flat.weight': column 5 must read position 0 of feature 5 of layer 1; it reads feature 1",
+        "readers[0].columns = 'flat.weight': column # must read position # of feature # of layer 1; it reads feature #",
     ),
     (
         *(Maps, 32, 1, reader(0, columns=BACKWARDS)),
-        "readers[0].columns = 'flat.weight': column 31 must read position 0 of feature 7 of layer 1; it reads "
-        "position 3",
+        "readers[0].columns = 'flat.weight': column # must read position # of feature # of layer 1; it reads "
+        "position #",
     ),
     (
         *(Maps, 32, 1, reader(0, columns=BACKWARDS, spread=2)),
@@ -205,7 +207,7 @@ COLUMNS: list[tuple[Callable[[int, int], Network], int, int, Change, str]] = [
     ),
     (
         *(GROUPED, 12, 0, reader(0, columns=[(i, i + 4) for i in range(4)])),
-        "readers[0].columns = 'projection.weight': column 3 must read unit 3 of layer 0; it reads unit 1",
+        "readers[0].columns = 'projection.weight': column # must read unit # of layer 0; it reads unit #",
     ),
     (
         *(SharedTrunk, 6, 1, reader(1, columns=range(5, 11))),
@@ -230,17 +232,17 @@ READERS: list[tuple[Callable[[int, int], Network], int, int, Change, str]] = [
     ),
     (
         *(SharedTrunk, 6, 2, also_read_by("policy", range(5))),
-        "readers[1].columns = 'policy.weight': column 0 must read unit 0 of layer 2; it reads no unit of it",
+        "readers[1].columns = 'policy.weight': column # must read unit # of layer 2; it reads no unit of it",
     ),
 ]
 ROWS: list[tuple[Callable[[int, int], Network], int, int, Change, str]] = [
     (
         *(Transformer, 12, 0, rows(0, rows=range(8))),
-        "incoming[0].rows = 'qkv.weight': row 0 must make unit 0 of layer 0; it is made by row 16",
+        "incoming[0].rows = 'qkv.weight': must have all rows that make unit # of layer 0; row # does, too",
     ),
     (
         *(Transformer, 12, 0, rows(0, rows=[*range(20, 24), *range(16, 20)])),
-        "incoming[0].rows = 'qkv.weight': row 20 must make unit 0 of layer 0; it is made by row 16",
+        "incoming[0].rows = 'qkv.weight': row # must make unit # of layer 0; it makes unit # of layer 0",
     ),
     (
         *(Transformer, 12, 0, rows(0, rows=None)),
@@ -252,11 +254,11 @@ ROWS: list[tuple[Callable[[int, int], Network], int, int, Change, str]] = [
     ),
     (
         *(Gated, 6, 0, rows(0, rows=[(2 * i, 2 * i + 1) for i in range(5)])),
-        "incoming[0].rows = 'first.weight': rows 2, 3 must make unit 1 of layer 0; it is made by row 6",
+        "incoming[0].rows = 'first.weight': row # must make unit # of layer 0; it makes unit # of layer 0",
     ),
     (
-        *(Gated, 6, 0, rows(0, rows=range(5))),
-        "incoming[0].rows = 'first.weight': must have all rows that make unit 0 of layer 0; row 5 does, too",
+        *(Gated, 6, 0, rows(0, rows=[(i, 9 - i) for i in range(5)])),
+        "incoming[0].rows = 'first.weight': row # must make unit # of layer 0; it makes unit # of layer 0",
     ),
     (
         *(Gated, 6, 1, rows(1, fan_in=6)),
@@ -278,7 +280,55 @@ ROWS: list[tuple[Callable[[int, int], Network], int, int, Change, str]] = [
 def test_what_is_refused_of_units_in_any_arrangement(
     make: Callable[[int, int], Network], inputs: int, i: int, change: Change, words: str
 ) -> None:
-    assert said(make, inputs, i, change) == f"unit_graph()[{i}].{words}"
+    """#: a number, of one unit of those that show it (which, is a matter of the check's random numbers)."""
+    pattern = re.escape(f"unit_graph()[{i}].{words}").replace(re.escape("#"), r"\d+")
+    assert re.fullmatch(pattern, said(make, inputs, i, change))
+
+
+def numbers(make: Callable[[int, int], Network], inputs: int, change: Change) -> list[int]:
+    """The numbers in what is said of layer 0, without those of the layer and of what is described."""
+    said_of = said(make, inputs, 0, change).partition("weight': ")[2].replace("of layer 0", "")
+    return [int(number) for number in re.findall(r"\d+", said_of)]
+
+
+def test_what_is_said_of_rows_and_columns_is_so() -> None:
+    """Column c reads feature c; row 16 + i makes unit i."""
+    columns = [*range(5, 10), *range(5)]
+    column, must, does = numbers(CReLU, 6, reader(0, columns=columns))
+    assert (columns[must], does) == (column, column)
+    swapped = [*range(20, 24), *range(16, 20)]
+    row, unit, other = numbers(Transformer, 12, rows(0, rows=swapped))
+    assert (swapped[unit], 16 + other) == (row, row)
+
+
+def test_a_row_that_belongs_to_nobody_is_told() -> None:
+    class Twice(Network):
+        """Units 0 to 4, each the sum of tanh of two rows of one matrix."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second = nn.Linear(4, 10), nn.Linear(5, 2)
+
+        def forward(self, x: Tensor, uniforms: Any = None) -> tuple[Tensor, list[Tensor]]:
+            h = self.first(x).tanh().unflatten(-1, (2, 5)).sum(-2)
+            return self.second(h), [h]
+
+        def initialize(self, draw: Any) -> None:
+            """As PyTorch does."""
+
+        def weights(self) -> tuple[str, ...]:
+            return "first.weight", "second.weight"
+
+        def unit_graph(self) -> tuple[UnitLayer, ...]:
+            first = Rows("first.weight", "first.bias", 4, 0.5, rows=range(5))
+            return (UnitLayer(units=5, incoming=[first], readers=[Reader("second.weight", "second.bias")]),)
+
+    with pytest.raises(ConfigError) as caught:
+        check_graph(Twice(), 4, 2)
+    assert str(caught.value) == (
+        "unit_graph()[0].incoming[0].rows = 'first.weight': must have all rows that make unit 0 of layer 0; "
+        "row 5 does, too"
+    )
 
 
 def test_activations_are_asked_for_by_feature() -> None:
