@@ -36,7 +36,7 @@ demo: setup ## a small real sweep, from nothing to figures
 
 # Three workers on two cores: tests that start processes wait for them.
 test: setup ## the tests that a person runs: six minutes on two cores
-	$(BIN)/python -m pytest -n 3 --dist loadfile
+	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 slow: setup ## the rest, a quarter of an hour: every row of the contract table, long comparisons
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m slow

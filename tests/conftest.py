@@ -22,8 +22,21 @@ if sys.dont_write_bytecode:  # then every process that a test starts would compi
     os.environ |= {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": sys.pycache_prefix}
 
 
+WAITING = ("test_processes.py", "test_wheel.py", "test_from_python.py")
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Before the workers of a whole suite start: what each of them would compile."""
     whole = config.args_source is not pytest.Config.ArgsSource.ARGS
     if whole and getattr(config.option, "numprocesses", None) and not hasattr(config, "workerinput"):
         compile_everything()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files whose tests mostly wait for processes come between the others, so that another worker has the core."""
+    files = list(dict.fromkeys(item.path for item in items))
+    waiting = [path for path in files if path.parent.name == "tracking" or path.name in WAITING]
+    others = [path for path in files if path not in waiting]
+    stride = len(others) / max(1, len(waiting))
+    place = {path: float(i) for i, path in enumerate(others)} | {path: i * stride for i, path in enumerate(waiting)}
+    items.sort(key=lambda item: place[item.path])
