@@ -28,7 +28,8 @@ def divergence(before: Tensor, after: Tensor) -> float:
 class Churn(Diagnostic):
     """Mean over `updates` updates, each of the same network, on mini-batches of the probe; on `examples` others of it.
 
-    An update is one step of the run's optimiser with its state, without interventions and before gradients are cut.
+    A short probe is halved between them. An update is one step of the run's optimiser with its state, without
+    interventions and before gradients are cut.
     """
 
     needs: ClassVar[frozenset[str]] = frozenset({"copy"})
@@ -50,11 +51,12 @@ class Churn(Diagnostic):
         checks.integer("examples", self.examples, 1)
 
     def measure(self, run: View) -> Measured:
-        size = min(run.batch_size, len(run.inputs) // 2)
-        if size < 1:
+        others = run.inputs[len(run.inputs) - min(int(self.examples), len(run.inputs) // 2) :]
+        if not len(others):
             return {}
-        others = run.inputs[-min(int(self.examples), len(run.inputs) - size) :]
-        updates = max(1, min(int(self.updates), (len(run.inputs) - len(others)) // size))
+        left = len(run.inputs) - len(others)
+        size = min(run.batch_size, left)
+        updates = min(int(self.updates), left // size)
         with torch.no_grad():
             before = run.answers(run.network(), others)
             after = [run.answers(run.updated(slice(i * size, (i + 1) * size)), others) for i in range(updates)]

@@ -20,14 +20,12 @@ def cloned_fraction(h: Tensor, threshold: float) -> float:
 
     0 where no unit varies.
     """
-    centred = h.double() - h.double().mean(0)
-    varying = centred[:, (h != h[:1]).any(0)]
-    if not varying.shape[1]:
-        return 0.0
-    scaled = varying / varying.norm(dim=0).clamp(min=1e-300)
+    varies = (h != h[:1]).any(0)
+    centred = (h.double() - h.double().mean(0)) * varies  # a constant's mean may be rounded
+    scaled = centred / centred.norm(dim=0).clamp(min=1e-300)
     correlation = scaled.T @ scaled
     correlation.fill_diagonal_(-1.0)
-    return float((correlation.amax(1) > threshold).double().mean())
+    return float((correlation.amax(1) > threshold).sum().double() / varies.sum().clamp(min=1))
 
 
 @dataclass(frozen=True)

@@ -141,9 +141,9 @@ class PackView(Protocol):
     def runs(self) -> Sequence[View]: ...
 
     def trial(self, updates: int) -> tuple[Tensor, Tensor]:
-        """Losses (updates, runs) before each update of copies of the networks, and of networks that are drawn anew,
+        """Losses (updates, runs) before each update of copies of the networks, and of networks that are drawn anew.
 
-        with new optimisers of the runs' kind, on a task that the stream never shows. Fewer where a task is shorter.
+        With new optimisers of the runs' kind, on a task that the stream never shows; fewer where a task is shorter.
         """
 
 

@@ -137,9 +137,9 @@ class Stage(Protocol):
         """Of outputs (n, outputs), those that are asked for."""
 
     def trial(self, learner: Any, updates: int) -> Tensor:
-        """Losses (updates, runs) of another learner of these runs, before each of its first updates on what the stream
+        """Losses (updates, runs) of another learner of these runs, before each of its first updates.
 
-        never shows. They are fewer where a task is shorter, and NaN from where a network is no longer finite.
+        On what the stream never shows. They are fewer where a task is shorter, and NaN once a network is not finite.
         """
 
     def begin(self) -> dict[str, Tensor]:

@@ -52,17 +52,20 @@ class Moment:
 
     def trial(self, updates: int) -> tuple[Tensor, Tensor]:
         """What the trained copies draw is drawn by seeds of their own, their initial weights too."""
+        return self._losses(updates, copies=True), self._losses(updates, copies=False)
+
+    def _losses(self, updates: int, *, copies: bool) -> Tensor:
         seeds = [int(streams.counter_key(seed, "plasticity probe", self.task)) for seed in self.learner.seeds]
         plain = [replace(one, interventions=()) for one in self.components]
-        copies, fresh = (make_learner(plain, seeds, self.name, self.learner.parameters.device) for _ in range(2))
-        with torch.no_grad():
-            copies.parameters.copy_(self.learner.parameters)
-            for name, value in copies.buffers.items():
-                value.copy_(self.learner.buffers[name])
-        for run in range(len(seeds)):
-            copies.optimizer.restart(run)  # whatever it made of the parameters that were there before
-        first, second = (self.stage.trial(one, updates).cpu() for one in (copies, fresh))
-        return first, second
+        trained = make_learner(plain, seeds, self.name, self.learner.parameters.device)
+        if copies:
+            with torch.no_grad():
+                trained.parameters.copy_(self.learner.parameters)
+                for name, value in trained.buffers.items():
+                    value.copy_(self.learner.buffers[name])
+            for run in range(len(seeds)):
+                trained.optimizer.restart(run)  # whatever it made of the parameters that were there before
+        return self.stage.trial(trained, updates).cpu()
 
 
 class RunView:

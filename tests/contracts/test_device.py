@@ -10,16 +10,20 @@ import pytest
 import torch
 
 from lop_sweeps.data import data_root
+from lop_sweeps.diagnostics import rank
+from lop_sweeps.diagnostics.measure import sample
 from lop_sweeps.sweeps.load_run import components_of
 from lop_sweeps.training import epochs, online, train
 from lop_sweeps.training.components import Components, make_learner
 from lop_sweeps.training.control import Control, ControlStage, Rollout
 from lop_sweeps.training.epochs import EpochsStage
 from lop_sweeps.training.learner import TorchLearner
+from lop_sweeps.training.measuring import Measuring
 from lop_sweeps.training.session import Member, Position
 from tests import runs
 from tests.contracts.fake_gpu import Host, fake_gpu
 from tests.contracts.table import rows, small
+from tests.contracts.test_diagnostics import everything
 
 STEPS = 10  # of an interval
 # What an interval may read: losses and weight magnitudes online; in control, the values of the states.
@@ -120,3 +124,32 @@ def test_what_mixes_devices_or_waits_is_found(monkeypatch: pytest.MonkeyPatch) -
         here.to("cuda")
         there[1] = torch.ones(())
         assert (host.reads, host.handed_over) == (3, 2)
+
+
+@pytest.mark.slow
+@rows("adam_dropout_batch", "imagenet_norm_cbp", "cifar_redo", "ant_cbp_l2", engine="torch")
+def test_no_diagnostic_mixes_devices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, overrides: list[str]) -> None:
+    """Singular values aside, of which how many are looked at depends on the values."""
+    monkeypatch.setattr(rank, "_singular_values", torch.linalg.svdvals)
+    made = components(tmp_path, [*overrides, *everything(overrides)])
+    seeds, control = [0, 1], None
+    with fake_gpu(monkeypatch):
+        learner = make_learner([made] * 2, seeds, "torch", "cuda")
+        assert isinstance(learner, TorchLearner)
+        if made.agent:
+            control = Control(made.benchmark, [made.agent] * 2, [Member(tmp_path, seed) for seed in seeds])
+        stage = train._stage(learner, made.benchmark, seeds, 0, control)
+        if isinstance(stage, ControlStage):
+            stage._ahead = ready_rollout(stage, 2)
+            with torch.no_grad(), learner.looking():
+                layers = [sample(h) for h in learner.forward(stage._states())[1]]
+        else:
+            layers = stage.probe()
+        measuring, position = Measuring(learner, [made] * 2, "torch"), Position()
+        (row, _) = measuring.before(stage, position, layers, [True, True])
+        assert len(row) > 25
+        if isinstance(stage, EpochsStage):
+            position.sums = stage.begin()
+            measuring.watch(position)
+            stage.learn(position, 1)
+            assert measuring.during(position, 0).keys() == {"sample_plasticity"}
