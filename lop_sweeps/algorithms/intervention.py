@@ -134,9 +134,13 @@ class Intervention:
         raise TypeError(f"{type(self).__name__} must define pack(peers, learner), or derive from OneRun")
 
 
-def every(period: int, step: int) -> int:
-    """The first step >= `step` that is the last of a stretch of `period`: period - 1, 2 period - 1, ..."""
-    return step + -(step + 1) % period
+def every(period: int, step: int, first: int | None = None) -> int:
+    """The first step >= `step` of: first, first + period, first + 2 period, ...
+
+    By default the last step of each stretch of `period`: period - 1, 2 period - 1, ...
+    """
+    first = period - 1 if first is None else first
+    return max(first, step + (first - step) % period)
 
 
 Options = TypeVar("Options")

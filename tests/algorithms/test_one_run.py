@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -187,6 +188,22 @@ def test_gradients_of_what_it_is_shown_are_those_it_is_shown(
     line += ["benchmark.num_tasks=1"] if where is IMAGENET else ["agent.max_gradient_norm=0.1"]
     plan = runs.plan(tmp_path, *line, seeds=2, pack=2)
     assert [outcome.state for outcome in runs.train(plan)] == ["done"] * 2
+
+
+def test_what_is_tested_may_be_other_than_what_is_trained(tmp_path: Path, users_method: list[str]) -> None:
+    """Zeros say that all classes are equally likely; what is trained never notices. All of a task's data are seen."""
+    chosen = [users_method[0].replace("Restless", "Tested"), users_method[1]]
+    logs = []
+    for more in (chosen, []):
+        plan = runs.plan(tmp_path / str(len(more)), *small(IMAGENET), *more, "precision=float64", seeds=2, pack=2)
+        assert [outcome.state for outcome in runs.train(plan)] == ["done"] * 2
+        logs.append([json.loads(row) for point in plan.points for row in runs.metrics(point).splitlines()])
+    for ours, plain in zip(*logs, strict=True):
+        assert ours["test_cross_entropy"] == pytest.approx(np.log(2), abs=1e-12)
+        assert ours["train_cross_entropy"] == plain["train_cross_entropy"]
+        assert ours["seen_examples"] == [40]  # two classes of 20
+    with pytest.raises(ConfigError, match="needs evaluated_parameters, which there is in epochs only"):
+        runs.point(tmp_path, *small(["benchmark=permuted_digits", *chosen]))
 
 
 # --- what a run offers ---

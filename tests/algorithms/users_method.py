@@ -70,3 +70,24 @@ class Checker(OneRun):
         for name, gradient in run.gradient.items():
             torch.testing.assert_close(again[name], gradient, rtol=1e-9, atol=1e-9)
         assert any(not torch.equal(other[name], again[name]) for name in again)
+
+
+@dataclass(frozen=True)
+class Tested(OneRun):
+    """In epochs: looks at the data of a task before it, and has a network of zeros tested."""
+
+    needs = frozenset({"task_data", "evaluated_parameters"})
+
+    def start(self, run: Run) -> dict[str, Tensor]:
+        return {"examples": torch.zeros((), dtype=torch.int64)}
+
+    def before_task(self, run: Run, task: int) -> None:
+        batches = list(run.task_data())
+        assert all(torch.isfinite(x).all() and len(x) == len(y) for x, y in batches)
+        run.state["examples"] = sum(len(y) for _, y in batches)
+
+    def evaluated_parameters(self, run: Run) -> dict[str, Tensor]:
+        return {name: torch.zeros_like(value) for name, value in run.parameters.items()}
+
+    def report(self, run: Run) -> dict[str, list[float]]:
+        return {"seen_examples": [int(run.state["examples"])]}
