@@ -34,8 +34,9 @@ setup: .venv/.stamp ## make .venv with the exact versions of requirements.lock (
 demo: setup ## a small real sweep, from nothing to figures
 	$(BIN)/python -m lop_sweeps.demo
 
+# Three workers on two cores: tests that start processes wait for them.
 test: setup ## the tests that a person runs: six minutes on two cores
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 3 --dist loadfile
 
 slow: setup ## the rest, a quarter of an hour: every row of the contract table, long comparisons
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m slow

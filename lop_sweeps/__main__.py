@@ -14,7 +14,17 @@ from lop_sweeps.console import closing_quietly, errors_of_hydra, explained
 from lop_sweeps.dot_env import load_dot_env
 from lop_sweeps.home import argument_at_home
 
-GROUPS = ("benchmark", "network", "optimizer", "algorithm", "agent", "tracking", "experiment", "hydra/launcher")
+GROUPS = (
+    "benchmark",
+    "network",
+    "optimizer",
+    "algorithm",
+    "agent",
+    "diagnostics",
+    "tracking",
+    "experiment",
+    "hydra/launcher",
+)
 
 
 def _choices(group: Traversable) -> list[str]:
@@ -41,6 +51,7 @@ def help_text() -> str:
         "lop --cfg job --resolve       the whole configuration (-p optimizer: one part of it)",
         "lop-status FOLDER             what is done, running, waiting, failed",
         "lop-figures FOLDER            figures and a table",
+        "lop-new KIND NAME             begin an algorithm, a network, ... of your own",
         "lop --hydra-help              Hydra's own flags",
     ]
     return "\n".join(lines)

@@ -12,11 +12,12 @@ import difflib
 import importlib
 import inspect
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, is_dataclass
 from functools import lru_cache
 from typing import Any
 
 from lop_sweeps.errors import FULL_ERROR, ConfigError, LopError
+from lop_sweeps.own_modules import find_here, how_to_find
 
 OWN = "lop_sweeps"
 
@@ -26,21 +27,38 @@ class Kind:
     """What a target at one place of the configuration must be.
 
     package: whose modules hold this project's classes of the kind. base: the class (module and name) that they are
-    subclasses of, if there is one; needs: the attributes that the class has.
+    subclasses of, if there is one; needs: the attributes that the class has, and derive: from what one best derives it.
     """
 
     name: str
     package: str
     base: str | None = None
     needs: tuple[str, ...] = ()
+    derive: str = ""
 
 
 # By the first key of the path: `algorithm.l2_init` is an algorithm.
 KINDS = {
-    "benchmark": Kind("a benchmark", "lop_sweeps.benchmarks", needs=("protocol", "check_data", "load")),
+    "benchmark": Kind(
+        "a benchmark",
+        "lop_sweeps.benchmarks",
+        needs=("protocol", "check_data", "load"),
+        derive="lop_sweeps.benchmarks.benchmark.OnlineBenchmark, say",
+    ),
     "network": Kind("a network", "lop_sweeps.networks", "lop_sweeps.networks.network.Network"),
-    "optimizer": Kind("an optimiser", "lop_sweeps.optimizers", needs=("PER_RUN", "pack")),
-    "algorithm": Kind("an intervention", "lop_sweeps.algorithms", needs=("PER_RUN", "check", "pack")),
+    "optimizer": Kind(
+        "an optimiser",
+        "lop_sweeps.optimizers",
+        needs=("PER_RUN", "pack"),
+        derive="lop_sweeps.optimizers.optimizer.Optimizer",
+    ),
+    "algorithm": Kind(
+        "an intervention",
+        "lop_sweeps.algorithms",
+        needs=("PER_RUN", "check", "pack"),
+        derive="lop_sweeps.algorithms.one_run.OneRun",
+    ),
+    "diagnostics": Kind("a diagnostic", "lop_sweeps.diagnostics", "lop_sweeps.diagnostics.diagnostic.Diagnostic"),
     "agent": Kind("an agent", "lop_sweeps.agents", "lop_sweeps.agents.ppo.PPO"),
     "tracking": Kind("a tracking", "lop_sweeps.tracking", "lop_sweeps.tracking.wandb.Wandb"),
 }
@@ -61,7 +79,8 @@ def check_trusted(names: Any) -> tuple[str, ...]:
 def locate(node: Mapping[str, Any], path: str, trusted: Sequence[str] = ()) -> Any:
     """The class that `node._target_` names: one of the kind that belongs at `path`.
 
-    trusted: module prefixes that the caller trusts. Modules of others are not imported.
+    trusted: module prefixes that the caller trusts. Modules of others are not imported; theirs may lie in the current
+    folder.
     Raises `ConfigError` naming the key, the target and what is allowed.
     """
     key, target, kind = f"{path}._target_", node.get("_target_"), KINDS[path.partition(".")[0]]
@@ -74,6 +93,7 @@ def locate(node: Mapping[str, Any], path: str, trusted: Sequence[str] = ()) -> A
             "" if module == OWN else f"; for code of yours, add your module's name to `trusted`: trusted=[{module}]"
         )
         raise ConfigError(key, target, f"must be {kind.name} of {' or '.join(prefixes)}{advice}")
+    find_here(trusted)
     found = _import(target, key)
     if not isinstance(found, type):
         raise ConfigError(key, target, f"must be {kind.name}: it is no class")
@@ -86,7 +106,8 @@ def locate(node: Mapping[str, Any], path: str, trusted: Sequence[str] = ()) -> A
     if kind.base and kind.base not in {f"{one.__module__}.{one.__qualname__}" for one in found.__mro__}:
         raise ConfigError(key, target, f"must be {kind.name}: a class derived from {kind.base}")
     if lacking := [name for name in kind.needs if not hasattr(found, name)]:
-        raise ConfigError(key, target, f"must be {kind.name}; it has no {', '.join(lacking)}")
+        how = "" if own else f": derive it from {kind.derive}"
+        raise ConfigError(key, target, f"must be {kind.name}; it has no {', '.join(lacking)}{how}")
     return found
 
 
@@ -104,9 +125,14 @@ def _import(target: str, key: str) -> Any:
     try:
         return getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError) as error:
-        raise ConfigError(key, target, f"cannot be imported: {error}") from error
+        raise ConfigError(key, target, f"cannot be imported: {error}{how_to_find(error)}") from error
     except (Exception, SystemExit) as error:  # whatever a user's module does when it is loaded
         raise ConfigError(key, target, f"cannot be imported: {described(error)}") from error
+
+
+def forget_classes() -> None:
+    """The next `locate` takes the classes that their modules have by then."""
+    _import.cache_clear()
 
 
 def described(error: BaseException) -> str:
@@ -136,6 +162,8 @@ def build(node: Mapping[str, Any], path: str, trusted: Sequence[str] = (), **con
     for key, value in given.items():
         if key not in known and not takes_any:
             allowed = f"is not an option of {target.__name__}{suggest(key, known)}"
+            if key in getattr(target, "__annotations__", ()) and not is_dataclass(target):
+                allowed += "; is @dataclass(frozen=True) missing above the class?"
             raise ConfigError(f"{path}.{key}", value, allowed)
     for name, parameter in known.items():
         named = parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 # By the environment rather than by `-P`: it holds for what those processes start, too.
@@ -19,10 +20,14 @@ def command(module: str, *arguments: str) -> list[str]:
     return [sys.executable, "-m", module, *arguments]
 
 
-def environment() -> dict[str, str]:
-    """What they are given: ours, and a home that is not there where there is none, which libraries can live with."""
+def environment(path: Sequence[str] | None = None) -> dict[str, str]:
+    """What they are given: ours, and a home that is not there where there is none, which libraries can live with.
+
+    path: where they find modules, before Python's own places.
+    """
     homeless = {"HOME": "/nonexistent"} if os.path.expanduser("~") == "~" else {}
-    return {**os.environ, **homeless, **SAFE}
+    found = {} if path is None else {"PYTHONPATH": os.pathsep.join(path)}
+    return {**os.environ, **homeless, **SAFE, **found}
 
 
 def run(module: str, *arguments: str) -> int:
@@ -30,6 +35,6 @@ def run(module: str, *arguments: str) -> int:
     return subprocess.run(command(module, *arguments), env=environment()).returncode
 
 
-def start(module: str, *arguments: str, **options: Any) -> subprocess.Popen[str]:
-    """Start a module; options: what `Popen` takes."""
-    return subprocess.Popen(command(module, *arguments), env=environment(), text=True, **options)
+def start(module: str, *arguments: str, path: Sequence[str] | None = None, **options: Any) -> subprocess.Popen[str]:
+    """Start a module; path: as of `environment`; options: what `Popen` takes."""
+    return subprocess.Popen(command(module, *arguments), env=environment(path), text=True, **options)

@@ -12,13 +12,14 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
-from hydra._internal.config_repository import CachingConfigRepository
+from hydra._internal.config_repository import CachingConfigRepository, IConfigRepository
+from hydra.core.default_element import ResultDefault
 from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, Override, QuotedString
 from hydra.errors import HydraException, OverrideParseException
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf, flag_override
+from omegaconf import DictConfig, OmegaConf, flag_override, open_dict
 
 from lop_sweeps.console import unknown_choice, unknown_key
 from lop_sweeps.errors import ConfigError, LopError, Refusal
@@ -37,6 +38,7 @@ class Loader(ConfigLoaderImpl):
     """Composes configurations. search: the line that adds to the search path, if one was given."""
 
     search: list[str]
+    _composed_of: list[str]  # the files of the latest configuration, as group/choice
 
     def load_configuration(
         self,
@@ -69,9 +71,23 @@ class Loader(ConfigLoaderImpl):
                 _apply_if_possible(one, config)
         if held:
             config.hydra.overrides.task = [str(one.input_line) for one in parsed if not one.is_hydra_override()]
+        self._note_lists(config)
         check_hydra(config)
         _put_at_home(config)
         return config
+
+    def _compose_config_from_defaults_list(self, defaults: list[ResultDefault], repo: IConfigRepository) -> DictConfig:
+        self._composed_of = [str(default.config_path) for default in defaults]
+        return super()._compose_config_from_defaults_list(defaults, repo)
+
+    def _note_lists(self, config: DictConfig) -> None:
+        """Name the choices of groups in which a list was chosen, such as `algorithm`; Hydra names single ones only."""
+        choices = config.hydra.runtime.choices
+        groups = set(_defaults(self.repository)) - set(choices)
+        with open_dict(choices):
+            for start in (f"{group}/" for group in groups):
+                chosen = [path.removeprefix(start) for path in self._composed_of if path.startswith(start)]
+                choices[start.rstrip("/")] = chosen
 
     def groups(self) -> CachingConfigRepository:
         """The config groups and choices that there are, those of the search path included."""
@@ -160,7 +176,7 @@ def choice_hint(repository: CachingConfigRepository, parsed: Sequence[Override])
     return None
 
 
-def _defaults(repository: CachingConfigRepository) -> Iterator[str]:
+def _defaults(repository: IConfigRepository) -> Iterator[str]:
     """The groups of the primary configuration's defaults list."""
     found = repository.load_config("config")
     for entry in found.defaults_list if found and found.defaults_list else ():

@@ -93,7 +93,9 @@ def unknown_choice(repository: Any, group: str, choices: Iterable[str]) -> str |
         if not repository.config_exists(f"{group}/{choice}"):
             folders = [f"{name}/..." for name in repository.get_group_options(group, ObjectType.GROUP)]
             allowed = ", ".join([*repository.get_group_options(group), *folders])
-            return f"{group} = {choice!r}: must be one of: {allowed}"
+            here = os.path.exists(f"conf/{group}/{choice}.yaml")
+            advice = "; yours is in conf: add --config-dir conf" if here else ""
+            return f"{group} = {choice!r}: must be one of: {allowed}{advice}"
     return None
 
 

@@ -13,6 +13,8 @@ import hashlib
 
 import numpy as np
 
+_POSITIONS = 2**32
+
 
 def _words(purpose: str) -> tuple[int, ...]:
     """A purpose as two 32-bit words; numpy mixes them into the seed as a spawn key."""
@@ -21,7 +23,9 @@ def _words(purpose: str) -> tuple[int, ...]:
 
 
 def _sequence(seed: int, purpose: str, position: tuple[int, ...]) -> np.random.SeedSequence:
-    return np.random.SeedSequence(entropy=seed, spawn_key=(*_words(purpose), *position))
+    """A negative position is one that no stream comes to: -1, say, for a task that is never shown."""
+    words = (at % _POSITIONS if at < 0 else at for at in position)
+    return np.random.SeedSequence(entropy=seed, spawn_key=(*_words(purpose), *words))
 
 
 def generator(seed: int, purpose: str, *position: int) -> np.random.Generator:

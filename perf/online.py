@@ -62,6 +62,7 @@ from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
+from types import SimpleNamespace
 from typing import Any
 
 os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", MKL_NUM_THREADS="1")  # read at import
@@ -78,7 +79,9 @@ from lop_sweeps.benchmarks.benchmark import Benchmark
 from lop_sweeps.benchmarks.permuted_mnist import PermutedMNIST
 from lop_sweeps.benchmarks.slowly_changing_regression import SlowlyChangingRegression
 from lop_sweeps.data import check_mnist, data_root
-from lop_sweeps.diagnostics.measure import PROBE_SAMPLES, measure_units, sample
+from lop_sweeps.diagnostics.measure import PROBE_SAMPLES, sample
+from lop_sweeps.diagnostics.rank import Rank
+from lop_sweeps.diagnostics.units import Units
 from lop_sweeps.errors import DataError
 from lop_sweeps.fused.learner import FusedLearner
 from lop_sweeps.fused.rows import OPTIONS
@@ -551,7 +554,9 @@ def diagnostics(data: Path, quick: bool) -> dict[str, Any]:
             start = time.perf_counter()
             hidden = ours.learner.probe([task], PROBE_SAMPLES)
             probed = time.perf_counter()
-            measure_units([sample(h) for h in hidden], 1)
+            pack: Any = SimpleNamespace(layers=[sample(h) for h in hidden], runs=[None])
+            Units().measure_pack(pack)
+            Rank().measure_pack(pack)
             measured = time.perf_counter()
             ours.learner.magnitudes()
             parts.append((step, probed - start, measured - probed, time.perf_counter() - measured))

@@ -29,7 +29,7 @@ REFUSED = [
     ("optimizer", "lop_sweeps.optimizers.sgd.SGD.pack"),  # a method
     ("optimizer", "lop_sweeps.optimizers.sgd.SGD.__class__"),
     ("optimizer", "lop_sweeps.optimizers.optimizer.per_run"),  # a function
-    ("optimizer", "lop_sweeps.optimizers.optimizer.Optimizer"),  # a protocol, not a class of the kind
+    ("optimizer", "lop_sweeps.optimizers.optimizer.PackedOptimizer"),  # acts on a pack; it is not what YAML sets
     ("optimizer", "lop_sweeps.optimizers..sgd.SGD"),
     ("optimizer", ".sgd.SGD"),
     ("optimizer", "lop_sweeps.optimizers.sgd.SGD "),

@@ -8,18 +8,21 @@ import shlex
 import sysconfig
 from importlib.machinery import PathFinder
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
 from lop_sweeps.analysis.__main__ import parser as figures_parser
-from lop_sweeps.diagnostics.measure import RANK_DIAGNOSTICS, UNIT_DIAGNOSTICS
-from lop_sweeps.errors import DataError
+from lop_sweeps.build import build
+from lop_sweeps.errors import ConfigError, DataError
 from lop_sweeps.sweeps.expansion import expand
+from lop_sweeps.training.checkpoint_file import snapshot_tasks
 from tests import runs
 from tests.contracts.table import CIFAR, IMAGENET, SLIPPERY
 
 ROOT = Path(__file__).parents[1]
+DIAGNOSTICS = sorted({path.stem for path in (ROOT / "conf" / "diagnostics").glob("*.yaml")} - {"none", "standard"})
 
 
 @pytest.mark.parametrize("script", sorted((ROOT / "perf").glob("*.py")), ids=lambda script: script.name)
@@ -32,14 +35,27 @@ def test_no_measurement_hides_a_module_that_it_needs(script: Path) -> None:
 def test_metrics_page_lists_exactly_what_is_logged(tmp_path: Path) -> None:
     page = (ROOT / "docs" / "metrics.md").read_text()
     described = set(re.findall(r"^\| `(\w[\w.]*)` \|", page, flags=re.MULTILINE))
-    logged = {*UNIT_DIAGNOSTICS, *RANK_DIAGNOSTICS}
+    logged: set[str] = set()
     online = [[*runs.SMALL, f"benchmark={name}"] for name in ("permuted_digits", "slowly_changing_regression")]
     control = ["scale=tiny", *SLIPPERY, "benchmark.log_every=192"]
-    for line in (*online, ["scale=tiny", *IMAGENET], ["scale=tiny", *CIFAR], control):
+    measured = [*runs.SMALL, "benchmark=permuted_digits", "engine=torch", "sweep=measured", "benchmark.num_tasks=2"]
+    measured += ["benchmark.examples_per_task=40", f"diagnostics=[{','.join(DIAGNOSTICS)}]"]
+    for line in (*online, ["scale=tiny", *IMAGENET], ["scale=tiny", *CIFAR], control, measured):
         plan = runs.plan(tmp_path, *line, "algorithm=continual_backprop")
         runs.train(plan)
         logged |= {name for line in runs.metrics(plan.points[0]).splitlines() for name in json.loads(line)}
     assert described == logged
+
+
+@pytest.mark.parametrize("choice", DIAGNOSTICS)
+def test_metrics_page_says_of_each_diagnostic_what_its_class_says(choice: str) -> None:
+    page = (ROOT / "docs" / "metrics.md").read_text()
+    node = yaml.safe_load((ROOT / "conf" / "diagnostics" / f"{choice}.yaml").read_text())[choice]
+    words = {"layer": "hidden layer", "matrix": "weight matrix", "network": "run"}
+    for value in build(node, f"diagnostics.{choice}").values:
+        meaning = re.escape(value.meaning.replace("|", r"\|"))
+        row = rf"^\| `{re.escape(value.name)}` \| {words[value.per]} \| {meaning}[^|]* \| `{choice}` \|"
+        assert re.search(row, page, flags=re.MULTILINE), value.name
 
 
 def test_benchmarks_page_has_the_lengths_of_the_configuration() -> None:
@@ -60,7 +76,8 @@ def test_benchmarks_page_has_the_lengths_of_the_configuration() -> None:
 
 
 def _lines_of(command: str) -> list[str]:
-    pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
+    # Those of extending.md are run by tests/test_extending.py.
+    pages = [ROOT / "README.md", *(set((ROOT / "docs").glob("*.md")) - {ROOT / "docs" / "extending.md"})]
     return [line for page in pages for line in re.findall(rf"^{command} (.*)$", page.read_text(), flags=re.MULTILINE)]
 
 
@@ -77,8 +94,26 @@ def test_every_command_in_the_documentation_is_a_checked_sweep(line: str, tmp_pa
         return  # experiments are checked point by point in tests/sweeps/test_sweeper.py
     composer = runs.composer()
     for _, point in expand(composer.loader, {None: []}, {}, [*overrides, f"paths.sweeps={tmp_path}"]):
+        if any(word.startswith("start=") for word in point):  # its parent is looked for when all else was found right
+            with pytest.raises(ConfigError, match=r"^start = .*there is no run backprop-seed"):
+                composer.point(None, point)
+            continue
         try:
             composer.point(None, point)
         except DataError:
             needs_data = {"benchmark=permuted_mnist", "benchmark=continual_imagenet", "benchmark=incremental_cifar100"}
             assert needs_data & set(point)  # everything but the data is right
+
+
+def test_the_example_of_the_readme_for_python_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    section = (ROOT / "README.md").read_text().partition("## From Python")[2]
+    example = section.partition("```python\n")[2].partition("```")[0]
+    monkeypatch.chdir(tmp_path)
+    found: dict[str, Any] = {}
+    exec(example, found)
+    assert len(found["paths"]) == 6
+    assert len(found["frame"]) == 6 * 6
+    assert snapshot_tasks(found["paths"][0]) == [2]
+    assert capsys.readouterr().out.count("\n") == 5

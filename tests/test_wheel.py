@@ -74,6 +74,8 @@ def test_installed_wheel_works_outside_the_checkout(wheel: Path, tmp_path: Path)
     for file in python("-P", "-c", show, cwd=elsewhere, PYTHONPATH=str(site)).splitlines():
         assert Path(file).is_relative_to(site)
     assert "benchmark" in python("-P", "-m", "lop_sweeps", "--cfg", "job", cwd=elsewhere, PYTHONPATH=str(site))
+    python("-P", "-m", "lop_sweeps.new", "network", "my_network", cwd=elsewhere, PYTHONPATH=str(site))
+    assert (elsewhere / "conf" / "network" / "my_network.yaml").is_file()
     # The fused engine would be compiled anew in the wheel's folder, which takes half a minute.
     line = ["-m", "scale=tiny", "benchmark.num_tasks=1", "network.hidden=[5]", "seed=0,1", "engine=torch"]
     python("-P", "-m", "lop_sweeps", *line, cwd=elsewhere, PYTHONPATH=str(site))

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from ..errors import AnalysisError
+from ..names.described import described
 from ..names.metric import POLICY, RANK, RANK_FRACTION
 from ..names.quantity import quantity
 from ..names.seeds import seeds_of
@@ -111,9 +112,12 @@ def correlation(
 
 
 def diagnostics(tasks: pd.DataFrame) -> list[str]:
-    """Metrics with a value per layer; the effective rank in percent where that is known; in control, the policy's."""
+    """Metrics with a value per layer, and what runs say is a diagnostic; in control, those of the policy.
+
+    The effective rank in percent where that is known.
+    """
     known = metric_names(tasks)
-    found = [name for name in known if layers(tasks, name)]
+    found = [name for name in known if layers(tasks, name) or described(name) is not None]
     if RANK_FRACTION in found:
         found.remove(RANK)
     return [POLICY + name if POLICY + name in known else name for name in found]

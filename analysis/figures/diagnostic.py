@@ -12,7 +12,7 @@ from ..reading.metric import check_metric
 from ..statistics.aggregate import curves
 from ..statistics.band import DEFAULT, Band
 from .curve import Panel, draw, x_axis
-from .legend import Legend
+from .legend import Legend, since
 from .place import Places, fit, places
 from .style import Look, StyleName, context, looks_of
 
@@ -48,6 +48,7 @@ def diagnostic(
     given = places(axes)
     with context(style):
         colours = looks_of(runs, looks)
+        sentences += since(tasks, metric, colours)
         legend = Legend.of(curves(tasks, metric, k=k, x=x), runs, colours, *sentences, *notes, band=band)
         if given is None:
             fig, given = legend.grid(len(panels), style, PANELS_PER_ROW)

@@ -15,6 +15,8 @@ from matplotlib.lines import Line2D
 
 from ..names.naming import FORMULA
 from ..names.seeds import seeds_of
+from ..reading.frame import is_control
+from ..reading.metric import begins
 from ..statistics.aggregate import Curve
 from ..statistics.band import DEFAULT, Band
 from .curve import ends
@@ -128,6 +130,16 @@ def count(curve: Curve | None, diverged: int) -> str:
     if curve is not None and curve.started and not present:
         text += ", too few tasks for a point"
     return text + (f", {diverged} diverged" if diverged else "")
+
+
+def since(tasks: pd.DataFrame, metric: str, looks: Looks) -> list[str]:
+    """A sentence on a diagnostic that was not taken from the first task on."""
+    found = begins(tasks, metric)
+    row = "row" if is_control(tasks) else "task"
+    if len(set(found.values())) == 1 and len(found) == tasks.loc[tasks[metric].notna(), "label"].nunique():
+        return [f"Measured from {row} {next(iter(found.values()))} on"]
+    each = [f"{looks.text(label)} from {row} {task} on" for label, task in found.items()]
+    return [f"Measured: {', '.join(each)}"] if each else []
 
 
 def most(curve: Curve | None) -> int:

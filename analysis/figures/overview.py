@@ -12,7 +12,7 @@ from ..reading.metric import diagnostics_of, performance_metric
 from ..statistics.aggregate import Curve, curves
 from ..statistics.band import DEFAULT, Band
 from .curve import Panel, draw, x_axis
-from .legend import Legend, most
+from .legend import Legend, most, since
 from .performance import changes, tasks_per_point
 from .place import Places, fit, places
 from .style import Look, Looks, StyleName, context, looks_of
@@ -52,6 +52,8 @@ def overview(
     letters, colours = _letters(len(panels)), looks_of(runs, looks)
     for letter, each in zip(letters[1:], others, strict=True):
         sentences += _other_counts(letter, first, each, colours)
+    for letter, metric in zip(letters[1:], list(panels)[1:], strict=True):
+        sentences += [f"Panel {letter}: {text[:1].lower()}{text[1:]}" for text in since(tasks, metric, colours)]
     with context(style):
         everything = {label: curve for each in reversed(found.values()) for label, curve in each.items()}
         legend = Legend.of(everything, runs, colours, *sentences, *notes, others=others, band=band)

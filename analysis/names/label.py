@@ -36,8 +36,12 @@ def flatten(config: Mapping[str, Any]) -> dict[str, Any]:
 def configuration(config: Mapping[str, Any]) -> str:
     """Hash of everything that defines a result except the seed (and the number of tasks, which may grow).
 
-    The run's own, if it was stored; it tells apart versions of a component, too.
+    The run's own, if it was stored; it tells apart versions of a component, too. Runs that go on from another run's
+    network are alike if their parents are, but for the seeds.
     """
+    parent = config.get("parent")
+    if isinstance(parent, Mapping) and parent.get("group"):
+        return str(parent["group"])
     if config.get("configuration"):
         return str(config["configuration"])
     science = {key: config.get(key) for key in (*COMPONENTS, "precision")}
@@ -57,12 +61,20 @@ def choice(config: Mapping[str, Any], group: str) -> str:
     return "+".join(map(str, names)) or ("backprop" if group == "algorithm" else "")
 
 
+def start(config: Mapping[str, Any]) -> str:
+    """What a run goes on from, as `backprop@100`; empty for one that begins with a network of its own."""
+    parent = config.get("parent")
+    if not isinstance(parent, Mapping):
+        return ""
+    return f"{str(parent.get('run')).rpartition('-seed')[0]}@{parent.get('task')}"
+
+
 def labels(configs: Sequence[Mapping[str, Any]]) -> list[str]:
     """One label per config: runs of one configuration share it, no other of the benchmark has it.
 
-    The base is the variant's name, else the algorithm, with the choices of network, optimiser, precision and
-    scale where they differ (they stand for the options they bring); then come exactly the hyper-parameters
-    that differ among the configurations with that base.
+    The base is the variant's name, else the algorithm, with what it goes on from and the choices of network, optimiser,
+    precision and scale where they differ (they stand for the options they bring); then come exactly the
+    hyper-parameters that differ among the configurations with that base.
     """
     known: dict[Key, Mapping[str, Any]] = {}
     keys = [(benchmark(config), configuration(config)) for config in configs]
@@ -71,16 +83,20 @@ def labels(configs: Sequence[Mapping[str, Any]]) -> list[str]:
         if key not in known or (not known[key].get("variant") and config.get("variant")):
             known[key] = config
     bases = {key: str(config.get("variant") or choice(config, "algorithm")) for key, config in known.items()}
-    for part in ("network", "optimizer", "precision", "scale"):
-        found = {key: choice(config, part) or str(config.get(part, "")) for key, config in known.items()}
+    for part in ("start", "network", "optimizer", "precision", "scale"):
+        found = {key: _part(config, part) for key, config in known.items()}
         for group in _groups(bases):
             if len({found[key] for key in group}) > 1:
-                bases |= {key: f"{bases[key]}, {part}={found[key]}" for key in group}
+                bases |= {key: f"{bases[key]}, {part}={found[key]}" for key in group if found[key]}
     named = {key: text for group in _groups(bases) for key, text in _extend(group, bases, known).items()}
     times = Counter((key[0], text) for key, text in named.items())
     # What is left differs in its classes only (`_target_`), which have no short name.
     unique = {key: text if times[key[0], text] == 1 else f"{text} [{key[1]}]" for key, text in named.items()}
     return [unique[key] for key in keys]
+
+
+def _part(config: Mapping[str, Any], part: str) -> str:
+    return start(config) if part == "start" else choice(config, part) or str(config.get(part, ""))
 
 
 def ordered(names: Iterable[str]) -> list[str]:

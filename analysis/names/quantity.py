@@ -5,8 +5,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from .described import Described, described
 from .metric import POLICY, POLICY_LAST, layer_of
 
+DORMANT = re.compile(r"dormant_fraction_tau([\d.e-]+)")
 # The least and the largest value that is possible.
 Bounds = tuple[float, float]
 
@@ -110,8 +112,9 @@ _KNOWN = {
 
 
 def quantity(name: str) -> Quantity:
-    """Of a metric or of one layer of it (`dead_fraction/2`); an unknown one is drawn under its own name.
+    """Of a metric or of one layer of it (`dead_fraction/2`).
 
+    One that is not known here is what the runs say of it (`described`), or drawn under its own name.
     policy_name: of the policy network, in control; policy_last_name: of its last hidden layer.
     """
     for prefix, where in ((POLICY_LAST, ", policy's last layer"), (POLICY, ", policy")):
@@ -120,11 +123,25 @@ def quantity(name: str) -> Quantity:
             axis = of_all.axis + where.replace(", policy's", ",\npolicy's")  # too long for one line
             return replace(of_all, name=name, title=of_all.title + where, axis=axis)
     base, layer = layer_of(name)
-    if dormant := re.fullmatch(r"dormant_fraction_tau([\d.e-]+)", base):
+    said = described(base)
+    if dormant := DORMANT.fullmatch(base):
         found = _percent(base, f"Dormant units, τ = {dormant[1]}")
+    elif said is not None and base not in _KNOWN:
+        found = _as_described(base, said)
     else:
         text = base.replace("_", " ")
         title = text[:1].upper() + text[1:]
         smaller = re.search(r"(loss|error|cross_entropy)$", base) is not None
         found = _KNOWN.get(base, Quantity(base, title, title, larger_is_better=not smaller))
     return replace(found, name=name, title=f"{found.part.capitalize()} {layer}") if layer else found
+
+
+def is_known(name: str) -> bool:
+    """Whether a logged metric needs no description."""
+    return name in _KNOWN or DORMANT.fullmatch(name) is not None
+
+
+def _as_described(name: str, said: Described) -> Quantity:
+    axis = f"{said.title} ({said.unit})" if said.unit else said.title
+    part = "weight matrix" if said.per == "matrix" else "hidden layer"
+    return Quantity(name, said.title, axis, said.unit, said.scale, said.positive, part, positive=said.positive)

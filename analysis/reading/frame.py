@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from ..names.label import COMPONENTS, benchmark, choice, configuration, flatten, labels
+from ..names.described import described
+from ..names.label import COMPONENTS, benchmark, choice, configuration, flatten, labels, start
 from ..names.metric import DURING, POLICY, POLICY_LAST, RANK, RANK_FRACTION, SHARES, WEIGHT_METRICS, layer_of
 from .run_folder import Run
 
@@ -35,6 +36,8 @@ def runs_frame(runs: Sequence[Run]) -> pd.DataFrame:
             "state": run.state,
             "tasks": run.tasks,
             "num_tasks": run.num_tasks,
+            "first_task": run.first_task,
+            "start": start(config) or None,
             "configuration": configuration(config),
             **{group: choice(config, group) for group in ("algorithm", "network", "optimizer")},
             **{name: config.get(name) for name in ("scale", "precision")},
@@ -50,10 +53,11 @@ def tasks_frame(runs: Sequence[Run], frame: pd.DataFrame) -> pd.DataFrame:
 
     A list per layer becomes `name/1`, `name/2`, … and `name`, the mean over that run's layers (NaN without
     layers). Where the layer sizes are known, `weight_magnitude` averages over weights and shares of units (`SHARES`)
-    over units, as the authors do; else, and for ranks always, all layers count alike. `effective_rank_fraction` is the
-    effective rank divided by the layer's width, where that is known. In control lists hold the policy's layers and then
-    as many of the value network: `policy_name` is the same mean over the policy's hidden layers, and `policy_last_name`
-    the value of the last of them, or of the weight matrix into it.
+    over units, as the authors do, and others as the run says of them (`described`); else, and for ranks always, all
+    layers count alike. `effective_rank_fraction` is the effective rank divided by the layer's width, where that is
+    known. In control lists hold the policy's layers and then as many of the value network: `policy_name` is the same
+    mean over the policy's hidden layers, and `policy_last_name` the value of the last of them, or of the weight matrix
+    into it.
     """
     lengths = np.array([run.tasks for run in runs])
     ends = np.cumsum(lengths)
@@ -91,7 +95,7 @@ def is_control(tasks: pd.DataFrame) -> bool:
 def measured_before(tasks: pd.DataFrame, metric: str) -> bool:
     """Whether a value describes the network before its task (in control: row), and not what happened in it."""
     base = layer_of(metric)[0].removeprefix(POLICY_LAST).removeprefix(POLICY)
-    return base not in DURING and bool(layers(tasks, base))
+    return base not in DURING and (described(base) is not None or bool(layers(tasks, base)))
 
 
 def layers(tasks: pd.DataFrame, metric: str) -> list[str]:
@@ -133,7 +137,7 @@ def _scalars(run: Run) -> dict[str, FloatArray]:
             out[name] = values
             continue
         count = values.shape[1]
-        sizes = weights if name in WEIGHT_METRICS else hidden if SHARES.fullmatch(name) else []
+        sizes = _sizes(name, run, hidden, weights)
         known = sizes if len(sizes) == count else [1] * count
         if policy and count == 2 * policy:
             out[f"{POLICY}{name}"] = np.average(values[:, :policy], axis=1, weights=known[:policy])
@@ -143,6 +147,14 @@ def _scalars(run: Run) -> dict[str, FloatArray]:
             out[name] = np.average(values, axis=1, weights=known)
             out |= {f"{name}/{layer}": values[:, layer - 1] for layer in range(1, count + 1)}
     return out
+
+
+def _sizes(name: str, run: Run, hidden: list[int], weights: list[int]) -> list[int]:
+    """What a mean over layers or matrices is weighted by; nothing if they all count alike."""
+    said = run.described.get(name)
+    if said is not None and said.weighted:
+        return weights if said.per == "matrix" else hidden
+    return weights if name in WEIGHT_METRICS else hidden if SHARES.fullmatch(name) else []
 
 
 def _policy_layers(config: Mapping[str, Any], hidden: Sequence[int]) -> int:

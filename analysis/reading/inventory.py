@@ -13,13 +13,13 @@ from lop_sweeps.regular_file import read_bytes
 
 from ..names.label import COMPONENTS, LENGTHS, ordered, short
 
-CHOICES = ("algorithm", "network", "optimizer", "precision", "scale")
+CHOICES = ("algorithm", "start", "network", "optimizer", "precision", "scale")
 FINAL = ("done", "diverged", "failed")
 
 
 @dataclass(frozen=True)
 class Configuration:
-    """states: state → runs. tasks: finished by its runs. settings: the hyper-parameters in which the benchmark's
+    """states: state → runs. tasks: that its runs have come to. settings: the hyper-parameters in which the benchmark's
     configurations differ. lacks: seeds that another configuration of the benchmark has. folder: of its first run.
     """
 
@@ -47,7 +47,7 @@ class Failure:
 
 @dataclass(frozen=True)
 class Unfinished:
-    """Runs of one configuration in one state. tasks: finished by them."""
+    """Runs of one configuration in one state. tasks: that they have come to."""
 
     benchmark: str
     label: str
@@ -72,7 +72,7 @@ def configurations(runs: pd.DataFrame) -> list[Configuration]:
                     label,
                     list(map(int, group["seed"])),
                     Counter(map(str, group["state"])),
-                    list(map(int, group["tasks"])),
+                    list(map(int, group["first_task"] + group["tasks"])),
                     [int(number) for number in group["num_tasks"].dropna()],
                     settings[label],
                     sorted(map(int, seeds - set(group["seed"]))),
@@ -102,7 +102,11 @@ def unfinished(runs: pd.DataFrame) -> list[Unfinished]:
     left = runs[~runs["state"].isin(FINAL)].sort_values("seed")
     return [
         Unfinished(
-            str(benchmark), str(label), str(state), list(map(int, group["seed"])), list(map(int, group["tasks"]))
+            str(benchmark),
+            str(label),
+            str(state),
+            list(map(int, group["seed"])),
+            list(map(int, group["first_task"] + group["tasks"])),
         )
         for (benchmark, label, state), group in left.groupby(["benchmark", "label", "state"])
     ]

@@ -15,6 +15,7 @@ from lop_sweeps.sweeps.notes import Notes
 from lop_sweeps.sweeps.run_files import CONFIG, holds_a_run, run_folders
 
 from ..errors import AnalysisError
+from ..names.described import learn
 from ..names.label import configuration
 from .frame import layer_sizes, runs_frame, tasks_frame
 from .remote import SCHEME, fetch
@@ -103,6 +104,7 @@ def load(paths: str | Path | Sequence[str | Path], where: Sequence[str] = ()) ->
     if not usable:
         raise left_out[0]
     runs, notes = _unique(usable)
+    learn(run.described for run in runs)
     notes += [f"left out: {error}" for error in left_out[:TOLD]]
     notes += [f"left out: {len(left_out) - TOLD} more runs"] if len(left_out) > TOLD else []
     notes += [note for _, of_url in downloaded for note in of_url]
@@ -123,11 +125,17 @@ def load(paths: str | Path | Sequence[str | Path], where: Sequence[str] = ()) ->
             f"configuration does not tell the network's inputs and outputs ({unweighted} of {len(sizes)})"
         )
     started = frame[(frame["tasks"] > 0) & (frame["state"] != "diverged")]
-    for benchmark, lengths in started.groupby("benchmark")["tasks"]:
-        if lengths.nunique() > 1:
+    for benchmark, of in started.groupby("benchmark"):
+        ends = of["first_task"] + of["tasks"]
+        if ends.nunique() > 1:
             notes.append(
-                f"runs on {benchmark} have {lengths.min()} to {lengths.max()} finished tasks; tables are over the "
+                f"runs on {benchmark} have {ends.min()} to {ends.max()} finished tasks; tables are over the "
                 "tasks that every method has, without runs that lack some of them"
+            )
+        if of["first_task"].nunique() > 1:
+            notes.append(
+                f"runs on {benchmark} begin at tasks {', '.join(map(str, sorted(of['first_task'].unique())))}: some go "
+                "on from another run's network"
             )
     return Sweep(frame, tasks_frame(runs, frame), notes + _unrecorded(runs))
 
@@ -228,5 +236,5 @@ def _check_seeds(runs: pd.DataFrame) -> None:
         folders = ", ".join(twice.loc[(twice["label"] == label) & (twice["seed"] == seed), "folder"])
         raise AnalysisError(
             f"{label!r}, seed {seed}: several runs of one configuration and seed (from different versions of the "
-            f"code?); move away all but one of: {folders}"
+            f"code, or from parents of different seeds?); move away all but one of: {folders}"
         )

@@ -7,8 +7,10 @@ import numpy.typing as npt
 import pandas as pd
 
 from ..errors import AnalysisError
+from ..names.described import described
 from ..names.metric import PERFORMANCE, POLICY, POLICY_LAST
-from .frame import is_control, layers, metric_names
+from ..names.quantity import is_known
+from .frame import is_control, layers, measured_before, metric_names
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -53,7 +55,7 @@ def diagnostics_of(tasks: pd.DataFrame) -> dict[str, str | None]:
     """File name → metric, None where no run has values, of the diagnostics that are shown beside performance.
 
     In control, those of the paper's figure: the policy's dormant units, the weights into its last hidden layer and the
-    rank of what that layer represents.
+    rank of what that layer represents. Then, of each diagnostic that is not known here, what its runs say is shown.
     """
     if is_control(tasks):
         wanted: dict[str, tuple[str, ...]] = {
@@ -69,4 +71,21 @@ def diagnostics_of(tasks: pd.DataFrame) -> dict[str, str | None]:
             found[file] = first_available(tasks, names)
         except AnalysisError:
             found[file] = None
+    known = metric_names(tasks)
+    for name in known:
+        said = described(name)
+        if said is not None and said.shown and not is_known(name):
+            found[name] = f"{POLICY}{name}" if f"{POLICY}{name}" in known else name
     return found
+
+
+def begins(tasks: pd.DataFrame, metric: str) -> dict[str, int]:
+    """Label → the first task before which a diagnostic was taken of its runs, of labels where that is not the first.
+
+    A run that was extended with other diagnostics has them from then on.
+    """
+    if not measured_before(tasks, metric):
+        return {}
+    there = tasks[tasks[metric].notna()]
+    first, own = (frame.groupby("label", observed=True)["task"].min() for frame in (tasks, there))
+    return {str(label): int(task) for label, task in own[own > first.reindex(own.index)].items()}

@@ -20,9 +20,10 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import yaml
 
-from lop_sweeps.tracking.rows import decode
+from lop_sweeps.tracking.rows import DESCRIBED, decode
 
 from ..errors import AnalysisError
+from .run_folder import first_task
 
 SCHEME = "wandb://"
 FILTERS = {"group": "group", "tag": "tags", "name": "display_name", "state": "state", "job_type": "jobType"}
@@ -102,10 +103,12 @@ def _cache() -> Path:
 def _download(run: Any, folder: Path) -> tuple[Path, str]:
     """The directory of one run, and what is missing in W&B, in words."""
     folder.mkdir(parents=True, exist_ok=True)
-    config = {key: value for key, value in run.config.items() if key not in ("provenance", "_wandb")}
+    config = {key: value for key, value in run.config.items() if key not in ("provenance", "_wandb", DESCRIBED)}
     (folder / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=True, allow_unicode=True), encoding="utf-8")
     origin = {**(run.config.get("provenance") or {}), "url": run.url}
     (folder / "provenance.json").write_text(json.dumps(origin, indent=1) + "\n", encoding="utf-8")
+    values = {"run": config["run"], "values": run.config.get(DESCRIBED) or {}}
+    (folder / "diagnostics.json").write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
     logged = dict(run.summary)
     state = STATES.get(run.state) or logged.get("state") or ("failed" if run.state == "failed" else "waiting")
     status = {"state": state, "num_tasks": config.get("num_tasks")}
@@ -115,11 +118,11 @@ def _download(run: Any, folder: Path) -> tuple[Path, str]:
         rows = rows_of(run.scan_history(page_size=PAGE))
         text = "".join(json.dumps(row) + "\n" for row in rows)
         (folder / "metrics.jsonl").write_text(text, encoding="utf-8")
-        tasks = rows[-1]["task"] + 1 if rows else 0
+        tasks = rows[-1]["task"] + 1 - first_task(config) if rows else 0
         seen = {"step": logged.get("_step"), "rows": len(rows), "tasks": tasks}
         marker.write_text(json.dumps(seen) + "\n", encoding="utf-8")
-    known = _read(marker)
-    missing = max(known["tasks"], status["num_tasks"] or 0 if state == "done" else 0) - known["rows"]
+    known, wanted = _read(marker), int(config.get("num_tasks") or 0) - first_task(config)
+    missing = max(known["tasks"], wanted if state == "done" else 0) - known["rows"]
     return folder, f"{run.name}: {missing} rows are missing in W&B; lop-status --sync sends them" if missing else ""
 
 

@@ -2,7 +2,8 @@
 
 import json
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,9 @@ from lop_sweeps.sweeps.integrity import look
 from lop_sweeps.sweeps.notes import Notes
 
 from ..errors import AnalysisError
+from ..names.described import Described, parse
 from ..names.metric import PERFORMANCE
+from ..names.quantity import is_known
 from .columns import Column, read_columns
 
 SCHEMA = 1
@@ -28,7 +31,7 @@ IDENTITY = re.compile(r"^(?:run: \w[\w.+-]*|seed: \d+)$", re.ASCII | re.MULTILIN
 class Run:
     """columns: metric → (tasks,), or (tasks, layers) for a list per layer; `task`, `examples` are int64.
 
-    unrecorded: what could not be checked.
+    unrecorded: what could not be checked. described: what the run says of metrics that are not known here.
     """
 
     folder: Path
@@ -37,6 +40,7 @@ class Run:
     num_tasks: int | None
     columns: dict[str, Column]
     unrecorded: tuple[str, ...] = ()
+    described: Mapping[str, Described] = field(default_factory=dict)
 
     @property
     def id(self) -> str:
@@ -44,7 +48,12 @@ class Run:
 
     @property
     def tasks(self) -> int:
+        """Rows of its log: a run that goes on from another's network has none of that one's tasks."""
         return len(self.columns["task"])
+
+    @property
+    def first_task(self) -> int:
+        return first_task(self.config)
 
 
 def read(folder: Path, configurations: "Configurations", notes: Notes | None = None) -> Run:
@@ -75,7 +84,15 @@ def read(folder: Path, configurations: "Configurations", notes: Notes | None = N
         kept = _tasks_before_divergence(columns, status.get("task"))
         columns = {name: values[:kept] for name, values in columns.items()}
     num_tasks = status.get("num_tasks", config["benchmark"].get("num_tasks"))
-    return Run(folder, config, state, None if num_tasks is None else int(num_tasks), columns, unrecorded)
+    count = None if num_tasks is None else int(num_tasks)
+    return Run(folder, config, state, count, columns, unrecorded, _described(folder, columns))
+
+
+def first_task(config: Mapping[str, Any]) -> int:
+    """Not 0 for a run that goes on from another run's network."""
+    parent = config.get("parent")
+    task = parent.get("task") if isinstance(parent, Mapping) else None
+    return task if isinstance(task, int) else 0
 
 
 class Configurations:
@@ -112,6 +129,17 @@ class Configurations:
                 return config  # what looks like the run's identity is part of a longer text
             self._known[shared] = config
         return self._known[shared] | identity
+
+
+def _described(folder: Path, columns: Mapping[str, Column]) -> dict[str, Described]:
+    """What the run says of its values, where there is one that needs it; nothing without a sound file."""
+    if all(is_known(name) for name in columns if name not in ("task", "examples")):
+        return {}
+    try:
+        content = json.loads(read_bytes(folder / "diagnostics.json"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return parse(content.get("values")) if isinstance(content, dict) else {}
 
 
 def _read_status(path: Path) -> dict[str, Any]:

@@ -58,6 +58,15 @@ def bin_tasks(values: npt.ArrayLike, k: int) -> FloatArray:
     return binned
 
 
+def _bin_measured(table: FloatArray, k: int) -> FloatArray:
+    """`bin_tasks` of (runs, tasks) over those tasks of each block that some run has."""
+    some = ~np.isnan(table).all(axis=0)
+    filled = np.where(some, table, 0.0)
+    with np.errstate(invalid="ignore"):  # a block without any
+        binned: FloatArray = bin_tasks(filled, k) / bin_tasks(some.astype(np.float64), k)
+    return binned
+
+
 def curves(frame: pd.DataFrame, metric: str, by: str = "label", k: int = 1, x: str = "task") -> dict[str, Curve]:
     """Frame of tasks → value of `by` → Curve, baselines first; k tasks are averaged per point.
 
@@ -66,16 +75,18 @@ def curves(frame: pd.DataFrame, metric: str, by: str = "label", k: int = 1, x: s
     the log stand at their right edge, again as in the paper, and diagnostics, which are measured before, at their left
     one. Where no run has a row, the examples at its end are interpolated.
 
-    Values without a number of the metric (say, dead units of a linear network) give no curve. Infinite values are
-    missing; the curve counts them. Raises AnalysisError for an unknown metric, if no run has k tasks, and if runs drawn
-    together saw different numbers of examples per task but x is not 'task'.
+    Values without a number of the metric (say, dead units of a linear network) give no curve. Tasks of which no run of
+    a curve has a metric that is measured before tasks are no points: it is not measured before each. Infinite values
+    are missing; the curve counts them. Raises AnalysisError for an unknown metric, if no run has k tasks, and if runs
+    drawn together saw different numbers of examples per task but x is not 'task'.
     """
     check_metric(frame, metric)
     if by == "label" and frame["benchmark"].nunique() > 1:  # a label is a configuration within one benchmark only
         names = ", ".join(sorted(map(str, frame["benchmark"].unique())))
         raise AnalysisError(f"several benchmarks ({names}) in one figure; take one: sweep.of(name)")
     found: dict[str, Curve] = {}
-    longest, after = 0, x == "steps" and not measured_before(frame, metric)
+    before = measured_before(frame, metric)
+    longest, after = 0, x == "steps" and not before
     needed = list(dict.fromkeys([by, "run", "task", "examples", metric]))  # groups copy what they hold
     for name, group in frame[needed].groupby(by, observed=True):
         table = by_run(group, metric)
@@ -86,8 +97,11 @@ def curves(frame: pd.DataFrame, metric: str, by: str = "label", k: int = 1, x: s
         runs = list(map(str, group["run"].unique()))
         tasks = np.arange(table.shape[1] + 1, dtype=np.float64)
         at = tasks if x == "task" else _examples(by_run(group, "examples"), str(name))
-        values = bin_tasks(table, k)
+        values = _bin_measured(table, k) if before else bin_tasks(table, k)
         points = k * np.arange(values.shape[1]) + (k if after else 0)
+        if before:
+            there = ~np.isnan(values).all(axis=0)
+            values, points = values[:, there], points[there]
         started = int(np.sum(~np.isnan(table).all(axis=1)))
         found[str(name)] = Curve(at[points], values, runs, started, int(infinite.sum()))
         longest = max(longest, table.shape[1])

@@ -33,8 +33,8 @@ def runs_table(sweep: Sweep, metrics: Sequence[str] = ()) -> pd.DataFrame:
             if metric not in part.tasks.columns or not np.isfinite(part.tasks[metric].to_numpy(dtype=np.float64)).any():
                 continue
             compared, _ = comparable(part.tasks, metric)
-            last = int(compared["task"].max())
-            found = per_run(part.tasks[part.tasks["task"] <= last], metric)
+            same = part.tasks["task"].between(compared["task"].min(), compared["task"].max())
+            found = per_run(part.tasks[same], metric)
             unit = quantity(metric)
             found[list(SUMMARIES)] *= unit.scale
             counted = found["run"].isin(compared["run"].unique()) & (found["n_tasks"] > 0)

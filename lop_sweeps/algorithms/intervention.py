@@ -159,7 +159,7 @@ class PackedIntervention(Generic[Options]):
         """Called before steps `step` ... `step + steps - 1` (a fixed grid, at most 1,000 at a time)."""
 
     def before_update(self, gradient: Tensor, step: int) -> None:
-        """May add to the gradient (runs, parameters), in place, or only look at it."""
+        """May change the gradient (runs, parameters), in place, or only look at it; parameters stay as they are."""
 
     def after_optimizer(self, before: Tensor, step: int) -> None:
         """Directly after the optimiser; before: a copy of the parameters (runs, parameters) that it was given."""

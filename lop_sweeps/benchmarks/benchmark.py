@@ -23,6 +23,8 @@ if TYPE_CHECKING:  # it loads MuJoCo, which other benchmarks do without
 
 Array = NDArray[np.generic]
 
+HELD_OUT = -1  # the index of the task that the stream never shows; what is measured on it is a diagnostic's business
+
 
 class Task(Protocol):
     """A stationary stretch of an online stream."""
@@ -32,15 +34,16 @@ class Task(Protocol):
 
 
 class Data(Protocol):
-    """What benchmarks of every protocol have.
+    """What benchmarks of every protocol have. One that derives from it has data that need no check, unless it says so.
 
-    BIN_TASKS: how many tasks one point of the paper's figures averages over. loss: cross_entropy or squared_error.
+    version: raise it when a change alters results; it is part of a run's identity. BIN_TASKS: how many tasks one point
+    of the paper's figures averages over. loss: cross_entropy or squared_error.
     A benchmark of images also has `shape`, (channels, height, width): its inputs are their pixels in that order. One
     whose performance is not online accuracy or error names the logged metric that figures show as `PERFORMANCE`.
     """
 
-    version: ClassVar[int]
-    BIN_TASKS: ClassVar[int]
+    version: ClassVar[int] = 1
+    BIN_TASKS: ClassVar[int] = 1
     inputs: int
     outputs: int
     loss: str
@@ -48,15 +51,21 @@ class Data(Protocol):
 
     def check_data(self, root: Path) -> None:
         """Raise `DataError` if the data under `root` cannot be used; quick enough for every point of a sweep."""
+        return None
 
     def load(self, root: Path) -> None:
         """Read the data into memory, once per process. Never downloads."""
+        return None
 
 
 class OnlineBenchmark(Data, Protocol):
-    """A stream of `num_tasks` tasks of `examples_per_task` examples, in mini-batches of `batch_size`."""
+    """A stream of `num_tasks` tasks of `examples_per_task` examples, in mini-batches of `batch_size`.
 
-    protocol: ClassVar[Literal["online"]]
+    There is one task more, `HELD_OUT`, of the same kind: draws whose position is its index (`lop_sweeps.streams`) are
+    those of no other.
+    """
+
+    protocol: ClassVar[Literal["online"]] = "online"
     examples_per_task: int
     batch_size: int
 
@@ -74,7 +83,8 @@ class Split:
 @dataclass(frozen=True)
 class EpochsTask:
     """images: a pool, (images, channels, height, width) uint8. probe (m,): rows that diagnostics look at before the
-    task. outputs: the network's outputs that the task uses, in the order of its labels; None = all.
+    task, of its training or validation split.
+    outputs: the network's outputs that the task uses, in the order of its labels; None = all.
     """
 
     images: Tensor
@@ -94,9 +104,10 @@ class EpochsBenchmark(Data, Protocol):
         the statistics of batches of at most this many images, of even sizes.
     new_heads: whether the output layer is set to zero before each task.
     restore_best: whether a task ends with the parameters (and running statistics) of its best validation accuracy.
+    As online, there is a task `HELD_OUT`.
     """
 
-    protocol: ClassVar[Literal["epochs"]]
+    protocol: ClassVar[Literal["epochs"]] = "epochs"
     DRAWS: ClassVar[int]
     PROBE_BATCH: ClassVar[int | None]
     augmented: frozenset[str]
@@ -120,7 +131,7 @@ class ControlBenchmark(Data, Protocol):
     inputs, outputs: numbers in an observation, and in an action. An episode is cut off after `max_episode_steps`.
     """
 
-    protocol: ClassVar[Literal["control"]]
+    protocol: ClassVar[Literal["control"]] = "control"
     log_every: int
     max_episode_steps: int
 

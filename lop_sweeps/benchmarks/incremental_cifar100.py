@@ -20,7 +20,7 @@ from torch import Tensor
 
 from lop_sweeps import checks, streams
 from lop_sweeps.benchmarks import augmentation
-from lop_sweeps.benchmarks.benchmark import EpochsTask, Split
+from lop_sweeps.benchmarks.benchmark import HELD_OUT, EpochsTask, Split
 from lop_sweeps.data import LabelledImages, check_cifar100, load_arrays, load_cifar100
 from lop_sweeps.errors import ConfigError, DataError
 
@@ -145,15 +145,21 @@ class IncrementalCIFAR100:
 
     def steps_per_epoch(self, index: int) -> int:
         added = self.classes_per_task * (self.train_per_class - self.validation_per_class)
-        return (index + 1) * added // self.batch_size
+        return (1 if index == HELD_OUT else index + 1) * added // self.batch_size
 
     def class_order(self, seed: int) -> NDArray[np.int64]:
         return streams.generator(seed, "class order").permutation(CLASSES)
 
     def task(self, seed: int, index: int) -> EpochsTask:
+        """All classes may be in the stream, so the task that is not has the first of another order, each at the output
+        of the one before it there.
+        """
         assert self._data is not None, "load the data first"
         order, new = self.class_order(seed), self.classes_per_task
-        seen = order[: new * (index + 1)]
+        seen = outputs = order[: new * (index + 1)]
+        if index == HELD_OUT:
+            order = streams.generator(seed, "class order", HELD_OUT).permutation(CLASSES)
+            seen, outputs = order[:new], np.roll(order, 1)[:new]
         train, test, held_out = self._data.train[seen], self._data.test[seen], self.validation_per_class
         probe = streams.generator(seed, "probe", index).permutation(train[-new:].flatten())
 
@@ -166,7 +172,7 @@ class IncrementalCIFAR100:
             split(test),
             probe=probe[:PROBE_IMAGES],
             validation=split(train[:, :held_out]),
-            outputs=seen,
+            outputs=outputs,
         )
 
     def prepare(self, images: Tensor, uniforms: Tensor | None, dtype: torch.dtype) -> Tensor:

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lop_sweeps import checks, counter_random, streams
-from lop_sweeps.benchmarks.benchmark import check_lengths
+from lop_sweeps.benchmarks.benchmark import HELD_OUT, check_lengths
 
 Floats = NDArray[np.float64]
 
@@ -119,7 +119,7 @@ class SlowlyChangingRegression:
 
     def slow(self, seed: int, index: int) -> Floats:
         """The slow bits of task `index`."""
-        if self.change == "redraw":
+        if self.change == "redraw" or index == HELD_OUT:
             return streams.generator(seed, "slow bits", index).integers(0, 2, self.slow_bits).astype(np.float64)
         first = streams.generator(seed, "slow bits", 0).integers(0, 2, self.slow_bits)
         draws = np.empty(index)  # one draw for each change so far

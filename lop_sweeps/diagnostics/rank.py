@@ -6,8 +6,15 @@ authors' code (miscellaneous.py, compute_matrix_rank_summaries).
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
 import torch
 from torch import Tensor
+
+from lop_sweeps.diagnostics.diagnostic import Diagnostic, Measured, PackView, Value
+from lop_sweeps.diagnostics.units import by_run
 
 _SMALLEST = 1e-12  # of the largest eigenvalue: down to here those of h^T h are good enough
 
@@ -77,3 +84,48 @@ def numerical_rank(sigma: Tensor) -> Tensor:
     The authors count every value that is not exactly 0 in floating point, which counts rounding errors.
     """
     return (sigma > 1e-7 * sigma[..., :1]).sum(-1).double()
+
+
+RANKS: dict[str, Callable[[Tensor], Tensor]] = {
+    "effective_rank": effective_rank,
+    "approximate_rank": approximate_rank,
+    "srank99": srank99,
+    "stable_rank_fro": stable_rank_fro,
+    "numerical_rank": numerical_rank,
+}
+
+
+@dataclass(frozen=True)
+class Rank(Diagnostic):
+    """Ranks of what the hidden layers represent, in several senses of the word."""
+
+    needs: ClassVar[frozenset[str]] = frozenset({"activations"})
+    values = (
+        Value(
+            "effective_rank",
+            "layer",
+            "Effective rank",
+            "exp(entropy of the normalised singular values of the activations)",
+            "units",
+        ),
+        Value(
+            "approximate_rank",
+            "layer",
+            "Approximate rank",
+            "singular values that hold 99 % of the sum of squares",
+            "units",
+        ),
+        Value("srank99", "layer", "srank, δ = 0.01", "singular values that hold 99 % of their sum", "units"),
+        Value(
+            "stable_rank_fro",
+            "layer",
+            "Stable rank ‖Φ‖²_F / ‖Φ‖²₂",
+            "squared Frobenius norm over squared spectral norm",
+        ),
+        Value("numerical_rank", "layer", "Numerical rank", "singular values above 1e-7 of the largest", "units"),
+    )
+
+    def measure_pack(self, pack: PackView) -> Sequence[Measured]:
+        sigmas = [singular_values(layer.pooled) for layer in pack.layers]
+        found = {name: [of(sigma).tolist() for sigma in sigmas] for name, of in RANKS.items()}
+        return by_run(found, len(pack.runs))

@@ -7,10 +7,14 @@ with their sources).
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
+
+from lop_sweeps.diagnostics.diagnostic import Diagnostic, Measured, PackView, share
 
 SATURATED = 0.9
 
@@ -64,3 +68,45 @@ def inactive_fraction(units: UnitStatistics) -> Tensor:
 def saturated_fraction(units: UnitStatistics) -> Tensor:
     """Share of activations with |h| > 0.9, over units and samples (the authors' measure for tanh)."""
     return units.saturated.mean(-1)
+
+
+SHARES: dict[str, Callable[[UnitStatistics], Tensor]] = {
+    "dead_fraction": dead_fraction,
+    "dormant_fraction_tau0.025": dormant_fraction,
+    "rarely_active_fraction": rarely_active_fraction,
+    "inactive_fraction": inactive_fraction,
+    "saturated_fraction": saturated_fraction,
+}
+
+
+@dataclass(frozen=True)
+class Units(Diagnostic):
+    """Shares of units, and of activations, in several senses of the word."""
+
+    needs: ClassVar[frozenset[str]] = frozenset({"activations"})
+    values = (
+        share("dead_fraction", "layer", "Dead units", "share of units that are exactly 0 on every probe example"),
+        share(
+            "dormant_fraction_tau0.025",
+            "layer",
+            "Dormant units, τ = 0.025",
+            "share of units with mean |h| at most 0.025 of the layer's mean",
+        ),
+        share(
+            "rarely_active_fraction",
+            "layer",
+            "Rarely active units",
+            "share of units that are non-zero on less than 1 % of the probe",
+        ),
+        share("inactive_fraction", "layer", "Activations that are 0", "share of activations that are exactly 0"),
+        share("saturated_fraction", "layer", "Activations beyond ±0.9", "share of activations with |h| > 0.9"),
+    )
+
+    def measure_pack(self, pack: PackView) -> Sequence[Measured]:
+        found = {name: [of(layer.statistics).tolist() for layer in pack.layers] for name, of in SHARES.items()}
+        return by_run(found, len(pack.runs))
+
+
+def by_run(found: dict[str, list[list[float]]], runs: int) -> list[dict[str, list[float]]]:
+    """Name -> values [layer][run], taken apart: for each run, name -> values of the layers."""
+    return [{name: [values[run] for values in layers] for name, layers in found.items()} for run in range(runs)]

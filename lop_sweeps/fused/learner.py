@@ -32,7 +32,7 @@ from lop_sweeps.networks.mlp import MLP
 from lop_sweeps.networks.network import Network, draw_network, named_state
 from lop_sweeps.optimizers.optimizer import Optimizer
 from lop_sweeps.training.acting import actors
-from lop_sweeps.training.score import slope
+from lop_sweeps.training.losses import slope
 from lop_sweeps.training.source import Source
 
 # What one call of the compiled loop may take: about a second, so that a stop is answered soon; and so much memory.

@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lop_sweeps.compiled_code import CACHE
+from lop_sweeps.errors import LopError
 from lop_sweeps.fused import arrays
 from lop_sweeps.fused.train import ADD_UP, EVERYTHING, SMALLEST_SCALE, STEP, TIDY, compiled
-from lop_sweeps.training.acting import Actor, next_stop
+from lop_sweeps.training.acting import WROTE_TOO_EARLY, Actor, next_stop
 
 Floats = NDArray[Any]
 
@@ -140,7 +141,8 @@ class Stops:
             self._show()
             for look in looking:
                 look(self.gradient, self.step)
-            self._hide()
+            if self._hide():
+                raise LopError(WROTE_TOO_EARLY)
             more = self._slope if _subtract(self._slope, self._kept_slope) else None
         if watching:
             self._show()
@@ -179,9 +181,11 @@ class Stops:
         """Let the parameters be what they are, and note what the loop had."""
         _show(self._w, self._kept, self._carried[0])
 
-    def _hide(self) -> None:
-        """Give the loop its own form back, with what has been changed."""
-        self._add_up |= _hide(self._w, self._kept, self._carried[0])
+    def _hide(self) -> bool:
+        """Give the loop its own form back, with what has been changed; whether anything has."""
+        changed: bool = _hide(self._w, self._kept, self._carried[0])
+        self._add_up |= changed
+        return changed
 
 
 @nb.njit(cache=CACHE, nogil=True, error_model="numpy")

@@ -43,6 +43,7 @@ class ActorCritic(Network):
         super().__init__()
         self.policy = MLP(inputs, outputs, hidden, activation, init, dropout, norm, norm_after)
         self.value = MLP(inputs, 1, hidden, activation, init, dropout, norm, norm_after)
+        self.at_zero = self.policy.at_zero
         self._initial_log_std = checks.number("log_std", log_std)
         self.log_std = nn.Parameter(torch.empty(outputs))
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import ClassVar
 
 import numpy as np
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -83,6 +84,7 @@ class ConvNet(Network):
             self.norms.extend(ImageBatchNorm(units) for units in self.channels)
             self.norms.extend(BatchNorm(units) for units in self.hidden)
         self._function = ACTIVATIONS[self.activation]
+        self.at_zero = float(self._function(torch.zeros((), device="cpu")))
 
     def _sides(self) -> list[tuple[int, int]]:
         """Height and width of each convolution's maps after pooling."""

@@ -72,6 +72,7 @@ class MLP(Network):
             NORMALIZATIONS[self.norm](units) for units in (self.hidden if self.norm != "none" else ())
         )
         self._function = ACTIVATIONS[self.activation]
+        self.at_zero = float(self._function(torch.zeros((), device="cpu")))
 
     def forward(self, x: Tensor, uniforms: Sequence[Tensor] | None = None) -> tuple[Tensor, list[Tensor]]:
         activations = []

@@ -15,11 +15,11 @@ from torch import Tensor
 
 from lop_sweeps import checks
 from lop_sweeps.optimizers import adam_kernel as kernel
-from lop_sweeps.optimizers.optimizer import check_decay, decayed, per_run
+from lop_sweeps.optimizers.optimizer import Optimizer, PackedOptimizer, check_decay, decayed, per_run
 
 
 @dataclass(frozen=True)
-class Adam:
+class Adam(Optimizer):
     """theta <- theta - step_size * m^ / (sqrt(v^) + eps), moments corrected for their start at zero.
 
     weight_decay: coefficient of the L2 term, added to the gradient of every parameter. Equal betas (0.99, 0.99) are
@@ -29,7 +29,6 @@ class Adam:
     decay_at: in training by epochs, shares of each task's epochs after which the step size is multiplied by decay_by.
     """
 
-    version: ClassVar[int] = 1
     PER_RUN: ClassVar[frozenset[str]] = frozenset(
         {"step_size", "beta1", "beta2", "eps", "weight_decay", "decay_at", "decay_by"}
     )
@@ -66,7 +65,7 @@ class AdamW(Adam):
     weight_decay: float = 0.01
 
 
-class PackedAdam:
+class PackedAdam(PackedOptimizer):
     """Adam on parameters (runs, parameters).
 
     `power1` and `power2` are beta^t, per parameter or per run: products are cheaper than powers, and setting them to

@@ -7,7 +7,7 @@ too, so that an intervention can address a unit's share of it by the parameters'
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -16,39 +16,58 @@ from lop_sweeps import checks
 from lop_sweeps.errors import ConfigError
 
 
-class PackedOptimizer(Protocol):
-    """An optimiser acting on a pack."""
+class PackedOptimizer:
+    """Base of optimisers acting on a pack: a rule writes `update`, and says which state it has.
+
+    step_size: (runs, 1), of the next step.
+    """
+
+    step_size: Tensor
 
     def update(self, parameters: Tensor, gradient: Tensor) -> None:
         """Take one step in place; both are (runs, parameters), and `gradient` may be overwritten."""
+        raise TypeError(f"{type(self).__name__} must define update(parameters, gradient)")
 
     def state(self) -> dict[str, Tensor]:
         """All state, each tensor with a leading run dimension; restored by copying into these tensors."""
+        return {}
 
     def fresh(self) -> dict[str, float]:
         """The state tensors of shape (runs, parameters) that a new unit resets, with their fresh values."""
+        return {}
 
     def progress(self, share: float) -> None:
         """Called before steps of a task in epochs: which share of its epochs is over, for step sizes that decay."""
 
     def restart(self, run: int, *, counts_only: bool = False) -> None:
-        """Put a run's state back to what it was before its first step; or only its step counts, if it has any."""
+        """Put a run's state back to what it was before its first step; or only its step counts, if it has any.
+
+        What does not begin at 0, or counts, defines it.
+        """
+        if not counts_only:
+            for value in self.state().values():
+                value[run] = 0
 
     def tidy(self) -> None:
         """Called at fixed steps (every 1,000): housekeeping that must not depend on when a checkpoint is due."""
 
 
-class Optimizer(Protocol):
-    """The options of one run's optimiser."""
+class Optimizer:
+    """Base of the options of one run's optimiser; subclasses are frozen dataclasses.
 
-    version: ClassVar[int]
-    PER_RUN: ClassVar[frozenset[str]]  # options that may differ between the runs of a pack
+    version: raise it when a change alters results; it is part of a run's identity.
+    PER_RUN: options that may differ between the runs of a pack.
+    """
 
-    def pack(self, peers: Sequence[Optimizer], parameters: Tensor, *, resets_units: bool) -> PackedOptimizer:
+    version: ClassVar[int] = 1
+    PER_RUN: ClassVar[frozenset[str]] = frozenset()
+
+    def pack(self, peers: Sequence[Any], parameters: Tensor, *, resets_units: bool) -> PackedOptimizer:
         """The acting optimiser for runs with options `peers`, of which `self` is the first.
 
         resets_units: whether an intervention will ask for parts of the state to be reset.
         """
+        raise TypeError(f"{type(self).__name__} must define pack(peers, parameters, resets_units)")
 
 
 def per_run(values: Sequence[float], like: Tensor) -> Tensor:

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from lop_sweeps import checks
-from lop_sweeps.optimizers.optimizer import check_decay, decayed, per_run
+from lop_sweeps.optimizers.optimizer import Optimizer, PackedOptimizer, check_decay, decayed, per_run
 
 
 @dataclass(frozen=True)
-class SGD:
+class SGD(Optimizer):
     """theta <- theta - step_size * b,  b <- momentum * b + g + weight_decay * theta.
 
     weight_decay: coefficient of the L2 term, on every parameter (biases and normalisation included).
@@ -22,7 +22,6 @@ class SGD:
     decay_at: in training by epochs, shares of each task's epochs after which the step size is multiplied by decay_by.
     """
 
-    version: ClassVar[int] = 1
     PER_RUN: ClassVar[frozenset[str]] = frozenset({"step_size", "momentum", "weight_decay", "decay_at", "decay_by"})
 
     step_size: float = 0.01
@@ -43,11 +42,12 @@ class SGD:
         return PackedSGD(peers, parameters)
 
 
-class PackedSGD:
+class PackedSGD(PackedOptimizer):
     """SGD on parameters (runs, parameters)."""
 
     def __init__(self, runs: Sequence[SGD], parameters: Tensor) -> None:
-        self.negative_step_size = self.undecayed = -per_run([run.step_size for run in runs], parameters)
+        self.step_size = self.undecayed = per_run([run.step_size for run in runs], parameters)
+        self.negative_step_size = -self.step_size
         self.decay = [(run.decay_at, run.decay_by) for run in runs]
         self.weight_decay = per_run([run.weight_decay for run in runs], parameters)
         self.momentum = per_run([run.momentum for run in runs], parameters)
@@ -69,11 +69,5 @@ class PackedSGD:
         return {"momentum": 0.0} if self.buffer is not None and self.reset_momentum else {}
 
     def progress(self, share: float) -> None:
-        self.negative_step_size = self.undecayed * decayed(self.decay, share, self.undecayed)
-
-    def restart(self, run: int, *, counts_only: bool = False) -> None:
-        if self.buffer is not None and not counts_only:
-            self.buffer[run] = 0
-
-    def tidy(self) -> None:
-        """Nothing to do."""
+        self.step_size = self.undecayed * decayed(self.decay, share, self.undecayed)
+        self.negative_step_size = -self.step_size

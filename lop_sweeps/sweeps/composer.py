@@ -26,7 +26,8 @@ from lop_sweeps.home import at_home
 from lop_sweeps.sweeps.expansion import TRUST_IS_TYPED, Overrides
 from lop_sweeps.sweeps.planning import Point, check_scale, make_point, resolve
 
-COMPONENTS = ("benchmark", "network", "optimizer", "agent", "tracking")  # and each key of `algorithm`
+COMPONENTS = ("benchmark", "network", "optimizer", "agent", "tracking")
+KEYED = ("algorithm", "diagnostics")  # each key of these is one, too
 
 
 class Composer:
@@ -41,10 +42,13 @@ class Composer:
         self.parsed: dict[str, Override] = {}
         self.resolved: dict[tuple[bool, tuple[str, ...]], tuple[dict[str, Any], dict[str, Any], list[str]]] = {}
 
-    def point(self, variant: str | None, overrides: Overrides, left_out: list[str] | None = None) -> Point:
+    def point(
+        self, variant: str | None, overrides: Overrides, left_out: list[str] | None = None, *, data: bool = True
+    ) -> Point:
         """The checked point of these overrides.
 
         left_out: takes those that set what this point's choices do not have; without it, they are refused.
+        data: also check that the data set is there.
         """
         try:
             plain, choices, absent = self._resolve(overrides, strict=left_out is None)
@@ -53,7 +57,7 @@ class Composer:
             raise Refusal(hint or f"{' '.join(overrides)}: {in_one_line(error)}") from error
         if left_out is not None:
             left_out += absent
-        return make_point(resolve({**plain, "variant": variant}, choices), self.trusted)
+        return make_point(resolve({**plain, "variant": variant}, choices), self.trusted, data=data)
 
     def refusal(self, overrides: Overrides, absent: str) -> Refusal:
         """Why an override sets nothing at a point."""
@@ -144,8 +148,8 @@ class Composer:
 
     def _adds_to_nothing(self, config: DictConfig, path: Sequence[str], others: Sequence[Override]) -> bool:
         """Whether an option is added to a component that is not there, or has no such option."""
-        depth = 2 if path[0] == "algorithm" else 1
-        if path[0] not in (*COMPONENTS, "algorithm") or len(path) <= depth or path[depth] == "_target_":
+        depth = 2 if path[0] in KEYED else 1
+        if path[0] not in (*COMPONENTS, *KEYED) or len(path) <= depth or path[depth] == "_target_":
             return False
         root = ".".join(path[:depth])
         if any(one.key_or_group in (root, f"{root}._target_") for one in others if not self._is_group(one)):

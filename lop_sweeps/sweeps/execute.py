@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import threading
 import traceback
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import Any
 
 import torch
 
@@ -24,28 +22,31 @@ from lop_sweeps.sweeps.positions import by_position
 from lop_sweeps.sweeps.run_directory import RunDirectory
 from lop_sweeps.sweeps.status_report import Progress
 from lop_sweeps.sweeps.verification import verify
+from lop_sweeps.sweeps.watch import OnRow, Watch
 
 
-def run_pack(pack: Pack, on_progress: Progress, should_stop: Callable[[], bool]) -> list[Outcome]:
-    """Train the pack's unfinished runs to their end, or until `should_stop`; one outcome for each."""
+def run_pack(
+    pack: Pack, on_progress: Progress, should_stop: Callable[[], bool], on_row: OnRow | None = None
+) -> list[Outcome]:
+    """Train the pack's unfinished runs to their end, or until `should_stop`; one outcome for each.
+
+    on_row: told the folder of a run and each row of its log, once it is written.
+    """
+    watch = Watch(on_progress, should_stop, on_row)
     if pack.device == "cuda" and not pack.started and len(pack.todo) > 1:
         parts = split(pack.todo, runs_that_fit(pack))
         packs = [replace(pack, members=part, todo=part) for part in parts]
-        return [outcome for part in packs for outcome in _run_in_step(part, on_progress, should_stop)]
+        return [outcome for part in packs for outcome in _run_in_step(part, watch)]
     if pack.engine != "fused":
-        return _run_in_step(pack, on_progress, should_stop)
-    lock = threading.Lock()
-
-    def on_progress_of_one(*progress: Any) -> None:
-        with lock:
-            on_progress(*progress)
+        return _run_in_step(pack, watch)
+    one_by_one = watch.in_turn()
 
     def run_one(name: str) -> list[Outcome]:
         if should_stop():
             return [Outcome(pack.folder / name, "interrupted")]
         alone = replace(pack, members=(name,), todo=(name,), started=True)
         try:
-            return _run_in_step(alone, on_progress_of_one, should_stop)
+            return _run_in_step(alone, one_by_one)
         except Exception as error:  # its folder is gone, say: the others go on
             return [failed(RunDirectory(pack.folder / name), error)]
 
@@ -55,7 +56,7 @@ def run_pack(pack: Pack, on_progress: Progress, should_stop: Callable[[], bool])
         return [outcome for outcomes in pool.map(run_one, pack.todo) for outcome in outcomes]
 
 
-def _run_in_step(pack: Pack, on_progress: Progress, should_stop: Callable[[], bool]) -> list[Outcome]:
+def _run_in_step(pack: Pack, watch: Watch) -> list[Outcome]:
     """`run_pack` for runs that are trained side by side.
 
     If a pack fails, its runs are tried again one by one, from their last checkpoints, so that only the one that fails
@@ -88,11 +89,11 @@ def _run_in_step(pack: Pack, on_progress: Progress, should_stop: Callable[[], bo
         try:
             for part, payloads in by_position(claimed):
                 its_claims = [claims[name] for name in part.todo]
-                outcomes += train_pack(part, payloads, its_claims, on_progress, should_stop)
+                outcomes += train_pack(part, payloads, its_claims, watch)
         except Exception as error:  # whatever a run does, the sweep goes on
             failure = error
         if failure is not None:
-            outcomes += _after_failure(claimed, outcomes, claims, failure, on_progress, should_stop)
+            outcomes += _after_failure(claimed, outcomes, claims, failure, watch)
     finally:
         for claim in held:
             claim.release()
@@ -100,12 +101,7 @@ def _run_in_step(pack: Pack, on_progress: Progress, should_stop: Callable[[], bo
 
 
 def _after_failure(
-    pack: Pack,
-    outcomes: Sequence[Outcome],
-    claims: dict[str, Claim],
-    failure: Exception,
-    on_progress: Progress,
-    should_stop: Callable[[], bool],
+    pack: Pack, outcomes: Sequence[Outcome], claims: dict[str, Claim], failure: Exception, watch: Watch
 ) -> list[Outcome]:
     """What becomes of the runs of a pack that failed after some of them had ended with `outcomes`."""
     ended = {outcome.run.name for outcome in outcomes}
@@ -116,16 +112,11 @@ def _after_failure(
     full = isinstance(failure, OSError) and failure.errno in (errno.ENOSPC, errno.EDQUOT)
     if len(pack.members) == 1 or full or isinstance(failure, ClaimLost):
         return busy + [failed(RunDirectory(pack.folder / name), failure) for name in left]
-    return busy + _in_parts(pack, left, claims, failure, on_progress, should_stop)
+    return busy + _in_parts(pack, left, claims, failure, watch)
 
 
 def _in_parts(
-    pack: Pack,
-    names: Sequence[str],
-    claims: dict[str, Claim],
-    error: Exception,
-    on_progress: Progress,
-    should_stop: Callable[[], bool],
+    pack: Pack, names: Sequence[str], claims: dict[str, Claim], error: Exception, watch: Watch
 ) -> list[Outcome]:
     """After a pack has failed: its runs in smaller packs, which are recorded, since they change rounding."""
     parts = split(names, -(-len(names) // 2) if is_lack_of_memory(error) else 1)
@@ -142,4 +133,4 @@ def _in_parts(
     for name in names:
         claims[name].release()
     smaller = [replace(pack, members=part, todo=part, started=True) for part in parts]
-    return [outcome for part in smaller for outcome in _run_in_step(part, on_progress, should_stop)]
+    return [outcome for part in smaller for outcome in _run_in_step(part, watch)]

@@ -21,9 +21,7 @@ def warning(plan: Plan, workers: int) -> str:
     """A line about a sweep of very many runs, or of hours; empty for others."""
     todo = left(plan)
     seconds = sum(
-        (point.steps - point.directory.steps_done()) * (STEP[point.engine] + WEIGHT * point.parameters)
-        for point in todo
-        if point.device == "cpu"
+        point.steps_left * (STEP[point.engine] + WEIGHT * point.parameters) for point in todo if point.device == "cpu"
     )
     seconds /= max(1, min(workers, len(todo)))
     if len(todo) <= MANY and seconds < LONG:

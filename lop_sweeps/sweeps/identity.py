@@ -3,7 +3,8 @@
 Each component contributes its class, its integer `version`, and the options that differ from its constructor's
 defaults; so an option added later, with a default that keeps the old behaviour, changes no existing identity, and a
 change of behaviour does, by raising `version`. Numbers that are equal are the same (1 and 1.0). The number of tasks
-is not part of it: a longer run is the same run, further on.
+is not part of it: a longer run is the same run, further on. One that goes on from another's network has that run's name
+and the task beside its own configuration.
 
 `compare` asks whether a stored configuration is still what today's code would train under that name; `disagreement`
 asks what can be asked of that without the components.
@@ -19,12 +20,13 @@ from typing import Any
 from lop_sweeps.build import locate, options, parameters
 from lop_sweeps.errors import IdentityError
 from lop_sweeps.sweeps.run_files import digest, run_name
+from lop_sweeps.sweeps.start import Start
 
 PROTOCOLS = {"online": 1, "epochs": 1, "control": 1}  # versions
 LENGTHS = frozenset({"num_tasks", "num_steps"})
 # Facts that config.yaml adds for readers: of the benchmark, and beside the components.
 DESCRIPTION = ("name", "protocol", "bin_tasks", "performance", "inputs", "outputs")
-FACTS = ("schema", "run", "configuration", "choices", "layers", "num_tasks")
+FACTS = ("schema", "run", "configuration", "choices", "layers", "num_tasks", "parent")
 OLDER = 4_096  # combinations of earlier versions that are tried for a run that does not record its own
 
 
@@ -62,6 +64,7 @@ def scientific(config: Mapping[str, Any], trusted: Sequence[str] = (), *, shape_
         return canonical(node, path, trusted, drop)
 
     protocol = locate(config["benchmark"], "benchmark", trusted).protocol
+    start = Start.of(config)
     return {
         "protocol": (protocol, PROTOCOLS[protocol]),
         "precision": config["precision"],
@@ -70,6 +73,7 @@ def scientific(config: Mapping[str, Any], trusted: Sequence[str] = (), *, shape_
         "optimizer": part(config["optimizer"], "optimizer"),
         "algorithm": [part(node, f"algorithm.{name}") for name, node in config["algorithm"].items()],
         **({"agent": part(config["agent"], "agent")} if config.get("agent") else {}),
+        **({"start": start.science(shape_only=shape_only)} if start else {}),
     }
 
 
@@ -134,6 +138,8 @@ def _disagreement(config: Mapping[str, Any], recorded: Mapping[str, Any]) -> str
     given = [(key, config.get(key), value) for key, value in hashed.items()]
     for group in ("benchmark", "network", "optimizer", "agent"):
         given += _options(group, config.get(group), science.get(group))
+    start = Start.of(config)
+    given.append(("start", start.science() if start else None, science.get("start")))
     nodes = dict(config.get("algorithm") or {})
     if len(nodes) != len(science["algorithm"]):
         return f"algorithm has {len(nodes)} parts, and {len(science['algorithm'])} are recorded"

@@ -7,6 +7,7 @@
 | status.json   | be readable, and name the run                                                                  |
 | metrics.jsonl | begin with the rows, bytes and checksum that `status.json` records; of a finished run, be that |
 | checkpoint.pt | name the run; of a finished run, have the recorded bytes and checksum; cover what the log has  |
+| snapshots     | name the run and their task; of a finished run, have the recorded bytes and checksum           |
 
 Whether it is also what today's code would train is another question (`identity.compare`).
 
@@ -29,6 +30,7 @@ from pathlib import Path
 from typing import Any
 
 from lop_sweeps.regular_file import read_bytes
+from lop_sweeps.sweeps import keeping
 from lop_sweeps.sweeps.notes import Notes
 from lop_sweeps.sweeps.run_files import (
     CONFIG,
@@ -37,6 +39,7 @@ from lop_sweeps.sweeps.run_files import (
     LOG,
     NAMED,
     STATUS,
+    first_task,
     has_checksum,
     read_identity,
     read_status,
@@ -130,8 +133,9 @@ class _Check:
         if self.said["state"] not in FINAL or not isinstance(record, dict):
             return
         task, wanted = self.said.get("task"), self.said.get("num_tasks")
-        if record.get("rows") != task:
-            self.problems[STATUS] = f"counts {task} tasks and {record.get('rows')} rows"
+        done = task - first_task(self.recorded) if isinstance(task, int) else task
+        if record.get("rows") != done:
+            self.problems[STATUS] = f"counts {done} tasks and {record.get('rows')} rows"
         elif self.said["state"] == "done" and isinstance(task, int) and task < (wanted or 0):
             self.problems[STATUS] = f"says done after {task} of {wanted} tasks"
 
@@ -213,6 +217,7 @@ class _Check:
 
     def others(self) -> None:
         """What no result hangs on."""
+        self.problems |= keeping.problems(self.folder, self.name, self.said)
         if (previous := self.folder / PREVIOUS).exists():
             owner = owner_of(previous)
             if owner and self.name not in owner:

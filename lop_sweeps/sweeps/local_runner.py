@@ -2,24 +2,24 @@
 
 Workers ignore Ctrl-C; the parent turns it into a request to stop, which each answers at the end of its interval with
 a checkpoint. A worker that dies takes nothing with it but its current pack's unsaved steps.
+
+Signals are answered in the main thread only, where Python delivers them; their handlers are put back at the end.
 """
 
 from __future__ import annotations
 
 import logging
-import multiprocessing
-import os
 import signal
 import sys
+import threading
 import time
 from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
+from io import StringIO
 from multiprocessing.connection import Connection, wait
 from typing import Any
-
-import torch
 
 from lop_sweeps import compiled_code
 from lop_sweeps.errors import Interrupted, LopError
@@ -29,6 +29,9 @@ from lop_sweeps.sweeps.outcome import Outcome
 from lop_sweeps.sweeps.planning import Pack, Plan
 from lop_sweeps.sweeps.progress import ProgressDisplay
 from lop_sweeps.sweeps.run_directory import RunDirectory
+from lop_sweeps.sweeps.stop_flag import StopFlag
+from lop_sweeps.sweeps.watch import Listener
+from lop_sweeps.sweeps.worker import Process, Start, fork
 
 log = logging.getLogger("lop")
 
@@ -43,78 +46,68 @@ def steps_of(plan: Plan, packs: Sequence[Pack]) -> tuple[int, int]:
     return total, done
 
 
-class StopFlag:
-    """Set by SIGTERM, or because the parent is gone: finish the interval, save, stop."""
+def run_here(plan: Plan, listener: Listener | None = None, *, quiet: bool = False) -> list[Outcome]:
+    """Run the plan's packs in this process, one after another, stopping cleanly on Ctrl-C or SIGTERM.
 
-    def __init__(self, parent: int | None = None) -> None:
-        self.parent, self.set = parent, False
-        signal.signal(signal.SIGTERM, self._on_signal)
-
-    def _on_signal(self, number: int, frame: Any) -> None:
-        self.set = True
-
-    def __call__(self) -> bool:
-        return self.set or (self.parent is not None and os.getppid() != self.parent)
-
-
-def run_here(plan: Plan) -> list[Outcome]:
-    """Run the plan's packs in this process, one after another, stopping cleanly on Ctrl-C or SIGTERM."""
+    listener: is told the rows; what it raises stops the runs, too. quiet: show no progress.
+    """
     with mirroring(plan):
-        return _run_here(plan)
+        return _run_here(plan, listener, quiet)
 
 
-def _run_here(plan: Plan) -> list[Outcome]:
+def _run_here(plan: Plan, listener: Listener | None, quiet: bool) -> list[Outcome]:
     _prepare(plan)
-    stop = StopFlag()
-    previous = signal.signal(signal.SIGINT, stop._on_signal)
-    display = ProgressDisplay(sum(len(pack.todo) for pack in plan.packs), *steps_of(plan, plan.packs))
+    display = _display(plan, quiet)
 
     def on_progress(runs: int, steps: int, *returns: float) -> None:
         display.advance(runs * steps, *returns)
         display.show()
 
     outcomes: list[Outcome] = []
-    try:
-        for pack in plan.packs:
-            outcomes += run_pack(pack, on_progress, stop)
-            _count(display, outcomes)
-            if stop():
-                break
-    finally:
-        signal.signal(signal.SIGINT, previous)
-        display.close()
+    with StopFlag(ctrl_c=True) as stop:
+
+        def should_stop() -> bool:
+            return stop() or (listener is not None and listener.error is not None)
+
+        try:
+            for pack in plan.packs:
+                outcomes += run_pack(pack, on_progress, should_stop, listener)
+                _count(display, outcomes)
+                if should_stop():
+                    break
+        finally:
+            display.close()
+    if listener is not None:
+        listener.check()
     ended = sum(outcome.state != "interrupted" for outcome in outcomes)
     if stop() and ended < sum(len(pack.todo) for pack in plan.packs):  # it may come when all is done
         raise _stopped(outcomes, saved=True)
     return outcomes
 
 
-def run_workers(plan: Plan, workers: int) -> list[Outcome]:
-    """Run the plan's packs on `workers` processes; raises `Interrupted` after a clean stop."""
+def run_workers(
+    plan: Plan, workers: int, listener: Listener | None = None, *, quiet: bool = False, start: Start = fork
+) -> list[Outcome]:
+    """Run the plan's packs on `workers` processes; raises `Interrupted` after a clean stop.
+
+    listener, quiet: as in `run_here`. start: how a worker is started.
+    """
     with mirroring(plan):
-        return _run_workers(plan, workers)
+        return _run_workers(plan, workers, listener, quiet, start)
 
 
-def _run_workers(plan: Plan, workers: int) -> list[Outcome]:
+def _run_workers(plan: Plan, workers: int, listener: Listener | None, quiet: bool, start: Start) -> list[Outcome]:
     _prepare(plan)
-    # A fork spares each worker the seconds of importing torch; this process has started no threads and no GPU.
-    context: Any = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
     waiting = deque(sorted(plan.packs, key=lambda pack: -len(pack.todo)))
-    display = ProgressDisplay(sum(len(pack.todo) for pack in plan.packs), *steps_of(plan, plan.packs))
-    at_work: dict[Connection, tuple[Any, Pack | None]] = {}
+    display = _display(plan, quiet)
+    at_work: dict[Connection, tuple[Process, Pack | None]] = {}
     outcomes: list[Outcome] = []
     stopping = killed = False
     asked = 0.0
 
-    def start() -> None:
-        ours, theirs = context.Pipe()
-        process = context.Process(target=_work, args=(theirs, os.getpid(), log.getEffectiveLevel(), len(at_work)))
-        # A signal that came before the child has handlers of its own would be answered by ours.
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
-        process.start()
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        theirs.close()
-        at_work[ours] = (process, None)
+    def begin() -> None:
+        process, connection = start(len(at_work), listener is not None)
+        at_work[connection] = (process, None)
 
     def hand_out(connection: Connection) -> None:
         process, _ = at_work[connection]
@@ -123,8 +116,14 @@ def _run_workers(plan: Plan, workers: int) -> list[Outcome]:
         with suppress(OSError):
             connection.send(pack)
 
-    def stop_all(number: int, frame: Any) -> None:
-        nonlocal stopping, killed, asked
+    def stop_all() -> None:
+        nonlocal stopping
+        stopping = True
+        for process, _ in at_work.values():
+            process.terminate()
+
+    def on_signal(number: int, frame: Any) -> None:
+        nonlocal killed, asked
         if stopping and time.monotonic() - asked < 1.0:  # one request, forwarded twice
             return
         asked = time.monotonic()
@@ -133,15 +132,15 @@ def _run_workers(plan: Plan, workers: int) -> list[Outcome]:
             for process, _ in at_work.values():
                 process.kill()
             return
-        stopping = True
         sys.stderr.write("\nstopping at the next checkpoint boundary (again to stop at once) ...\n")
-        for process, _ in at_work.values():
-            process.terminate()
+        stop_all()
 
-    previous = {number: signal.signal(number, stop_all) for number in (signal.SIGINT, signal.SIGTERM)}
+    previous = {}
+    if threading.current_thread() is threading.main_thread():
+        previous = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         for _ in range(min(workers, len(waiting))):
-            start()
+            begin()
         for connection in list(at_work):
             hand_out(connection)
         while at_work:
@@ -157,13 +156,17 @@ def _run_workers(plan: Plan, workers: int) -> list[Outcome]:
                         outcomes += ended
                         waiting.extend(left)
                         if waiting and not stopping:
-                            start()
+                            begin()
                             hand_out(list(at_work)[-1])
                     continue
                 if kind == "progress":
                     steps, *returns = content
                     display.advance(steps, returns[0] if returns else None, connection)
-                else:
+                elif kind == "row" and listener is not None:
+                    listener(*content)
+                    if listener.error is not None and not stopping:
+                        stop_all()
+                elif kind == "outcomes":
                     outcomes += content
                     _count(display, outcomes)
                     hand_out(connection)
@@ -172,6 +175,8 @@ def _run_workers(plan: Plan, workers: int) -> list[Outcome]:
         for number, handler in previous.items():
             signal.signal(number, handler)
         display.close()
+    if listener is not None:
+        listener.check()
     if stopping:
         raise _stopped(outcomes, saved=not killed)
     return outcomes
@@ -195,6 +200,11 @@ def _precision(pack: Pack) -> str:
         return str(RunDirectory(pack.folder / pack.todo[0]).config()["precision"])
     except (LopError, KeyError):
         return ""
+
+
+def _display(plan: Plan, quiet: bool) -> ProgressDisplay:
+    runs = sum(len(pack.todo) for pack in plan.packs)
+    return ProgressDisplay(runs, *steps_of(plan, plan.packs), stream=StringIO() if quiet else None)
 
 
 def _stopped(outcomes: Sequence[Outcome], *, saved: bool) -> Interrupted:
@@ -231,31 +241,3 @@ def _died(pack: Pack, name: str, exitcode: int | None, stopping: bool) -> Outcom
     how = f"signal {-exitcode}" if exitcode is not None and exitcode < 0 else f"exit code {exitcode}"
     message = f"its process died ({how}); the same command continues from its last checkpoint"
     return Outcome(pack.folder / name, "failed", message)
-
-
-def _work(connection: Connection, parent: int, level: int, number: int) -> None:
-    """Worker process `number`: packs come in, progress and outcomes go out, None ends it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    logging.basicConfig(format="%(message)s")
-    log.setLevel(level)
-    stop = StopFlag(parent)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})
-
-    def on_progress(runs: int, steps: int, *returns: float) -> None:
-        try:
-            connection.send(("progress", (runs * steps, *returns)))
-        except OSError:  # nobody listens any more
-            stop.set = True
-
-    while not stop():
-        try:
-            if not connection.poll(1.0):
-                continue
-            pack = connection.recv()
-        except (EOFError, OSError):
-            return
-        if pack is None:
-            return
-        if pack.device == "cuda":
-            torch.cuda.set_device(number % torch.cuda.device_count())
-        connection.send(("outcomes", run_pack(pack, on_progress, stop)))

@@ -11,6 +11,7 @@ from lop_sweeps.sweeps.run_directory import RunDirectory
 from lop_sweeps.training import devices, session
 from lop_sweeps.training.components import assemble, make_learner
 from lop_sweeps.training.control import Control
+from lop_sweeps.training.measuring import Measuring
 from lop_sweeps.training.train import first_interval
 
 
@@ -31,6 +32,7 @@ def runs_that_fit(pack: Pack) -> int:
         if components.benchmark.protocol == "control" and components.agent:
             members = [session.Member(pack.folder / name, 0) for name in pack.todo[:runs]]
             control = Control(components.benchmark, [components.agent] * runs, members)
-        first_interval(learner, components.benchmark, range(runs), control)
+        measuring = Measuring(learner, [components] * runs, pack.engine)
+        first_interval(learner, components.benchmark, range(runs), control, measuring)
 
     return devices.runs_that_fit(step)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -11,12 +11,14 @@ import torch
 from lop_sweeps.errors import Interrupted, LogChanged
 from lop_sweeps.sweeps import provenance
 from lop_sweeps.sweeps.claim import Claim, Heartbeat, check_held
+from lop_sweeps.sweeps.keeping import stamps
 from lop_sweeps.sweeps.outcome import Outcome, failed
 from lop_sweeps.sweeps.planning import Pack
 from lop_sweeps.sweeps.restoring import Restored, restore
 from lop_sweeps.sweeps.run_directory import RunDirectory
 from lop_sweeps.sweeps.run_files import stamp
-from lop_sweeps.sweeps.status_report import Progress, StatusReport, saved
+from lop_sweeps.sweeps.status_report import StatusReport, saved
+from lop_sweeps.sweeps.watch import Watch
 from lop_sweeps.training import session
 from lop_sweeps.training.checkpoint_file import CHECKPOINT
 from lop_sweeps.training.train import train
@@ -26,8 +28,7 @@ def train_pack(
     pack: Pack,
     payloads: Mapping[str, dict[str, Any]],
     claims: Sequence[Claim],
-    on_progress: Progress,
-    should_stop: Callable[[], bool],
+    watch: Watch,
 ) -> list[Outcome]:
     """Train `pack.todo` from the checkpoints `payloads`, one for each of them at one position, or none at all."""
     torch.set_num_threads(1 if pack.engine == "fused" else pack.threads)
@@ -36,7 +37,9 @@ def train_pack(
     places = [pack.members.index(name) for name in pack.todo]  # in the order of the claims
     at_work = [members[i] for i in places]
     latest = [control.environments.latest[i] for i in places] if control else []
-    report = StatusReport(at_work, claims, restored.benchmark, position, on_progress, latest)
+    for member in at_work:
+        watch.over(member)
+    report = StatusReport(at_work, claims, restored.benchmark, position, watch.on_progress, latest)
     endings = _Endings(restored, report)
     report.write(state="running", error=None)
     try:
@@ -48,9 +51,10 @@ def train_pack(
                 position,
                 restored.clock,
                 endings.on_interval,
-                should_stop,
+                watch.should_stop,
                 partial(check_held, claims),
                 control,
+                restored.measuring,
             )
     except Interrupted:
         endings.end_active("waiting")
@@ -115,7 +119,7 @@ def _end(run: RunDirectory, state: str, member: session.Member, **position: Any)
         member.log.close()
         member.log = None
         checkpoint = run.path / CHECKPOINT
-        facts = {"checkpoint": stamp(checkpoint) if checkpoint.exists() else None}
+        facts = {"checkpoint": stamp(checkpoint) if checkpoint.exists() else None, "snapshots": stamps(run.path)}
     run.write_status(state=state, rate=None, **saved(member), **facts, **position)
     provenance.end_session(run, state)
 

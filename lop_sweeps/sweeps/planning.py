@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import logging
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from lop_sweeps import checks
 from lop_sweeps.algorithms.one_run import OneRun
 from lop_sweeps.benchmarks.benchmark import steps_before
-from lop_sweeps.errors import ConfigError, IdentityError, LopError
-from lop_sweeps.sweeps import queue
+from lop_sweeps.errors import ConfigError, LopError
+from lop_sweeps.sweeps import branching, keeping, measures, queue
 from lop_sweeps.sweeps.claim import is_alive, is_nobodys
-from lop_sweeps.sweeps.identity import compare, of, pack_key
+from lop_sweeps.sweeps.identity import of, pack_key, scientific
 from lop_sweeps.sweeps.integrity import look
 from lop_sweeps.sweeps.notes import Notes
 from lop_sweeps.sweeps.provenance import changed_sources, sources
+from lop_sweeps.sweeps.refusal import other, other_sources, refusal, remedy
 from lop_sweeps.sweeps.run_directory import RunDirectory
-from lop_sweeps.sweeps.run_files import CONFIG, FINAL, LOG, digest, holds_a_run, run_name
+from lop_sweeps.sweeps.run_files import digest, first_task, holds_a_run, run_name
+from lop_sweeps.sweeps.start import Start, located
 from lop_sweeps.sweeps.tracking_check import check_tracking
 from lop_sweeps.sweeps.verdict import Verdict
 from lop_sweeps.training.components import assemble
@@ -37,7 +40,9 @@ PACK_RUNS_GPU = 64  # or fewer, if they do not fit in its memory
 @dataclass(frozen=True)
 class Point:
     """One run of a sweep: a checked, resolved configuration with its identity and place. steps: of the whole run.
-    trusted: module prefixes that the caller trusts. run_by_run: methods written for one run, in a pack.
+    trusted: module prefixes that the caller trusts. run_by_run: methods written for one run, in a pack. first_steps:
+    those before its first task, of another run. measures: its diagnostics, as in `measures.of`. shown_steps: which of
+    them look at single updates.
     """
 
     config: Mapping[str, Any]
@@ -53,6 +58,13 @@ class Point:
     device_reason: str
     trusted: tuple[str, ...] = ()
     run_by_run: tuple[str, ...] = ()
+    first_steps: int = 0
+    measures: Mapping[str, Any] = field(default_factory=dict)
+    shown_steps: tuple[str, ...] = ()
+
+    @property
+    def steps_left(self) -> int:
+        return self.steps - max(self.first_steps, self.directory.steps_done())
 
     @property
     def num_tasks(self) -> int:
@@ -62,7 +74,7 @@ class Point:
         return self.directory.is_finished(self.num_tasks)
 
     def create(self) -> None:
-        self.directory.create(self.config, self.steps, self.identity)
+        self.directory.create(self.config, self.steps, self.identity, self.first_steps)
 
 
 @dataclass
@@ -128,35 +140,45 @@ def resolve(config: Mapping[str, Any], choices: Mapping[str, Any]) -> dict[str, 
 
 
 def _names(choice: Any) -> list[str]:
-    """The chosen algorithms; Hydra keeps a list of choices as its text."""
+    """The chosen algorithms: one name, a list, or the text of a list."""
     if isinstance(choice, str):
         return [item.strip() for item in choice.strip("[]").split(",") if item.strip()]
     return [str(item) for item in choice or ()]
 
 
-def make_point(resolved: Mapping[str, Any], trusted: Sequence[str] = ()) -> Point:
-    """Check a resolved configuration and give it its identity; raises `ConfigError` or `DataError`."""
+def make_point(resolved: Mapping[str, Any], trusted: Sequence[str] = (), *, data: bool = True) -> Point:
+    """Check a resolved configuration and give it its identity; raises `ConfigError` or `DataError`.
+
+    data: also check that the data set is there.
+    """
     science = {key: value for key, value in resolved.items() if key != "choices"}
-    components = assemble(science, trusted)
+    components = assemble(science, trusted, data=data)
     check_tracking(science)
-    identity = of(science, trusted)
-    name = run_name(**identity)
     folder = Path(resolved["paths"]["sweeps"]) / resolved["sweep"]
+    alone = partial(scientific, science | {"start": None}, trusted)
+    begins = {"start": located(resolved.get("start"), folder, resolved["seed"], alone)}
+    identity = of(science | begins, trusted)
+    name = run_name(**identity)
     benchmark = {**resolved["benchmark"], "name": resolved["choices"]["benchmark"]}
     benchmark["protocol"] = components.benchmark.protocol
     benchmark["bin_tasks"] = components.benchmark.BIN_TASKS
     benchmark["performance"] = getattr(components.benchmark, "PERFORMANCE", None)
     benchmark |= {"inputs": components.benchmark.inputs, "outputs": components.benchmark.outputs}
-    stored = {"schema": SCHEMA, "run": name, "configuration": digest(identity["science"]), **resolved}
+    stored = {"schema": SCHEMA, "run": name, "configuration": digest(identity["science"]), **resolved, **begins}
     stored |= {"benchmark": benchmark, "num_tasks": components.benchmark.num_tasks, "seed": identity["seed"]}
     stored["layers"] = {"units": list(components.units), "weights": list(components.weights)}
     run = RunDirectory(folder / name)
-    steps = steps_before(components.benchmark, components.benchmark.num_tasks)
+    steps, first = (
+        steps_before(components.benchmark, task) for task in (components.benchmark.num_tasks, first_task(identity))
+    )
+    if start := Start.of(stored):
+        stored["parent"] = branching.parent_of(start, run, identity, components)
+    measured = measures.of(science, trusted)
     return Point(
         stored,
         identity,
         run,
-        pack_key(science, trusted),
+        digest([pack_key(science | begins, trusted), measured]),
         sum(components.weights),
         components.packs_on,
         steps,
@@ -166,58 +188,10 @@ def make_point(resolved: Mapping[str, Any], trusted: Sequence[str] = ()) -> Poin
         components.device_reason,
         tuple(trusted),
         tuple(type(one).__name__ for one in components.interventions if isinstance(one, OneRun)),
+        first,
+        measured,
+        tuple(key for key, one in components.diagnostics if "steps" in one.needs),
     )
-
-
-def _refusal(run: RunDirectory, verdict: Verdict, trusted: Sequence[str]) -> str:
-    """Why nothing may be trained in the folder of a run; empty if there is no reason.
-
-    What is missing or damaged of a run that is not finished is written anew: what was planned is what its name says.
-    """
-    final = verdict.status.get("state") in FINAL
-    anew = "move the run's folder away and it is trained anew" if final else "delete it and it is written anew"
-    advice = f"put back what was there, or {anew}"
-    if verdict.refuses:
-        return f"{run.path}/{verdict.of_experiment}; {advice}"
-    # Of one that records what it is and is not finished, the configuration is written anew.
-    if CONFIG not in verdict.problems and run.path.is_dir() and (final or verdict.identity is None):
-        try:
-            config = run.config()
-        except LopError as error:
-            return str(error) if final else ""
-        try:
-            compare(config, run.name, verdict.identity, trusted)
-        except IdentityError as error:
-            return f"{run.path / CONFIG}: {error}; {advice}"
-        except LopError as error:
-            return f"{run.path / CONFIG}: {error}"
-    return ""
-
-
-def _remedy(verdict: Verdict) -> str:
-    if verdict.status["state"] in FINAL:
-        return "it is not finished, and is trained again"
-    if LOG in verdict.problems:
-        return "it goes on from what is sound"
-    return "that is written anew"
-
-
-def other_sources(run: RunDirectory, config: Mapping[str, Any], trusted: Sequence[str]) -> str:
-    """Which of the user's own files are not those that an unfinished run was begun with, in words; empty if none.
-
-    A run without a checkpoint starts over, so it is not asked; nor is one whose user accepts the changes.
-    """
-    if not trusted or config.get("trusted_changes") == "accept" or not any(run.path.glob("checkpoint*.pt")):
-        return ""
-    if not (changed := changed_sources(run, trusted)):
-        return ""
-    advice = "raise `version` there to begin another run, or go on all the same with trusted_changes=accept"
-    return f"{_other(changed[0], [run.name])}; {advice}"
-
-
-def _other(file: str, names: Sequence[str]) -> str:
-    some = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
-    return f"{file} has changed since it was used by {some}"
 
 
 def check_scale(config: Mapping[str, Any], scales: Mapping[str, Any] | None) -> None:
@@ -229,7 +203,8 @@ def check_scale(config: Mapping[str, Any], scales: Mapping[str, Any] | None) -> 
 def make_plan(points: Iterable[Point], workers: int, pack: int | None, threads: int, *, create: bool = True) -> Plan:
     """Decide what is left to do, and in which packs; creates the directories of new runs, unless told not to.
 
-    A run keeps the engine that it was started on, and on the torch engine its pack, since both change rounding. pack:
+    A run keeps the engine that it was started on, and on the torch engine its pack, since both change rounding; what
+    that engine cannot measure is refused. pack:
     runs to a pack, or None to choose: on the torch engine by the number of workers and the size of the network, on
     the fused engine one, or a worker's share if it has several threads.
     """
@@ -238,6 +213,8 @@ def make_plan(points: Iterable[Point], workers: int, pack: int | None, threads: 
     for point in points:
         twin = unique.get(point.directory.path)
         plan.duplicates += twin is not None
+        if twin is not None:
+            measures.check_one_set({twin.directory.path: twin.measures}, point.directory.path, point.measures)
         if twin is None or twin.num_tasks < point.num_tasks:  # the shorter of two lengths is the start of the longer
             unique[point.directory.path] = point
     plan.points = list(unique.values())
@@ -249,20 +226,27 @@ def make_plan(points: Iterable[Point], workers: int, pack: int | None, threads: 
         for name in pack_file["members"] if pack_file else ():
             if (sibling := path.with_name(name)) in saved:
                 saved[sibling] = saved[sibling] or pack_file
-    started: dict[tuple[Path, tuple[str, ...], int, int], list[str]] = defaultdict(list)
+    started: dict[tuple[Path, tuple[str, ...], int, int, str], list[str]] = defaultdict(list)
     fresh: dict[tuple[Path, str], list[Point]] = defaultdict(list)
     fused: dict[Path, list[str]] = defaultdict(list)
     for point in waiting:
         folder, packed = point.directory.path.parent, saved[point.directory.path]
-        if (packed["engine"] if packed else point.engine) == "fused":
+        on_fused = (packed["engine"] if packed else point.engine) == "fused"
+        if on_fused and point.shown_steps:
+            plan.refused[point.directory.path] = (
+                f"diagnostics.{point.shown_steps[0]} looks at each update, which the fused engine does not show, and "
+                "the run was started there; it goes on without this diagnostic, or anew with engine=torch sweep=NAME"
+            )
+        elif on_fused:
             fused[folder].append(point.directory.name)
         elif packed is None:
             fresh[folder, point.pack_key].append(point)
         else:
-            key = folder, tuple(packed["members"]), int(packed["threads"]), point.num_tasks
+            members, measured = tuple(packed["members"]), digest(point.measures)
+            key = folder, members, int(packed["threads"]), point.num_tasks, measured
             started[key].append(point.directory.name)
     devices_of = {point.directory.path: point.device for point in waiting}
-    for (folder, members, saved_threads, _), todo in started.items():
+    for (folder, members, saved_threads, _, _), todo in started.items():
         device = devices_of[folder / todo[0]]
         plan.packs.append(Pack(folder, members, tuple(todo), saved_threads, "torch", started=True, device=device))
     share = -(-len(waiting) // workers)
@@ -291,6 +275,8 @@ def _unfinished(plan: Plan) -> list[Point]:
         sources(trusted)  # as they are now, for workers that are forked from this process
     waiting: list[Point] = []
     outdated: dict[str, list[str]] = defaultdict(list)
+    missed = keeping.Missed()
+    unmeasured: Counter[tuple[str, ...]] = Counter()
     with ExitStack() as stack:
         notes = {folder: stack.enter_context(Notes(folder)) for folder in plan.folders}
         for point in plan.points:
@@ -302,22 +288,31 @@ def _unfinished(plan: Plan) -> list[Point]:
                 continue
             begun = holds_a_run(run.path)
             verdict = look(run.path, notes[run.path.parent]) if begun else Verdict(run.path)
-            refusal = _refusal(run, verdict, point.trusted) if begun else ""
-            if begun and not refusal and run.is_finished(point.num_tasks, verdict):
+            missed.update([keeping.past(run.path, point.config, verdict.status, first_task(point.identity))])
+            text = refusal(run, verdict, point.trusted) if begun else ""
+            if begun and not text and run.is_finished(point.num_tasks, verdict):
                 plan.finished += 1
                 for file in changed_sources(run, point.trusted):
                     outdated[file].append(run.name)
+                if lacking := measures.lacking(run, point.measures):
+                    unmeasured[tuple(lacking)] += 1
             elif taken:
                 plan.busy += 1
                 plan.nobodys += [run.path] if is_nobodys(run.path / "lock") else []
-            elif refusal or (refusal := other_sources(run, point.config, point.trusted)):
-                plan.refused[run.path] = refusal
+            elif text or (text := other_sources(run, point.config, point.trusted)):
+                plan.refused[run.path] = text
             else:
                 if verdict.problem:
-                    log.warning("%s/%s; %s", run.path, verdict.problem, _remedy(verdict))
+                    log.warning("%s/%s; %s", run.path, verdict.problem, remedy(verdict))
                 waiting.append(point)
+    del missed[()]
+    for line in keeping.missed_words(missed):
+        log.warning(line)
+    for keys, count in unmeasured.items():
+        what = f"{count} finished run{'s were' if count > 1 else ' was'} not measured by {', '.join(keys)}"
+        log.warning("%s; nothing is trained again for that: another sweep=NAME measures it", what)
     for file, names in outdated.items():
-        log.warning("%s; nothing is run again: raise `version` there if its results are others", _other(file, names))
+        log.warning("%s; nothing is run again: raise `version` there if its results are others", other(file, names))
     return waiting
 
 

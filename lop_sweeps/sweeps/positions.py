@@ -11,6 +11,7 @@ from lop_sweeps.errors import CheckpointError
 from lop_sweeps.sweeps.planning import Pack
 from lop_sweeps.sweeps.run_directory import RunDirectory
 from lop_sweeps.sweeps.run_files import FINAL
+from lop_sweeps.sweeps.start import Start
 from lop_sweeps.training import checkpoint
 from lop_sweeps.training.metrics_log import MetricsLog
 
@@ -72,5 +73,7 @@ def _start_over(run: RunDirectory, *, lost: bool) -> None:
         why = "damaged, deleted, or not of this log" if files else "not there"
         log.warning("%s starts over: its checkpoints are %s; its log is now %s", run.name, why, kept.name)
     if run.status()["state"] in FINAL:
-        begin: dict[str, Any] = {"task": 0, "step": 0, "steps": 0, "durable": 0, "log": None, "checkpoint": None}
+        start = Start.of(run.config())
+        begin: dict[str, Any] = {"task": start.task if start else 0, "step": 0, "steps": 0}
+        begin |= {"durable": 0, "log": None, "checkpoint": None}
         run.write_status(state="waiting", **begin)

@@ -21,6 +21,7 @@ from typing import Any
 
 import lop_sweeps
 from lop_sweeps.durable import write_atomically
+from lop_sweeps.own_modules import find_here
 from lop_sweeps.regular_file import read_bytes
 from lop_sweeps.sweeps import checkout
 from lop_sweeps.sweeps.run_directory import RunDirectory
@@ -83,6 +84,20 @@ def sources(trusted: Sequence[str]) -> dict[str, str]:
     return found
 
 
+def edited_since_loaded(trusted: Sequence[str]) -> list[Path]:
+    """The files of modules under these prefixes that are no longer what this process, which may be a notebook's, has
+    loaded and trained with; one that was loaded again is seen anew.
+    """
+    edited = []
+    for name, (spec, digest) in _SEEN.items():
+        module = sys.modules.get(name)
+        if module is None or getattr(module, "__spec__", None) is not spec or not _is_trusted(name, trusted):
+            continue
+        if (file := _file_of(name)) is not None and _hash(file) != digest:
+            edited.append(file)
+    return edited
+
+
 def changed_sources(run: RunDirectory, trusted: Sequence[str]) -> list[str]:
     """The files that have, by now, changed since the latest session of a run that recorded any; [] if none has.
 
@@ -91,6 +106,7 @@ def changed_sources(run: RunDirectory, trusted: Sequence[str]) -> list[str]:
     """
     if not trusted:
         return []
+    find_here(trusted)
     recorded: Any = next((one["sources"] for one in reversed(_sessions(run)) if one.get("sources")), {})
     changed = []
     for name, digest in recorded.items() if isinstance(recorded, dict) else ():

@@ -78,11 +78,15 @@ def _places(plan: Plan, engine: str, engines: Mapping[Path, str]) -> str:
 
 
 class SweepFailed(LopError):
-    """Some runs failed; the others are done."""
+    """Some runs failed; the others are done. failed: why, by the folder of the run."""
+
+    def __init__(self, text: str, failed: Mapping[Path, str] | None = None) -> None:
+        super().__init__(text)
+        self.failed = dict(failed or {})
 
 
 def finish(plan: Plan, outcomes: Sequence[Outcome]) -> None:
-    """Say how the runs ended; raise `SweepFailed` with a table of the failures if there are any."""
+    """Say how the runs ended, and `check`."""
     counts = Counter(outcome.state for outcome in outcomes)
     names = {
         "done": "done",
@@ -92,14 +96,19 @@ def finish(plan: Plan, outcomes: Sequence[Outcome]) -> None:
     parts = [f"{counts[state]} {text}" for state, text in names.items() if counts[state]]
     if parts:
         sys.stderr.write(", ".join(parts) + "\n")
-    failed = [outcome for outcome in outcomes if outcome.state == "failed"]
-    if failed or plan.refused:
+    check(plan, outcomes)
+
+
+def check(plan: Plan, outcomes: Sequence[Outcome]) -> None:
+    """Raise `SweepFailed` with a table of the failures if there are any."""
+    tried = {outcome.run: outcome.message for outcome in outcomes if outcome.state == "failed"}
+    if tried or plan.refused:
         # What was refused is refused again: the message says what to do.
-        advice = " (the same command runs what was tried again; tracebacks are in status.json)" if failed else ""
-        failed += [Outcome(run, "failed", why) for run, why in plan.refused.items()]
-        rows = [f"  {outcome.run}\n    {outcome.message}" for outcome in failed]
+        advice = " (the same command runs what was tried again; tracebacks are in status.json)" if tried else ""
+        failed = tried | plan.refused
+        rows = [f"  {run}\n    {why}" for run, why in failed.items()]
         number = len(outcomes) + len(plan.refused)
-        raise SweepFailed(f"{len(failed)} of {number} runs failed{advice}:\n" + "\n".join(rows))
+        raise SweepFailed(f"{len(failed)} of {number} runs failed{advice}:\n" + "\n".join(rows), failed)
     left = [*plan.nobodys, *(outcome.run for outcome in outcomes if outcome.state == "busy")]
     if nobodys := [run for run in left if is_nobodys(run / "lock")]:
         rows = [f"  {run / 'lock'}" for run in nobodys]

@@ -10,14 +10,18 @@ from typing import Any
 
 from lop_sweeps.benchmarks.benchmark import Benchmark
 from lop_sweeps.data import data_root
-from lop_sweeps.sweeps import provenance, queue
+from lop_sweeps.sweeps import measures, provenance, queue
+from lop_sweeps.sweeps.branching import beginning
 from lop_sweeps.sweeps.identity import configured
+from lop_sweeps.sweeps.keeping import to_keep
 from lop_sweeps.sweeps.planning import Pack
 from lop_sweeps.sweeps.run_directory import RunDirectory
-from lop_sweeps.training import session
+from lop_sweeps.sweeps.start import Start
+from lop_sweeps.training import branch, session
 from lop_sweeps.training.components import assemble, make_learner
 from lop_sweeps.training.control import Control
 from lop_sweeps.training.engine import Learner
+from lop_sweeps.training.measuring import Measuring
 from lop_sweeps.training.metrics_log import MetricsLog
 
 _LOADING = threading.Lock()  # runs in several threads share what the first of them has loaded
@@ -33,12 +37,13 @@ class Restored:
     position: session.Position
     control: Control | None
     clock: session.Clock
+    measuring: Measuring
 
 
 def restore(pack: Pack, payloads: Mapping[str, dict[str, Any]]) -> Restored:
     """The pack at the position of the checkpoints `payloads`, one for each of `pack.todo`, or at the start if none.
 
-    Begins a session of each run: its pack and provenance are written.
+    Begins a session of each run: its pack, provenance and diagnostics are written.
     """
     runs = {name: RunDirectory(pack.folder / name) for name in pack.todo}
     configs = {name: runs[name].config() for name in pack.todo}
@@ -60,15 +65,27 @@ def restore(pack: Pack, payloads: Mapping[str, dict[str, Any]]) -> Restored:
     if benchmark.protocol == "control":
         control = Control(benchmark, [one.agent for one in of_members if one.agent], members)
     position = session.Position()
+    origins: dict[str, dict[str, Any]] = {}
     if payloads:
         in_order = [payloads.get(name) for name in pack.members]
         session.restore(learner, in_order, control)
         position = session.Position.restore(in_order)
+    elif Start.of(configs[first]):
+        branches, origins = _branches(configs)
+        begun = [branches.get(name) for name in pack.members]
+        branch.begin(learner, begun, control)
+        position = session.Position.restore([dict(one.payload) if one else None for one in begun])
+    for member in members:
+        if member.active:
+            member.keep = to_keep(member.directory, configs[member.directory.name], position.task)
     for name, run in runs.items():
-        _begin_session(pack, run, configs[name], position)
+        _begin_session(pack, run, configs[name], position, origins.get(name))
+        measured, next_row = measures.of(configs[name], pack.trusted), position.task + (position.step > 0)
+        measures.record(run, measured, components[name].diagnostics, next_row)
     options = configs[first]["checkpoint"]
     clock = session.Clock(float(options["first"]), float(options["every"]))
-    return Restored(learner, benchmark, members, position, control, clock)
+    measuring = Measuring(learner, of_members, pack.engine)
+    return Restored(learner, benchmark, members, position, control, clock, measuring)
 
 
 def _open_log(member: session.Member, run: RunDirectory, covered: tuple[int, int]) -> None:
@@ -81,12 +98,35 @@ def _open_log(member: session.Member, run: RunDirectory, covered: tuple[int, int
     member.durable = member.log.record
 
 
-def _begin_session(pack: Pack, run: RunDirectory, config: Mapping[str, Any], position: session.Position) -> None:
+def _branches(
+    configs: Mapping[str, Mapping[str, Any]],
+) -> tuple[dict[str, branch.Branch], dict[str, dict[str, Any]]]:
+    """What runs that start from others' networks begin with, and where that came from; by name."""
+    loaded: dict[tuple[Any, int], tuple[dict[str, Any], dict[str, Any]]] = {}
+    branches, origins = {}, {}
+    for name, config in configs.items():
+        start = Start.of(config)
+        assert start is not None, "runs of a pack begin alike"
+        key = start.folder, start.task
+        payload, origin = loaded[key] = loaded.get(key) or beginning(start)
+        same_seed = origin["seed"] == int(config["seed"])
+        branches[name] = branch.Branch(payload, start.keeps_optimizer, same_seed)
+        origins[name] = origin
+    return branches, origins
+
+
+def _begin_session(
+    pack: Pack,
+    run: RunDirectory,
+    config: Mapping[str, Any],
+    position: session.Position,
+    origin: Mapping[str, Any] | None,
+) -> None:
     run.write_pack(list(pack.members), pack.threads, pack.engine)
     if "SLURM_JOB_ID" not in os.environ:
         queue.forget(run)
     began_at = {"task": position.task, "step": position.step}
-    own = _own_sources(config, pack.trusted)
+    own = _own_sources(config, pack.trusted) | ({"start": dict(origin)} if origin else {})
     provenance.begin_session(run, engine=pack.engine, pack=len(pack.members), **began_at, **own)
 
 

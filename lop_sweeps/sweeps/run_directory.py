@@ -7,7 +7,9 @@
 | status.json      | state, position, rate, first error; rows, bytes and checksum of the log     |
 | metrics.jsonl    | one row per task; nothing measured by a clock                               |
 | checkpoint*.pt   | the newest checkpoint and the one before it                                 |
+| snapshots/*.pt   | the learning state before tasks that were to be kept (see `keeping`)        |
 | pack.json        | the runs it is trained with, in order, and their threads                    |
+| diagnostics.json | what is measured of it, and what each value in the log is (see `measures`)     |
 | provenance.json  | commit, uncommitted diff, package versions, machine, and each session's times |
 | lock             | who is running it (see `claim`)                                             |
 
@@ -33,9 +35,9 @@ from lop_sweeps.errors import LopError
 from lop_sweeps.regular_file import read_bytes
 from lop_sweeps.sweeps import run_files
 from lop_sweeps.sweeps.integrity import look
-from lop_sweeps.sweeps.run_files import FINAL
+from lop_sweeps.sweeps.run_files import FINAL, first_task
 from lop_sweeps.sweeps.verdict import Verdict
-from lop_sweeps.training.checkpoint_file import name_of
+from lop_sweeps.training.checkpoint_file import SNAPSHOTS, name_of
 
 _STATUS_LOCK = threading.Lock()
 
@@ -53,10 +55,17 @@ class RunDirectory:
     def name(self) -> str:
         return name_of(self.path)
 
-    def create(self, config: Mapping[str, Any], total_steps: int, identity: Mapping[str, Any] | None = None) -> None:
+    def create(
+        self,
+        config: Mapping[str, Any],
+        total_steps: int,
+        identity: Mapping[str, Any] | None = None,
+        first_steps: int = 0,
+    ) -> None:
         """Make the directory with its configuration, or bring the configuration of an existing one up to date.
 
-        identity: what the run's name is the hash of (`identity.of`), recorded beside the configuration.
+        identity: what the run's name is the hash of (`identity.of`), recorded beside the configuration. first_steps:
+        those that it does not do itself, for it goes on from another run's network.
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
@@ -65,8 +74,8 @@ class RunDirectory:
                 if not self._write_config(text.encode(), identity):
                     break
             if not (self.path / "status.json").exists():
-                num_tasks = config["num_tasks"]
-                self.write_status(state="waiting", num_tasks=num_tasks, task=0, steps=0, total_steps=total_steps)
+                place = {"num_tasks": config["num_tasks"], "task": first_task(identity), "steps": first_steps}
+                self.write_status(state="waiting", **place, total_steps=total_steps)
         except OSError as error:
             raise LopError(f"cannot write in the sweep folder {self.path.parent}: {error.strerror or error}") from error
 
@@ -147,9 +156,13 @@ class RunDirectory:
         saved = {"members": members, "threads": threads, "engine": engine}
         write_atomically(self.path / "pack.json", json.dumps(saved) + "\n")
 
-    def prune(self) -> int:
-        """Delete the checkpoints; the log stays, but the run can no longer be extended or loaded. Returns bytes."""
-        files = list(self.path.glob("checkpoint*.pt"))
+    def prune(self, *, snapshots: bool = False) -> int:
+        """Delete the checkpoints; the log stays, but the run can no longer be extended or loaded. Returns bytes.
+
+        snapshots: delete them, too; they are kept otherwise, and can be loaded.
+        """
+        patterns = ["checkpoint*.pt", *([f"{SNAPSHOTS}/*.pt"] if snapshots else [])]
+        files = [file for pattern in patterns for file in self.path.glob(pattern)]
         size = sum(file.stat().st_size for file in files)
         for file in files:
             file.unlink()

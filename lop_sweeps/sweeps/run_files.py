@@ -80,6 +80,13 @@ def read_identity(folder: Path) -> dict[str, Any]:
     raise ValueError("it does not hold an identity")
 
 
+def first_task(identity: Mapping[str, Any] | None) -> int:
+    """The first task of a run with this `identity.json`: not 0 if it goes on from another run's network."""
+    start = (identity or {}).get("science", {}).get("start")
+    task = start.get("task") if isinstance(start, Mapping) else None
+    return task if isinstance(task, int) else 0
+
+
 def read_status(folder: Path) -> tuple[dict[str, Any], str]:
     """What `status.json` says, and what is wrong with it: if anything is, the run is looked at anew, as waiting."""
     anew: dict[str, Any] = {"state": "waiting", "task": 0}

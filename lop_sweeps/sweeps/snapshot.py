@@ -17,6 +17,7 @@ from importlib.machinery import EXTENSION_SUFFIXES, SOURCE_SUFFIXES
 from pathlib import Path
 
 from lop_sweeps.errors import LopError
+from lop_sweeps.own_modules import find_here
 from lop_sweeps.sweeps import provenance
 
 log = logging.getLogger("lop")
@@ -39,6 +40,7 @@ def take(folder: Path, trusted: Sequence[str]) -> Path:
     for module in PARTS:
         for place in _places(module):
             _copy(module, place, folder, OURS)
+    find_here(trusted)
     for module in (name.rstrip(".") for name in trusted):
         for place in (place for place in _places(module) if not _is_installed(place)):
             _copy(module, place, folder, CODE)

@@ -27,6 +27,7 @@ from lop_sweeps.sweeps.progress import duration
 from lop_sweeps.sweeps.run_directory import RunDirectory, runs_in
 from lop_sweeps.sweeps.run_files import CONFIG, FINAL
 from lop_sweeps.sweeps.verdict import Verdict
+from lop_sweeps.training.checkpoint_file import snapshot_tasks
 from lop_sweeps.trusted_option import add_trusted
 
 ORDER = ("done", "diverged", "running", "queued", "waiting", "lost", "failed", "damaged")
@@ -211,6 +212,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--prune", action="store_true", help="delete the checkpoints of finished runs (they can no longer be extended)"
     )
+    parser.add_argument("--snapshots", action="store_true", help="with --prune: also what checkpoint.keep has kept")
     parser.add_argument(
         "--sync",
         action="store_true",
@@ -235,9 +237,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         if options.prune:
             for folder in folders:
                 summarise(folder, every_run=False)  # refuses what is no sweep
-                freed = sum(run.prune() for run in runs_in(folder) if look(run).state in ("done", "diverged"))
-                print(f"{folder}: {freed / 1e6:.1f} MB of checkpoints deleted")
+                print(f"{folder}: {_prune(folder, options.snapshots)}")
             return 0
+        if options.snapshots:
+            raise LopError("--snapshots goes with --prune")
         if options.sync:
             from lop_sweeps.tracking.sync import sync
 
@@ -277,6 +280,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         os._exit(0)
     wrong = ("failed", "lost", "damaged", "problems")
     return 3 if unrecorded or any(counts[state] for _, counts in summaries for state in wrong) else 0
+
+
+def _prune(folder: Path, snapshots: bool) -> str:
+    """Delete the checkpoints of a sweep's finished runs; what that came to, in words."""
+    finished = [run for run in runs_in(folder) if look(run).state in FINAL]
+    freed = sum(run.prune(snapshots=snapshots) for run in finished)
+    left = sum(len(snapshot_tasks(run.path)) for run in finished)
+    kept = f"; {left} snapshot{'s' * (left != 1)} kept (--snapshots deletes them, too)" if left else ""
+    return f"{freed / 1e6:.1f} MB of checkpoints {'and snapshots ' * snapshots}deleted{kept}"
 
 
 def _is_going(folder: Path) -> bool:

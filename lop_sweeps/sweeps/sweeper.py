@@ -6,7 +6,8 @@ import logging
 import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from hydra.conf import HydraConf
 from hydra.core.config_loader import ConfigLoader
@@ -30,8 +31,14 @@ from lop_sweeps.sweeps.expansion import (
     variants_of,
 )
 from lop_sweeps.sweeps.forecast import forecast, warning
+from lop_sweeps.sweeps.measures import check_one_set
 from lop_sweeps.sweeps.planning import Plan, Point, make_plan, make_point, resolve
-from lop_sweeps.sweeps.report import describe, finish
+from lop_sweeps.sweeps.report import check, describe, finish
+
+if TYPE_CHECKING:  # they import torch's training
+    from lop_sweeps.sweeps.outcome import Outcome
+    from lop_sweeps.sweeps.watch import Listener
+    from lop_sweeps.sweeps.worker import Start
 
 log = logging.getLogger("lop")
 
@@ -87,13 +94,17 @@ def compose_points(
     What only some of the choices swept over have is set where it is, and said; what none has is refused.
     """
     points, jobs = [], []
+    sets: dict[Path, Mapping[str, Any]] = {}
     given: Counter[str] = Counter()
     absent: dict[str, tuple[str | None, Overrides]] = {}
     left: Counter[str] = Counter()
     one_choice = len({composer.choices_of(overrides) for _, overrides in expanded}) == 1
     for variant, overrides in expanded:
         left_out: list[str] = []
-        points.append(composer.point(variant, overrides, None if one_choice else left_out))
+        point = composer.point(variant, overrides, None if one_choice else left_out)
+        check_one_set(sets, point.directory.path, point.measures)
+        sets[point.directory.path] = point.measures
+        points.append(point)
         kept = [line for line in overrides if line not in left_out]
         jobs.append([*kept, *([variant_line(variant)] if variant is not None else [])])
         given.update(overrides)
@@ -119,9 +130,24 @@ def chosen(points: Sequence[Point], only: str) -> list[Point]:
     return failed
 
 
-def run_locally(points: Sequence[Point], launcher: plugins.LocalLauncher) -> list[Any]:
-    from lop_sweeps.sweeps.local_runner import run_workers
+def run_locally(
+    points: Sequence[Point],
+    launcher: plugins.LocalLauncher,
+    listener: Listener | None = None,
+    *,
+    quiet: bool = False,
+    start: Start | None = None,
+) -> list[Any]:
+    """Train the points' runs on this machine. Raises `SweepFailed`, or `Interrupted` after a clean stop.
+
+    listener, quiet: as in `local_runner`. start: how worker processes are started; by default as forks. If given, runs
+    that need one worker are trained in this process.
+    """
+    from lop_sweeps.sweeps import local_runner, worker
     from lop_sweeps.training import devices
+
+    def say(text: str) -> None:
+        sys.stderr.write("" if quiet or not text else f"{text}\n")
 
     on_gpu = any(point.device == "cuda" for point in points)
     default = devices.count() if on_gpu else cores.allotted()
@@ -130,14 +156,17 @@ def run_locally(points: Sequence[Point], launcher: plugins.LocalLauncher) -> lis
     threads = checks.integer("hydra.launcher.threads", launcher.threads, 1)
     only_show = checks.flag("hydra.launcher.plan", launcher.plan)
     plan = make_plan(points, workers, pack, threads, create=not only_show)
-    sys.stderr.write(describe(plan) + "\n")
+    say(describe(plan))
     if only_show:
-        sys.stderr.write(forecast(plan, workers) + "\n")
+        say(forecast(plan, workers))
         return []
-    if large := warning(plan, workers):
-        sys.stderr.write(large + "\n")
-    outcomes = run_workers(plan, workers) if plan.packs else []
-    finish(plan, outcomes)
+    say(warning(plan, workers))
+    outcomes: list[Outcome] = []
+    if start is not None and workers == threads == 1 and plan.packs:
+        outcomes = local_runner.run_here(plan, listener, quiet=quiet)
+    elif plan.packs:
+        outcomes = local_runner.run_workers(plan, workers, listener, quiet=quiet, start=start or worker.fork)
+    (check if quiet else finish)(plan, outcomes)
     return []
 
 

@@ -29,7 +29,7 @@ def core_seconds(points: Sequence[Point]) -> float | None:
     except LopError:
         return None
     usual = sum(rates.values()) / len(rates) if rates else 1.0
-    left = {key: sum(point.steps - point.directory.steps_done() for point in group) for key, group in kinds.items()}
+    left = {key: sum(point.steps_left for point in group) for key, group in kinds.items()}
     return sum(steps / rates.get(key, usual) for key, steps in left.items())
 
 

@@ -10,7 +10,8 @@ from typing import Any
 from lop_sweeps.sweeps.run_files import CONFIG, FINAL, IDENTITY, LOG, STATUS
 from lop_sweeps.training.checkpoint_file import CHECKPOINT, PREVIOUS
 
-OTHERS = (PREVIOUS, "pack.json", "provenance.json", "job.json", "mirror.json")  # read only if everything is
+# Read only if everything is.
+OTHERS = (PREVIOUS, "pack.json", "provenance.json", "job.json", "mirror.json", "diagnostics.json")
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Verdict:
     @property
     def problem(self) -> str:
         """One line: the first thing that is wrong; empty if nothing is."""
-        return self._of(IDENTITY, CONFIG, STATUS, LOG, CHECKPOINT, *OTHERS)
+        return self._of(*dict.fromkeys((IDENTITY, CONFIG, STATUS, LOG, CHECKPOINT, *OTHERS, *self.problems)))
 
     @property
     def of_results(self) -> str:

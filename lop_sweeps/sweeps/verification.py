@@ -8,7 +8,7 @@ from typing import Any
 from lop_sweeps.errors import IdentityError, SourcesChanged
 from lop_sweeps.sweeps.identity import compare
 from lop_sweeps.sweeps.integrity import look
-from lop_sweeps.sweeps.planning import other_sources
+from lop_sweeps.sweeps.refusal import other_sources
 from lop_sweeps.sweeps.run_directory import RunDirectory
 from lop_sweeps.sweeps.run_files import CONFIG
 from lop_sweeps.sweeps.verdict import Verdict

@@ -4,6 +4,7 @@
 |---------------------------------|-----------------------------------------------------------------|
 | task, examples                  | the same                                                        |
 | accuracy, errors, return        | performance/accuracy                                            |
+| a diagnostic that is one number | diagnostics/churn                                               |
 | other numbers                   | training/policy_loss                                            |
 | a list, a value per layer       | layers/dead_fraction/1, ...; their mean as diagnostics/dead_fraction |
 | anything else                   | text/episodes, as JSON                                          |
@@ -20,6 +21,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 AXES = ("task", "examples")
+DESCRIBED = "described"  # in a W&B run's configuration: what its diagnostics are
 PERFORMANCE = re.compile(r"accuracy|squared_error|cross_entropy|return$|episode_length")
 # Averaged over weights and over units, as in the figures; other lists over layers.
 OF_WEIGHTS = re.compile(r"weight_magnitude(_task)?")
@@ -27,24 +29,35 @@ OF_UNITS = re.compile(r"(dead|rarely_active|inactive|saturated)_fraction|dormant
 
 
 def encode(
-    row: Mapping[str, Any], weights: Sequence[int] = (), policy_layers: int = 0, units: Sequence[int] = ()
+    row: Mapping[str, Any],
+    weights: Sequence[int] = (),
+    policy_layers: int = 0,
+    units: Sequence[int] = (),
+    described: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> dict[str, Any]:
     """A row of metrics.jsonl as W&B is given it; what is null stays away.
 
     weights: in each weight matrix. units: of each hidden layer. policy_layers: in control, how many of the hidden
-    layers are the policy's; their mean is added as diagnostics/policy_name.
+    layers are the policy's; their mean is added as diagnostics/policy_name. described: what the run says of its
+    diagnostics (diagnostics.json).
     """
     sent: dict[str, Any] = {}
+    said = described or {}
     for name, value in row.items():
         key = re.sub(r"(\d)\.(\d)", r"\1p\2", name)
         if value is None or value == []:
             continue
         if name in AXES:
             sent[name] = value
+        elif _is_number(value) and name in said:
+            sent[f"diagnostics/{key}"] = value
         elif _is_number(value):
             sent[f"{'performance' if PERFORMANCE.search(name) else 'training'}/{key}"] = value
         elif isinstance(value, list) and all(one is None or _is_number(one) for one in value):
-            sizes = weights if OF_WEIGHTS.fullmatch(name) else units if OF_UNITS.fullmatch(name) else ()
+            of_weights, of_units = OF_WEIGHTS.fullmatch(name), OF_UNITS.fullmatch(name)
+            if said.get(name, {}).get("weighted"):
+                of_weights, of_units = said[name]["per"] == "matrix", said[name]["per"] == "layer"
+            sizes = weights if of_weights else units if of_units else ()
             sent |= _layers(key, value, sizes, policy_layers)
         else:
             sent[f"text/{key}"] = json.dumps(value)
@@ -55,6 +68,7 @@ def decode(sent: Mapping[str, Any]) -> dict[str, Any]:
     """The row of metrics.jsonl that `encode` was given; what W&B or a mean added is left out."""
     row: dict[str, Any] = {}
     lists: dict[str, dict[int, Any]] = {}
+    single: dict[str, Any] = {}
     for key, value in sent.items():
         section, _, rest = key.partition("/")
         name = re.sub(r"(\d)p(\d)", r"\1.\2", rest)
@@ -65,11 +79,14 @@ def decode(sent: Mapping[str, Any]) -> dict[str, Any]:
         elif section == "layers":
             name, _, layer = name.rpartition("/")
             lists.setdefault(name, {})[int(layer)] = value
+        elif section == "diagnostics":
+            single[name] = value
         elif section == "text":
             row[name] = json.loads(value)
     for name, values in lists.items():
         row[name] = [values.get(layer) for layer in range(1, max(values) + 1)]
-    return row
+    means = {*lists, *(f"policy_{name}" for name in lists)}
+    return row | {name: value for name, value in single.items() if name not in means}
 
 
 def _layers(key: str, values: Sequence[float | None], sizes: Sequence[int], policy_layers: int) -> dict[str, Any]:

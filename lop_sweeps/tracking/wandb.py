@@ -21,11 +21,18 @@ from urllib.parse import quote
 from lop_sweeps import checks
 from lop_sweeps.errors import ConfigError
 from lop_sweeps.regular_file import read_bytes
+from lop_sweeps.sweeps.diagnostics_file import read
 from lop_sweeps.sweeps.run_directory import RunDirectory
-from lop_sweeps.tracking.rows import encode
+from lop_sweeps.tracking.rows import DESCRIBED, encode
 
 MODES = ("online", "offline", "disabled")
-LOCAL = ("paths", "checkpoint", "tracking", "trusted")  # what a configuration says about this machine, not the run
+LOCAL = (
+    "paths",
+    "checkpoint",
+    "tracking",
+    "trusted",
+    "start",
+)  # what a configuration says about this machine, not the run
 PROVENANCE = ("lop_sweeps", "commit", "python", "packages", "machine")  # without the diff: it may hold anything
 FIGURES = "figures"  # job type of what lop-figures uploads
 # What the client or the server would refuse after the training: more characters than these, and some at all.
@@ -162,7 +169,7 @@ class Wandb:
             )
         except Exception as error:  # wandb's own, of many kinds
             raise Unavailable(_words(error)) from error
-        return WandbRun(made, config, self, first)
+        return WandbRun(made, run, config, self, first)
 
     def _copies(self, run: RunDirectory, config: Mapping[str, Any], prefix: str) -> list[Path]:
         """The client's own copies of what earlier sessions sent, one folder each."""
@@ -186,8 +193,10 @@ class Wandb:
 class WandbRun:
     """One open W&B run. next_row: number of the first row that it does not have."""
 
-    def __init__(self, run: Any, config: Mapping[str, Any], tracking: Wandb, first_row: int | None) -> None:
-        self._run, self._online = run, tracking.mode == "online"
+    def __init__(
+        self, run: Any, directory: RunDirectory, config: Mapping[str, Any], tracking: Wandb, first_row: int | None
+    ) -> None:
+        self._run, self._online, self._directory = run, tracking.mode == "online", directory
         self.next_row = int(run.starting_step) if first_row is None else first_row
         self.url, project = str(run.url or ""), str(run.project_url or "")
         self.group_url = f"{project}/groups/{quote(str(run.group))}" if project else ""
@@ -197,6 +206,7 @@ class WandbRun:
         self._weights = layers.get("weights") or ()
         self._units = layers.get("units") or ()
         self._policy_layers = len(self._units) // 2 if control else 0
+        self._described: dict[str, Any] | None = None
         axis = "examples" if control else "task"
         for name in ("task", "examples"):
             run.define_metric(name, hidden=True)
@@ -210,7 +220,16 @@ class WandbRun:
             self.next_row = number + 1
 
     def _encoded(self, row: Mapping[str, Any]) -> dict[str, Any]:
-        return encode(row, self._weights, self._policy_layers, self._units)
+        return encode(row, self._weights, self._policy_layers, self._units, self._values())
+
+    def _values(self) -> dict[str, Any]:
+        """What the run says of its diagnostics, of which W&B is told those that are not known to everybody."""
+        if self._described is None:  # there since before the first row of this session
+            self._described = dict(read(self._directory).get("values") or {})
+            own = {name: value for name, value in self._described.items() if not value.get("standard")}
+            if own:
+                self._run.config.update({DESCRIBED: own}, allow_val_change=True)
+        return self._described
 
     def finish(self, state: str, summary: Mapping[str, Any]) -> None:
         """Wait until everything has arrived. Raises `Unavailable` if it has not.

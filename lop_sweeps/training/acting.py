@@ -9,6 +9,9 @@ from torch import Tensor
 
 from lop_sweeps.algorithms.intervention import has
 
+# The gradient belongs to the parameters that it was made at; the fused engine makes it at those that it then finds.
+WROTE_TOO_EARLY = "before_update may change the gradient only: parameters are for after_optimizer and after_update"
+
 
 class Actor(NamedTuple):
     """An intervention at work. position: in the order of the configuration. needs: as `Intervention.needs`.

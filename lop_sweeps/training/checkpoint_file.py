@@ -9,12 +9,23 @@ from pathlib import Path
 from typing import Any
 
 CHECKPOINT, PREVIOUS = "checkpoint.pt", "checkpoint.previous.pt"
+SNAPSHOTS = "snapshots"  # a folder: 100.pt is the learning state before task 100
 HEAD = 2**18  # bytes of the file that hold what it says of itself
 
 
 def name_of(folder: Path) -> str:
     """The name of a run's folder, however one got there."""
     return folder.name if folder.name not in ("", "..") else Path(os.path.abspath(folder)).name
+
+
+def snapshot_file(folder: Path, task: int) -> Path:
+    return folder / SNAPSHOTS / f"{task}.pt"
+
+
+def snapshot_tasks(folder: Path) -> list[int]:
+    """The tasks from before which a run has a snapshot, in order."""
+    names = [path.stem for path in (folder / SNAPSHOTS).glob("*.pt")]
+    return sorted(int(name) for name in names if name.isdecimal() and str(int(name)) == name)
 
 
 def is_whole(checkpoint: Path) -> bool:
@@ -34,9 +45,18 @@ def owner_of(checkpoint: Path) -> list[str]:
     return [str(name) for name in (facts.get("run", [])[:1] or facts.get("together", []))]
 
 
+def position_of(checkpoint: Path) -> tuple[int, int] | None:
+    """The task and the step within it that a checkpoint was written at; None if it does not tell."""
+    facts = facts_of(checkpoint)
+    found = [facts.get(key, [])[:1] for key in ("task", "step")]
+    if not all(len(one) == 1 and isinstance(one[0], int) for one in found):
+        return None
+    return int(found[0][0]), int(found[1][0])
+
+
 def facts_of(checkpoint: Path) -> dict[str, list[Any]]:
-    """The strings and integers under `run`, `metrics` and `together` in a checkpoint, without unpickling it."""
-    wanted = ("run", "metrics", "together")
+    """The strings and integers under `run`, `metrics`, ... in a checkpoint, without unpickling it."""
+    wanted = ("run", "metrics", "together", "task", "step")
     found: dict[str, list[Any]] = {}
     memo: dict[Any, Any] = {}
     key: str | None = None

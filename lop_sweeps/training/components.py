@@ -11,12 +11,15 @@ from typing import Any
 
 import torch
 
+from lop_sweeps import build as build_module
 from lop_sweeps import checks
 from lop_sweeps.agents.ppo import PPO
 from lop_sweeps.algorithms.intervention import NEEDS, Intervention
 from lop_sweeps.benchmarks.benchmark import Benchmark
 from lop_sweeps.build import KINDS, build, call, check_trusted, locate, parameters, suggest
 from lop_sweeps.data import data_root
+from lop_sweeps.diagnostics import diagnostic as diagnostics
+from lop_sweeps.diagnostics.diagnostic import Diagnostic
 from lop_sweeps.errors import ConfigError
 from lop_sweeps.networks.actor_critic import ActorCritic
 from lop_sweeps.networks.graph_check import check_graph
@@ -24,16 +27,24 @@ from lop_sweeps.networks.network import Network
 from lop_sweeps.optimizers.optimizer import Optimizer
 from lop_sweeps.training import devices, engine
 from lop_sweeps.training.learner import TorchLearner
-from lop_sweeps.training.score import LOSSES
+from lop_sweeps.training.losses import LOSSES
 
 PROTOCOLS = ("online", "epochs", "control")
 # tf32: float32 numbers, multiplied as a GPU does that fastest.
 DTYPES = {"float32": torch.float32, "float64": torch.float64, "tf32": torch.float32}
 KEYS = frozenset(
     {"benchmark", "network", "optimizer", "algorithm", "agent", "scale", "seed", "precision", "variants", "variant"}
+    | {"start", "start_optimizer", "diagnostics"}
     | {"sweep", "engine", "device", "checkpoint", "trusted", "trusted_changes", "paths", "tracking"}
 )
-SECTIONS = {"checkpoint": ("first", "every"), "paths": ("sweeps", "data")}
+# What is measured of runs whose configuration does not say it: those from before there was a choice.
+STANDARD = {
+    "units": {"_target_": "lop_sweeps.diagnostics.units.Units"},
+    "rank": {"_target_": "lop_sweeps.diagnostics.rank.Rank"},
+    "weight_magnitude": {"_target_": "lop_sweeps.diagnostics.weight_magnitude.WeightMagnitude"},
+    "deaths": {"_target_": "lop_sweeps.diagnostics.deaths.Deaths"},
+}
+SECTIONS = {"checkpoint": ("first", "every", "keep"), "paths": ("sweeps", "data")}
 
 
 @dataclass(frozen=True)
@@ -43,7 +54,7 @@ class Components:
     trusted: module prefixes that its targets may come from. units: of each hidden layer; weights: in each weight
     matrix. packs_on: the devices on which packs are faster than one run after another. engine: fused or torch;
     reason: why. device: cpu or cuda; device_reason: why. tf32: whether products may be of TF32. agent: in control, how
-    it learns.
+    it learns. diagnostics: what is measured of it, by the key in the configuration.
     """
 
     benchmark: Benchmark
@@ -61,6 +72,7 @@ class Components:
     device_reason: str = ""
     tf32: bool = False
     agent: PPO | None = None
+    diagnostics: tuple[tuple[str, Diagnostic], ...] = ()
 
     def make_network(self) -> Network:
         """The network of this run, its weights not yet initialised."""
@@ -96,6 +108,12 @@ def _network_to_look_at(
     return network
 
 
+def forget_classes() -> None:
+    """Look for classes anew: a process that goes on, such as a notebook's, may have loaded a module again."""
+    build_module.forget_classes()
+    _network_to_look_at.cache_clear()
+
+
 def assemble(config: Mapping[str, Any], trusted: Sequence[str] = (), *, data: bool = True) -> Components:
     """Build and check everything that `config` names, without allocating a network or reading data.
 
@@ -109,6 +127,9 @@ def assemble(config: Mapping[str, Any], trusted: Sequence[str] = (), *, data: bo
     if getattr(benchmark, "protocol", None) not in PROTOCOLS:
         allowed = f"must be a benchmark, with a protocol, one of: {', '.join(PROTOCOLS)}"
         raise ConfigError("benchmark._target_", config["benchmark"]["_target_"], allowed)
+    kept = config["checkpoint"].get("keep")
+    for i, task in enumerate(checks.integers("checkpoint.keep", [] if kept is None else kept, 0)):
+        checks.integer(f"checkpoint.keep[{i}]", task, 0, benchmark.num_tasks)
     agent = _agent(config, benchmark, trusted)
     if agent is None and benchmark.loss not in LOSSES:
         raise ConfigError("benchmark", benchmark.loss, f"its loss must be one of: {', '.join(LOSSES)}")
@@ -163,6 +184,7 @@ def assemble(config: Mapping[str, Any], trusted: Sequence[str] = (), *, data: bo
         device_reason=device_reason,
         tf32=tf32,
         agent=agent,
+        diagnostics=_diagnostics(config.get("diagnostics"), trusted, network, benchmark.protocol, chosen),
     )
 
 
@@ -176,6 +198,28 @@ def _check_needs(where: str, intervention: Intervention, protocol: str) -> None:
             raise ConfigError(
                 where, None, f"needs {need}, which there is in {there} only; this benchmark is {protocol}"
             )
+
+
+def _diagnostics(
+    nodes: Any, trusted: Sequence[str], network: Network, protocol: str, engine_name: str
+) -> tuple[tuple[str, Diagnostic], ...]:
+    """What is measured, checked; raises `ConfigError` for what this network, protocol or engine does not have."""
+    made: list[tuple[str, Diagnostic]] = []
+    owners: dict[str, str] = {}
+    if not isinstance(nodes := STANDARD if nodes is None else nodes, Mapping):
+        raise ConfigError("diagnostics", nodes, "must be choices of the group, such as diagnostics=[standard,churn]")
+    for name, node in nodes.items():
+        path = f"diagnostics.{name}"
+        if not isinstance(node, Mapping):
+            raise ConfigError(path, node, "must be a diagnostic with a _target_")
+        one: Diagnostic = build(node, path, trusted)
+        call(path, diagnostics.check, one, network, protocol, engine_name)
+        for value in one.values:
+            if value.name in owners:
+                raise ConfigError(path, None, f"measures {value.name}, and so does diagnostics.{owners[value.name]}")
+            owners[value.name] = str(name)
+        made.append((str(name), one))
+    return tuple(made)
 
 
 def _agent(config: Mapping[str, Any], benchmark: Benchmark, trusted: Sequence[str]) -> PPO | None:
@@ -213,13 +257,16 @@ def check_shape(config: Mapping[str, Any]) -> None:
     checks.choice("precision", config.get("precision"), DTYPES)
     checks.choice("engine", config.get("engine"), engine.ENGINES)
     checks.choice("device", config.get("device") or "auto", devices.DEVICES)
-    for key in SECTIONS["checkpoint"]:
+    for key in ("first", "every"):
         checks.number(f"checkpoint.{key}", config["checkpoint"].get(key), 0.0)
     checks.text("paths.sweeps", config["paths"].get("sweeps"))
     checks.text("paths.data", config["paths"].get("data") or "data")
     sweep = Path(str(config.get("sweep")))
     if sweep.is_absolute() or ".." in sweep.parts:
         raise ConfigError("sweep", str(sweep), "must be a name: the runs go to <paths.sweeps>/<sweep>")
+    optimizer = checks.choice("start_optimizer", config.get("start_optimizer") or "fresh", ("fresh", "kept"))
+    if optimizer == "kept" and not config.get("start"):
+        raise ConfigError("start_optimizer", "kept", "goes with start=RUN@TASK")
     checks.choice("trusted_changes", config.get("trusted_changes") or "refuse", ("refuse", "accept"))
 
 

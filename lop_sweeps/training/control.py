@@ -43,6 +43,10 @@ class Control:
     def restore(self, run: int, payload: dict[str, Any]) -> None:
         self.environments.restore(run, payload)
 
+    def begin_at(self, run: int, payload: dict[str, Any]) -> None:
+        """Go on from where another run's share was, in environments of the run's own."""
+        self.environments.begin_at(run, payload)
+
 
 class Rollout(NamedTuple):
     """What acting left, time before environments.
@@ -71,19 +75,65 @@ class ControlStage:
         self.loss = Loss(control.agents, learner.parameters)
         longest = self.agent.max_gradient_norm
         self.max_norm = None if longest is None else per_run([longest] * len(self.seeds), learner.parameters)
+        self.batch_size = self.agent.batch_size
+        self.statistics_of: int | None = None
         self._ahead: Rollout | None = None  # collected by `probe`
         self._experience: Experience | None = None  # that is learned from
         self._other_keys = counter_random.Keys(
             [streams.counter_key(seed, "other batch") for seed in self.seeds], learner.device
         )
         learner.source = self
+        self._judged: Experience | None = None  # that rollout, where a diagnostic wants its loss
 
     def probe(self) -> list[LayerSample]:
         """Acting comes before learning, so the first rollout can be collected, and looked at, already."""
         self._ahead = self._collect(self._update_at(0))
-        states = self._ahead.inputs[:, : self.agent.rollout][:, -PROBE_STATES:]
         with torch.no_grad(), self.learner.looking():
-            return [sample(h) for h in self.learner.forward(states)[1]]
+            return [sample(h) for h in self.learner.forward(self._states()[:, -PROBE_STATES:])[1]]
+
+    def _states(self) -> Tensor:
+        """(runs, rollout, inputs): those that the rollout ahead acted in."""
+        assert self._ahead is not None, "probe first"
+        return self._ahead.inputs[:, : self.agent.rollout]
+
+    def probe_inputs(self, run: int) -> Tensor:
+        return self._states()[run, -PROBE_STATES:].clone()
+
+    def probe_loss(self, run: int, output: Tensor, rows: slice) -> Tensor:
+        """Of PPO, by the gradient with respect to the outputs, which is what `Loss` has."""
+        assert self._ahead is not None, "probe first"
+        if self._judged is None:
+            self._judged = self._judge(self._ahead)[0]
+        batch = Experience(*(each[run : run + 1, -PROBE_STATES:][:, rows] for each in self._judged))
+        loss = Loss([self.control.agents[run]], output)
+        gradient, _ = loss.gradient(output.detach()[None].contiguous(), batch)
+        return (output * gradient[0]).sum()
+
+    def answers(self, run: int, output: Tensor) -> Tensor:
+        """The mean actions and the value: the standard deviations do not depend on the state."""
+        actions = self.benchmark.outputs
+        return torch.cat((output[..., :actions], output[..., -1:]), -1)
+
+    def trial(self, learner: TorchLearner, updates: int) -> Tensor:
+        """On random targets for the rollout's states, by the mean squared error of mean actions and value."""
+        states, batch = self._states(), self.batch_size
+        shape, at = (states.shape[1], self.benchmark.outputs + 1), self._update_at(0)
+        draws = [streams.generator(seed, "random targets", at) for seed in self.seeds]
+        targets = torch.from_numpy(np.stack([one.standard_normal(shape) for one in draws])).to(states)
+        losses: list[Tensor] = []
+        while len(losses) < updates:
+            orders = torch.from_numpy(np.stack([one.permutation(shape[0]) for one in draws])).to(states.device)
+            learner.plan(len(losses), min(PLANNED, shape[0] // batch))
+            for rows in orders.split(batch, 1)[: updates - len(losses)]:
+                x, y = (each.gather(1, rows[..., None].expand(-1, -1, each.shape[2])) for each in (states, targets))
+                output = learner.predict(x, len(losses))
+                gradient = torch.zeros_like(output)
+                error = self.answers(0, output.detach()) - y
+                of_answers = error * (2.0 / error[0].numel())
+                gradient[..., : shape[1] - 1], gradient[..., -1] = of_answers[..., :-1], of_answers[..., -1]
+                learner.learn_from(output, gradient, len(losses))
+                losses.append(error.double().square().mean((1, 2)))
+        return torch.stack(losses)
 
     def begin(self) -> dict[str, Tensor]:
         runs, matrices = len(self.seeds), len(self.learner.weight_names)

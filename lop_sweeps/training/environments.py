@@ -140,3 +140,10 @@ class Environments:
             self.observations[run, i] = saved["observation"].numpy()
             place.episode_return, place.length = saved["episode_return"], saved["length"]
             place.change, place.changed = saved["change"], saved["changed"]
+
+    def begin_at(self, run: int, payload: dict[str, Any]) -> None:
+        """Fresh episodes of the run's own seed, after as many steps and changes as another run's `payload` tells of."""
+        self.steps = payload["steps"]
+        for place, saved in zip(self.places[run], payload["places"], strict=True):
+            place.change, place.changed = saved["change"], saved["changed"]
+            self._set_friction(run, place)

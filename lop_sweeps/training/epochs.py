@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lop_sweeps import counter_random, streams
-from lop_sweeps.benchmarks.benchmark import EpochsBenchmark, Split, steps_before
+from lop_sweeps.benchmarks.benchmark import HELD_OUT, EpochsBenchmark, EpochsTask, Split, steps_before
 from lop_sweeps.diagnostics.measure import LayerSample, join, sample
 from lop_sweeps.errors import ConfigError
 from lop_sweeps.training.learner import TorchLearner
-from lop_sweeps.training.score import slope
+from lop_sweeps.training.losses import mean_loss, slope
 from lop_sweeps.training.session import Position, before_task
 
 INTERVAL = 25  # steps; an epoch's last interval may be shorter
@@ -38,6 +38,7 @@ class EpochsStage:
         self.tasks = [benchmark.task(seed, task) for seed in seeds]
         self.steps_per_epoch = benchmark.steps_per_epoch(task)
         self.first_step = steps_before(benchmark, task)
+        self.batch_size, self.statistics_of = benchmark.batch_size, benchmark.PROBE_BATCH
         first = self.tasks[0]
         if benchmark.restore_best and first.validation is None:
             raise ConfigError("benchmark.restore_best", True, "needs a benchmark whose tasks have a validation split")
@@ -91,6 +92,34 @@ class EpochsStage:
         return join(parts)
 
     @torch.no_grad()
+    def probe_inputs(self, run: int) -> Tensor:
+        rows = torch.from_numpy(self.tasks[run].probe + self._offsets[run])
+        return self._inputs(rows[None].to(self.learner.device), None)[0]
+
+    def probe_loss(self, run: int, output: Tensor, rows: slice) -> Tensor:
+        labels = _labels_of(self.tasks[run], self.tasks[run].probe[rows])
+        return mean_loss("cross_entropy", self.answers(run, output), torch.from_numpy(labels).to(output.device))
+
+    def answers(self, run: int, output: Tensor) -> Tensor:
+        return output if self._outputs is None else output[:, self._outputs[run]]
+
+    def trial(self, learner: TorchLearner, updates: int) -> Tensor:
+        stage = EpochsStage(learner, self.benchmark, self.seeds, HELD_OUT)
+        if self.benchmark.new_heads:
+            with torch.no_grad():
+                learner.zero_outputs()
+        losses: list[Tensor] = []
+        for epoch in range(self.benchmark.epochs):
+            learner.optimizer.progress(epoch / self.benchmark.epochs)
+            for at in range(0, stage.steps_per_epoch, INTERVAL):
+                count = min(INTERVAL, stage.steps_per_epoch - at, updates - len(losses))
+                if count <= 0:
+                    break
+                learner.plan(len(losses), count)
+                losses += [stage._learn(epoch, step)[0] for step in range(at, at + count)]
+        return torch.stack(losses)
+
+    @torch.no_grad()
     def begin(self) -> dict[str, Tensor]:
         if self.benchmark.new_heads:
             self.learner.zero_outputs()
@@ -121,19 +150,13 @@ class EpochsStage:
         position.sums = {name: value.to(self.learner.device) for name, value in position.sums.items()}
         epoch, at = divmod(position.step, self.steps_per_epoch)
         count = min(INTERVAL, self.steps_per_epoch - at)
-        rows, labels = self._of_epoch(epoch)
         if at == 0:
             position.sums["epoch_loss"].zero_()
             position.sums["epoch_accuracy"].zero_()
         self.learner.optimizer.progress(epoch / self.benchmark.epochs)
         self.learner.plan(self.first_step + position.step, count)
-        batch = self.benchmark.batch_size
         for step in range(at, at + count):
-            span = slice(step * batch, (step + 1) * batch)
-            uniforms = self._uniforms("train", epoch * self.steps_per_epoch + step, batch)
-            x = self._inputs(rows[:, span], uniforms)
-            first = self.first_step + epoch * self.steps_per_epoch
-            loss, accuracy = self.learner.learn(x, labels[:, span], first + step, self._outputs)
+            loss, accuracy = self._learn(epoch, step)
             assert accuracy is not None
             position.sums["epoch_loss"] += loss
             position.sums["epoch_accuracy"] += accuracy
@@ -143,6 +166,15 @@ class EpochsStage:
         if at + count == self.steps_per_epoch:
             position.sums["loss"] += position.sums["epoch_loss"]
             self._end_epoch(position, epoch)
+
+    def _learn(self, epoch: int, step: int) -> tuple[Tensor, Tensor | None]:
+        """The update number `step` of an epoch: loss and accuracy (runs,) before it."""
+        rows, labels = self._of_epoch(epoch)
+        span = slice(step * self.batch_size, (step + 1) * self.batch_size)
+        uniforms = self._uniforms("train", epoch * self.steps_per_epoch + step, self.batch_size)
+        x = self._inputs(rows[:, span], uniforms)
+        number = self.first_step + epoch * self.steps_per_epoch + step
+        return self.learner.learn(x, labels[:, span], number, self._outputs)
 
     def _of_epoch(self, epoch: int) -> tuple[Tensor, Tensor]:
         """The training images in this epoch's order: rows of the pool and labels, (runs, images) each."""
@@ -244,3 +276,11 @@ class EpochsStage:
                 row["epochs"] = of_run
             rows.append(row)
         return rows
+
+
+def _labels_of(task: EpochsTask, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Labels of images of the training or the validation split."""
+    labels = np.full(len(task.images), -1)
+    for split in (task.train, *([task.validation] if task.validation is not None else [])):
+        labels[split.rows] = split.labels
+    return labels[rows]

@@ -21,11 +21,11 @@ from lop_sweeps.networks.actor_critic import ActorCritic
 from lop_sweeps.networks.network import Network, output_parameters
 from lop_sweeps.optimizers.optimizer import Optimizer
 from lop_sweeps.training import explicit
-from lop_sweeps.training.acting import Actor, actors
+from lop_sweeps.training.acting import WROTE_TOO_EARLY, Actor, actors
 from lop_sweeps.training.examples import Examples
 from lop_sweeps.training.explicit import ExplicitActorCritic
+from lop_sweeps.training.losses import score, slope
 from lop_sweeps.training.packed_network import PackedNetwork
-from lop_sweeps.training.score import score, slope
 from lop_sweeps.training.source import Source
 
 
@@ -66,6 +66,7 @@ class TorchLearner(PackedNetwork):
             options[0].pack(options, self) for options in interventions
         ]
         self._actors = actors([options[0] for options in interventions], self.interventions)
+        self.show: Callable[[Tensor, Tensor, Tensor, Tensor | None, int], None] | None = None  # each update, once made
         self._examples = Examples(self.device, dtype, targets=loss == "squared_error")
         self._draw_keys = counter_random.Keys([streams.counter_key(seed, "dropout") for seed in seeds], device)
 
@@ -131,6 +132,8 @@ class TorchLearner(PackedNetwork):
         output, self.activations = self._forward(x, self._draw(step, x.shape[1]))
         losses, accuracy = self.score(output, y, outputs)
         self._update(self._slope(losses, torch.ones_like(losses), acting), step, acting)
+        if self.show is not None:
+            self.show(x, y, output, outputs, step)
         return losses.detach(), accuracy
 
     def predict(self, x: Tensor, step: int) -> Tensor:
@@ -171,9 +174,12 @@ class TorchLearner(PackedNetwork):
     @torch.no_grad()
     def _update(self, gradient: Tensor, step: int, acting: Sequence[Actor], max_norm: Tensor | None = None) -> None:
         self.activations = [h.detach() for h in self.activations] if self.interventions else []
+        version = self.parameters._version  # which PyTorch counts up when somebody writes
         for actor in acting:
             if actor.before_update:
                 actor.before_update(gradient, step)
+        if self.parameters._version != version:
+            raise LopError(WROTE_TOO_EARLY)
         if max_norm is not None:
             gradient *= (max_norm / gradient.norm(dim=1, keepdim=True).clamp(min=1e-12)).clamp(max=1.0)
         watching = [actor.after_optimizer for actor in acting if actor.after_optimizer]
@@ -253,6 +259,15 @@ class TorchLearner(PackedNetwork):
             return self._explicit.act(x)
         network, x = cast(ActorCritic, self.network), x.to(self.device)
         return (network.mean(x[0]).unsqueeze(0) if len(self.seeds) == 1 else network.mean(x)).cpu()
+
+    @torch.no_grad()
+    def outputs_in_training(self, x: Tensor, step: int) -> Tensor:
+        """What `predict` would give for a step's inputs, without its traces."""
+        kept = {name: value.clone() for name, value in self.buffers.items()}
+        output = self._forward(x, self._draw(step, x.shape[1]))[0]
+        for name, value in kept.items():
+            self.buffers[name].copy_(value)
+        return output
 
     def zero_outputs(self) -> None:
         """Set the output layer to zero."""

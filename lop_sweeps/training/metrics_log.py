@@ -6,6 +6,7 @@ import itertools
 import json
 import os
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,14 @@ class MetricsLog:
     """Appends rows to `metrics.jsonl`, and knows how far the file is: (bytes, checksum).
 
     `position` goes into each checkpoint; opening the log at a position cuts off what was written after it. `record` is
-    what status.json says of the log.
+    what status.json says of the log. `on_row` is told each row that is appended, once it is in the file.
     """
 
     NAME = "metrics.jsonl"
 
     def __init__(self, directory: Path, position: tuple[int, int] = (0, 0)) -> None:
         """Open the log at `position`; raise `CheckpointError` if the file does not hold what was written up to it."""
+        self.on_row: Callable[[dict[str, Any]], None] | None = None
         self._path = directory / self.NAME
         self._rows = self.check(directory, position)
         self._bytes, self._checksum = position
@@ -70,6 +72,8 @@ class MetricsLog:
         self._rows += 1
         self._bytes += len(line)
         self._checksum = zlib.crc32(line, self._checksum)
+        if self.on_row is not None:
+            self.on_row(row)
 
     def sync(self) -> None:
         """Force the rows to disk, before a checkpoint says that they are there, and see that they are.

@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lop_sweeps.benchmarks.benchmark import OnlineBenchmark
+from lop_sweeps.benchmarks.benchmark import HELD_OUT, OnlineBenchmark
 from lop_sweeps.diagnostics.measure import PROBE_SAMPLES, LayerSample, sample
 from lop_sweeps.errors import LopError
 from lop_sweeps.training.engine import Learner
-from lop_sweeps.training.score import slope
+from lop_sweeps.training.losses import mean_loss, slope
 from lop_sweeps.training.session import Position, before_task
 
 INTERVAL = 1_000  # steps
@@ -23,13 +23,36 @@ class OnlineStage:
     """One task, in intervals of 1,000 steps, on either engine."""
 
     def __init__(self, learner: Learner, benchmark: OnlineBenchmark, seeds: Sequence[int], task: int) -> None:
-        self.learner, self.benchmark, self.task = learner, benchmark, task
+        self.learner, self.benchmark, self.seeds, self.task = learner, benchmark, seeds, task
         self.tasks = [benchmark.task(seed, task) for seed in seeds]
         learner.source = self
+        self.batch_size = benchmark.batch_size
+        self.statistics_of: int | None = None
+        self._probed = min(PROBE_SAMPLES, benchmark.examples_per_task)
 
     def probe(self) -> list[LayerSample]:
-        examples = min(PROBE_SAMPLES, self.benchmark.examples_per_task)
-        return [sample(h) for h in self.learner.probe(self.tasks, examples)]
+        return [sample(h) for h in self.learner.probe(self.tasks, self._probed)]
+
+    def probe_inputs(self, run: int) -> Tensor:
+        inputs = torch.from_numpy(self.tasks[run].examples(0, self._probed)[0])
+        return inputs.to(self.learner.parameters.device, self.learner.dtype)
+
+    def probe_loss(self, run: int, output: Tensor, rows: slice) -> Tensor:
+        targets = torch.from_numpy(self.tasks[run].examples(rows.start, rows.stop)[1])
+        return mean_loss(self.benchmark.loss, output, targets.to(output.device))
+
+    def answers(self, run: int, output: Tensor) -> Tensor:
+        return output
+
+    def trial(self, learner: Learner, updates: int) -> Tensor:
+        tasks = [self.benchmark.task(seed, HELD_OUT) for seed in self.seeds]
+        steps = min(updates, self.benchmark.examples_per_task // self.batch_size)
+        losses = torch.full((steps, len(tasks)), torch.nan, dtype=torch.float64)
+        for at in range(0, steps, INTERVAL):
+            count = min(INTERVAL, steps - at)
+            found = learner.run(tasks, self.batch_size, at, at, count, INTERVAL)[0]
+            losses[at : at + len(found)] = found
+        return losses
 
     def begin(self) -> dict[str, Tensor]:
         runs, matrices = len(self.tasks), len(self.learner.network.weights())

@@ -24,7 +24,7 @@ class Member:
     """A run's place in a pack. Inactive members keep their slot, masked, and write nothing.
 
     durable: what `MetricsLog.record` says of the log that the checkpoints of the whole pack cover, and that no kill
-    takes back. failure: why it was taken out of the pack.
+    takes back. failure: why it was taken out of the pack. keep: tasks from before which its learning state is kept.
     """
 
     directory: Path
@@ -34,6 +34,7 @@ class Member:
     diverged: tuple[int, int] | None = None  # (task, step) at which its loss was no longer finite
     durable: dict[str, int] = field(default_factory=lambda: {"rows": 0, "bytes": 0, "crc32": 0})
     failure: LogChanged | None = None
+    keep: frozenset[int] = frozenset()
 
 
 @dataclass
@@ -42,15 +43,15 @@ class Position:
 
     sums: by name; every protocol has `loss` (runs,) and `magnitude` (runs, weight matrices), summed over `samples`.
         Names that begin with best/ hold learning state.
-    dead: of each hidden layer (runs, units), which units were dead before the latest task; empty before the first.
+    memories: diagnostic -> what it remembers of each run, by name.
     """
 
     task: int = 0
     step: int = 0  # within the task
-    before: list[dict[str, list[float]]] = field(default_factory=list)  # diagnostics before the task, per run
+    before: list[dict[str, Any]] = field(default_factory=list)  # diagnostics before the task, per run
     sums: dict[str, Tensor] = field(default_factory=dict)
     samples: int = 0  # of the weight magnitude
-    dead: list[Tensor] = field(default_factory=list)
+    memories: dict[str, list[dict[str, Tensor]]] = field(default_factory=dict)
 
     def finite(self) -> Tensor:
         """(runs,): whether everything that was measured in the task so far is a number."""
@@ -65,7 +66,10 @@ class Position:
             "before": json.dumps(self.before[run]) if self.step else "{}",
             "sums": {name: _kept(value[run]) for name, value in self.sums.items()} if self.step else {},
             "samples": self.samples if self.step else 0,
-            "dead": [_kept(mask[run]) for mask in self.dead],
+            "memories": {
+                name: {key: _kept(value) for key, value in of_runs[run].items()}
+                for name, of_runs in self.memories.items()
+            },
         }
 
     @staticmethod
@@ -73,15 +77,23 @@ class Position:
         """The position that the checkpoints of a pack's active runs (None for the others) have in common."""
         first = next(payload for payload in payloads if payload is not None)
         position = Position(first["task"], first["step"], samples=first["samples"])
-        for layer, mask in enumerate(first.get("dead", ())):  # checkpoints of older versions have none
-            alive = torch.zeros_like(mask)
-            position.dead.append(torch.stack([p["dead"][layer] if p else alive for p in payloads]))
+        found = [_memories(payload) if payload else {} for payload in payloads]
+        for name in dict.fromkeys(name for memories in found for name in memories):
+            position.memories[name] = [dict(memories.get(name, {})) for memories in found]
         if position.step:
             position.before = [json.loads(payload["before"]) if payload else {} for payload in payloads]
             for name, value in first["sums"].items():
                 like = torch.zeros_like(value)
                 position.sums[name] = torch.stack([p["sums"][name] if p else like for p in payloads])
         return position
+
+
+def _memories(payload: dict[str, Any]) -> dict[str, dict[str, Tensor]]:
+    """What a checkpoint has of the diagnostics' memories; older ones have which units were dead, or nothing."""
+    if dead := payload.get("dead"):
+        return {"deaths": {str(layer): mask for layer, mask in enumerate(dead)}}
+    memories: dict[str, dict[str, Tensor]] = payload.get("memories", {})
+    return memories
 
 
 @dataclass
@@ -103,10 +115,32 @@ class Clock:
 
 
 class Stage(Protocol):
-    """One task of a pack, as a protocol (`online`, `epochs`, `control`) lets it be learned."""
+    """One task of a pack, as a protocol (`online`, `epochs`, `control`) lets it be learned.
+
+    batch_size: examples of an update. statistics_of: of batches of at most how many examples the network normalises by
+    the statistics when it is probed; None: it is in evaluation mode.
+    """
+
+    batch_size: int
+    statistics_of: int | None
 
     def probe(self) -> list[LayerSample]:
         """Hidden activations on inputs of the task, before it is learned."""
+
+    def probe_inputs(self, run: int) -> Tensor:
+        """(samples, inputs): what a run is probed on; asked for after `probe`."""
+
+    def probe_loss(self, run: int, output: Tensor, rows: slice) -> Tensor:
+        """What has the gradient of the mean loss; output: a network's, (n, outputs), of these rows of the probe."""
+
+    def answers(self, run: int, output: Tensor) -> Tensor:
+        """Of outputs (n, outputs), those that are asked for."""
+
+    def trial(self, learner: Any, updates: int) -> Tensor:
+        """Losses (updates, runs) of another learner of these runs, before each of its first updates on what the stream
+
+        never shows. They are fewer where a task is shorter, and NaN from where a network is no longer finite.
+        """
 
     def begin(self) -> dict[str, Tensor]:
         """Whatever the protocol and the interventions do before a task; the sums of `Position`, all zero."""
@@ -146,19 +180,39 @@ def save(learner: Learner, members: Sequence[Member], position: Position, world:
     together = [member.directory.name for member in members if member.active]
     for run, member in enumerate(members):
         if member.active and member.log is not None:
-            payload = {
-                "run": member.directory.name,
-                "metrics": list(member.log.position),
-                "together": together,
-                **position.payload(run),
-                "learner": {name: _kept(value[run]) for name, value in state.items()},
-            }
-            if world is not None:
-                payload["world"] = world.payload(run)
-            checkpoint.save(member.directory, payload)
+            covered = {"metrics": list(member.log.position), "together": together}
+            checkpoint.save(member.directory, _payload(run, member, covered, position, state, world))
     for member in members:
         if member.active and member.log is not None:
             member.durable = member.log.record
+
+
+def keep(learner: Learner, members: Sequence[Member], position: Position, world: World | None) -> None:
+    """Write a snapshot of every active run that is to have one from before the task at `position`."""
+    wanted = [run for run, member in enumerate(members) if member.active and position.task in member.keep]
+    if not wanted:
+        return
+    state = learner.state()
+    for run in wanted:
+        checkpoint.keep(members[run].directory, _payload(run, members[run], {}, position, state, world))
+
+
+def _payload(
+    run: int,
+    member: Member,
+    covered: dict[str, Any],
+    position: Position,
+    state: dict[str, Tensor],
+    world: World | None,
+) -> dict[str, Any]:
+    """What is saved of a run; covered: what is said of its log and its pack."""
+    payload = {
+        "run": member.directory.name,
+        **covered,
+        **position.payload(run),
+        "learner": {name: _kept(value[run]) for name, value in state.items()},
+    }
+    return payload if world is None else {**payload, "world": world.payload(run)}
 
 
 def _kept(value: Tensor) -> Tensor:

@@ -13,15 +13,14 @@ import torch
 from torch import Tensor
 
 from lop_sweeps.benchmarks.benchmark import Benchmark, steps_of
-from lop_sweeps.diagnostics.measure import deaths_and_revivals, measure_units
-from lop_sweeps.diagnostics.units import is_dead
 from lop_sweeps.errors import Interrupted
 from lop_sweeps.training.control import Control, ControlStage
 from lop_sweeps.training.engine import Learner
 from lop_sweeps.training.epochs import EpochsStage
 from lop_sweeps.training.learner import TorchLearner
+from lop_sweeps.training.measuring import Measuring
 from lop_sweeps.training.online import OnlineStage
-from lop_sweeps.training.session import Clock, Member, Position, Stage, save
+from lop_sweeps.training.session import Clock, Member, Position, Stage, keep, save
 
 
 def train(
@@ -34,13 +33,14 @@ def train(
     should_stop: Callable[[], bool],
     before_writing: Callable[[], None] = lambda: None,
     control: Control | None = None,
+    measuring: Measuring | None = None,
 ) -> None:
     """Learn the tasks from `position` to the last, appending one row per task to each active member's log.
 
     on_interval(task, step): told after every interval, at the end before the last checkpoint. should_stop: asked
     after every interval; if true, a checkpoint is written and `Interrupted` raised. before_writing: called before
     rows or checkpoints are written; it raises if the runs are no longer this process's. control: what the protocol of
-    that name needs.
+    that name needs. measuring: takes the diagnostics.
     """
     _mask_inactive(learner, members)
     seeds = [member.seed for member in members]
@@ -48,7 +48,10 @@ def train(
         stage = _stage(learner, benchmark, seeds, position.task, control)
         steps = steps_of(benchmark, position.task)
         if position.step == 0:
-            _begin_task(learner, stage, members, position)
+            _keep(learner, members, position, control, before_writing)
+            _begin_task(learner, stage, members, position, measuring)
+        if measuring is not None:
+            measuring.watch(position)
         while position.step < steps:
             stage.learn(position, steps - position.step)
             _mask_diverged(learner, members, position, position.finite())
@@ -59,18 +62,25 @@ def train(
                 on_interval(position.task, position.step)
                 _save_if(learner, members, position, control, clock.rings(), should_stop())
         before_writing()
-        _end_task(learner, stage, members, position)
+        _end_task(learner, stage, members, position, measuring)
         on_interval(position.task, 0)
         last = position.task == benchmark.num_tasks
         _save_if(learner, members, position, control, clock.rings() or last, should_stop() and not last)
+    _keep(learner, members, position, control, before_writing)
 
 
 def first_interval(
-    learner: Learner, benchmark: Benchmark, seeds: Sequence[int], control: Control | None = None
+    learner: Learner,
+    benchmark: Benchmark,
+    seeds: Sequence[int],
+    control: Control | None = None,
+    measuring: Measuring | None = None,
 ) -> None:
     """What the start of a run does, without its log: to see what memory it takes."""
     stage, position = _stage(learner, benchmark, seeds, 0, control), Position()
-    stage.probe()
+    layers = stage.probe()
+    if measuring is not None:
+        measuring.before(stage, position, layers, [True] * len(seeds))
     position.sums = stage.begin()
     stage.learn(position, steps_of(benchmark, 0))
 
@@ -85,30 +95,38 @@ def _stage(learner: Learner, benchmark: Benchmark, seeds: Sequence[int], task: i
     return EpochsStage(learner, benchmark, seeds, task)
 
 
+def _keep(
+    learner: Learner,
+    members: Sequence[Member],
+    position: Position,
+    control: Control | None,
+    before_writing: Callable[[], None],
+) -> None:
+    if any(member.active and position.task in member.keep for member in members):
+        before_writing()
+        keep(learner, members, position, control)
+
+
 @torch.no_grad()
-def _begin_task(learner: Learner, stage: Stage, members: Sequence[Member], position: Position) -> None:
+def _begin_task(
+    learner: Learner, stage: Stage, members: Sequence[Member], position: Position, measuring: Measuring | None
+) -> None:
     layers = stage.probe()
     if layers:
         finite = torch.stack([torch.isfinite(layer.statistics.magnitude).all(1) for layer in layers]).all(0)
         _mask_diverged(learner, members, position, finite)
         if not bool(finite.all()):
             layers = [layer.without(~finite) for layer in layers]
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # with several, singular values would depend on how many
-    position.before, position.samples = measure_units(layers, len(members)), 0
-    torch.set_num_threads(threads)
-    for measures, magnitudes in zip(position.before, learner.magnitudes(), strict=True):
-        measures["weight_magnitude"] = magnitudes.tolist()
-    dead = [is_dead(layer.statistics).cpu() for layer in layers]
-    if position.dead:
-        for measures, changes in zip(position.before, deaths_and_revivals(position.dead, dead), strict=True):
-            measures |= changes
-    position.dead = dead
+    active = [member.active for member in members]
+    position.before = [{} for _ in members] if measuring is None else measuring.before(stage, position, layers, active)
+    position.samples = 0
     position.sums = stage.begin()
     _mask_inactive(learner, members)
 
 
-def _end_task(learner: Learner, stage: Stage, members: Sequence[Member], position: Position) -> None:
+def _end_task(
+    learner: Learner, stage: Stage, members: Sequence[Member], position: Position, measuring: Measuring | None
+) -> None:
     """Write each active run's row of the finished task, and move to the next."""
     measured = stage.end(position)
     _mask_inactive(learner, members)
@@ -119,6 +137,8 @@ def _end_task(learner: Learner, stage: Stage, members: Sequence[Member], positio
         row["weight_magnitude_task"] = (position.sums["magnitude"][run] / position.samples).tolist()
         for intervention in learner.interventions:
             row |= intervention.report(run)
+        if measuring is not None:
+            row |= measuring.during(position, run)
         member.log.append(row)
     for intervention in learner.interventions:
         intervention.clear_report()

@@ -23,7 +23,9 @@ from lop_sweeps import streams
 from lop_sweeps.algorithms.continual_backprop import UTILITIES, ContinualBackprop, PackedContinualBackprop
 from lop_sweeps.algorithms.redo import PackedReDo, ReDo
 from lop_sweeps.counter_random import uniforms
-from lop_sweeps.diagnostics.measure import measure_units, sample
+from lop_sweeps.diagnostics.measure import sample
+from lop_sweeps.diagnostics.rank import numerical_rank, singular_values
+from lop_sweeps.diagnostics.units import dead_fraction
 from lop_sweeps.errors import ConfigError
 from lop_sweeps.networks.mlp import MLP
 from lop_sweeps.networks.network import draw_network
@@ -442,8 +444,8 @@ def test_diagnostics_are_of_the_features_that_are_read() -> None:
     x = np.concatenate([data(0, step, 6)[0] for step in range(40)])
     h = learner.forward(torch.from_numpy(x)[None])[1][0].detach()
     assert h.shape == (1, 160, 10)
-    (measured,) = measure_units([sample(h)], 1)
+    statistics, pooled = sample(h)
     expected = np.linalg.matrix_rank(h[0].numpy())
     assert expected == 8
-    assert measured["numerical_rank"] == [expected]
-    assert measured["dead_fraction"] == [2 / 10]
+    assert numerical_rank(singular_values(pooled)).tolist() == [expected]
+    assert dead_fraction(statistics).tolist() == [2 / 10]

@@ -186,7 +186,7 @@ def test_one_member_of_a_finished_pack_can_be_extended(tmp_path: Path) -> None:
 def test_ctrl_c_while_planning_is_no_traceback(lop: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from lop_sweeps.sweeps import composer, sweeper
 
-    def interrupt(*arguments: object) -> None:
+    def interrupt(*arguments: object, **named: object) -> None:
         raise KeyboardInterrupt
 
     for module in (composer, sweeper):

@@ -252,10 +252,12 @@ def chosen(name: str, group: str) -> set[str]:
     return {choice for line in lines for choice in line.strip("[]").split(",")}
 
 
-def rows(*names: str, engine: str | None = None, long: bool = False) -> pytest.MarkDecorator:
+def rows(
+    *names: str, engine: str | None = None, long: bool = False, quick: frozenset[str] = METHODS
+) -> pytest.MarkDecorator:
     """Parametrise a test with rows of the table (all, if none are named), on each engine or one of them.
 
-    long: the test takes seconds for each row, so that those beside `METHODS` are marked slow.
+    long: the test takes seconds for each row, so that those beside `quick` are marked slow.
     """
 
     def every() -> Iterator[object]:
@@ -263,7 +265,7 @@ def rows(*names: str, engine: str | None = None, long: bool = False) -> pytest.M
             for one in engines(name):
                 if one == (engine or one):
                     marks = [needs_mnist] if name.startswith("mnist") else []
-                    marks += [pytest.mark.slow] if long and name not in METHODS else []
+                    marks += [pytest.mark.slow] if long and name not in quick else []
                     yield pytest.param([*ROWS[name], f"engine={one}"], id=f"{name}-{one}", marks=marks)
 
     return pytest.mark.parametrize("overrides", list(every()))

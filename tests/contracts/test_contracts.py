@@ -187,7 +187,7 @@ def test_load_run_gives_back_the_trained_network(tmp_path: Path, overrides: list
     assert config["seed"] == 1
     last = json.loads(runs.metrics(the_plan.points[1]).splitlines()[-1])
     first_weight = dict(network.named_parameters())["layers.0.weight"]
-    assert first_weight.abs().mean().item() == pytest.approx(last["weight_magnitude_task"][0], rel=0.05)
+    assert first_weight.abs().mean().item() == pytest.approx(last["weight_magnitude_task"][0], rel=0.1)
 
 
 @rows(*(name for name in ROWS if len(engines(name)) == 2), engine="fused", long=True)

@@ -11,15 +11,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lop_sweeps.diagnostics.measure import (
-    RANK_DIAGNOSTICS,
-    UNIT_DIAGNOSTICS,
-    LayerSample,
-    deaths_and_revivals,
-    join,
-    measure_units,
-    sample,
-)
+from lop_sweeps.diagnostics.measure import LayerSample, join, sample
+from lop_sweeps.diagnostics.rank import RANKS
+from lop_sweeps.diagnostics.units import SHARES
+from tests.diagnostics.packs import measured
 
 Matrix = NDArray[np.float64]
 
@@ -87,11 +82,11 @@ def _until(values: Matrix) -> float:
 )
 def test_channels_are_measured_over_samples_and_positions_and_ranks_over_means(shape: tuple[int, ...]) -> None:
     h = maps(shape=shape)
-    found = measure_units([sample(h)], 2)
+    found = measured([sample(h)], 2)
     for run in range(2):
         flat = h[run].reshape(shape[1], shape[2], -1).numpy()
         wanted = {**of_units(flat), **of_ranks(flat)}
-        assert set(wanted) == {*UNIT_DIAGNOSTICS, *RANK_DIAGNOSTICS} == set(found[run])
+        assert set(wanted) == {*SHARES, *RANKS} == set(found[run])
         for name, value in wanted.items():
             assert found[run][name] == pytest.approx([value], rel=1e-9), name
     assert found[0]["dead_fraction"] == [1 / 9]
@@ -99,7 +94,7 @@ def test_channels_are_measured_over_samples_and_positions_and_ranks_over_means(s
 
 def test_a_channel_that_is_on_at_one_position_of_one_image_is_alive_but_rarely_active() -> None:
     """1 of 360 values; by images it would be 1 of 30, which is not rare. The other one is on at 1 of 12 positions."""
-    (first, _) = measure_units([sample(maps())], 2)
+    (first, _) = measured([sample(maps())], 2)
     assert first["dead_fraction"] == [1 / 9]
     assert first["rarely_active_fraction"] == [2 / 9]
     assert first["dormant_fraction_tau0.025"] == pytest.approx([3 / 9])  # these, and the tiny one
@@ -109,7 +104,7 @@ def test_means_over_positions_may_cancel() -> None:
     """A channel of +1 and -1 is active everywhere, and nothing in the representation."""
     h = torch.ones(1, 6, 2, 2)
     h[:, :, 0, 1] = -1.0
-    (found,) = measure_units([sample(h)], 1)
+    (found,) = measured([sample(h)], 1)
     assert found["dead_fraction"] == [0.0]
     assert found["saturated_fraction"] == [1.0]
     assert found["numerical_rank"] == [1.0]
@@ -139,7 +134,7 @@ def test_parts_put_together_are_the_whole(sizes: Sequence[int]) -> None:
         assert torch.equal(ours.pooled, theirs.pooled)
         for one, other in zip(ours.statistics, theirs.statistics, strict=True):
             torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-15)
-    for ours_, theirs_ in zip(measure_units(joined, 2), measure_units(whole, 2), strict=True):
+    for ours_, theirs_ in zip(measured(joined, 2), measured(whole, 2), strict=True):
         for name, values in ours_.items():
             assert values == pytest.approx(theirs_[name], rel=1e-9), name
 
@@ -152,13 +147,13 @@ def test_a_unit_that_is_dead_in_all_parts_is_exactly_dead(sizes: Sequence[int]) 
     assert joined.statistics.active[0, 0] == 0.0
     assert joined.statistics.magnitude[0, 0] == 0.0
     assert float(joined.statistics.active.max()) <= 1.0 + 1e-12
-    assert measure_units([joined], 2)[0]["dead_fraction"] == [1 / 9]
+    assert measured([joined], 2)[0]["dead_fraction"] == [1 / 9]
 
 
 def test_a_network_without_hidden_layers_has_nothing_to_join() -> None:
     assert join([[], []]) == []
     assert join([[]]) == []
-    assert measure_units([], 3) == [{name: [] for name in (*UNIT_DIAGNOSTICS, *RANK_DIAGNOSTICS)}] * 3
+    assert measured([], 3) == [{name: [] for name in (*SHARES, *RANKS)}] * 3
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
@@ -166,7 +161,7 @@ def test_a_network_without_hidden_layers_has_nothing_to_join() -> None:
 def test_a_run_that_is_not_finite_is_left_out_and_the_others_stay_as_they_are(bad: float, dtype: torch.dtype) -> None:
     """A decomposition of what is not finite would raise an error for the whole pack."""
     h = maps(shape=(3, 30, 9, 2, 2)).to(dtype)
-    clean = measure_units([sample(h)], 3)
+    clean = measured([sample(h)], 3)
     h[1, 4, 5] = bad
     layer = sample(h)
     assert torch.isfinite(layer.statistics.magnitude).all(1).tolist() == [True, False, True]
@@ -174,7 +169,7 @@ def test_a_run_that_is_not_finite_is_left_out_and_the_others_stay_as_they_are(ba
     assert cut.pooled.dtype == dtype
     assert not cut.pooled[1].any()
     assert torch.equal(cut.pooled[[0, 2]], layer.pooled[[0, 2]])
-    found = measure_units([cut], 3)
+    found = measured([cut], 3)
     assert found[0] == clean[0]
     assert found[2] == clean[2]
 
@@ -186,12 +181,3 @@ def test_inputs_are_left_alone_and_numbers_are_float64() -> None:
     assert torch.equal(h, kept)
     assert {value.dtype for value in layer.statistics} == {torch.float64}
     assert layer.pooled.shape == (2, 30, 9)
-
-
-def test_deaths_and_revivals_are_counted_for_each_run_and_layer() -> None:
-    before = [torch.tensor([[True, True, False, False], [False] * 4]), torch.tensor([[False], [True]])]
-    now = [torch.tensor([[True, False, True, True], [False, True, False, False]]), torch.tensor([[False], [False]])]
-    assert deaths_and_revivals(before, now) == [
-        {"died_units": [2, 0], "revived_units": [1, 0]},
-        {"died_units": [1, 0], "revived_units": [0, 1]},
-    ]

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lop_sweeps.diagnostics import rank
-from lop_sweeps.diagnostics.measure import RANK_DIAGNOSTICS
+from lop_sweeps.diagnostics.rank import RANKS
 
 Floats = NDArray[np.float64]
-EVERY = pytest.mark.parametrize("diagnostic", RANK_DIAGNOSTICS.values(), ids=RANK_DIAGNOSTICS)
+EVERY = pytest.mark.parametrize("diagnostic", RANKS.values(), ids=RANKS)
 
 
 def with_singular_values(values: list[float], samples: int = 30, units: int = 12, seed: int = 0) -> Tensor:
@@ -46,7 +46,7 @@ def test_against_numpys_svd(shape: tuple[int, int]) -> None:
     ours = rank.singular_values(torch.from_numpy(h))
     np.testing.assert_allclose(ours, sigma, rtol=1e-12, atol=1e-12)
     for name, expected in by_definition(sigma).items():
-        assert float(RANK_DIAGNOSTICS[name](ours)) == pytest.approx(expected, rel=1e-12), name
+        assert float(RANKS[name](ours)) == pytest.approx(expected, rel=1e-12), name
 
 
 @pytest.mark.parametrize(
@@ -104,7 +104,7 @@ def test_neither_centred_nor_scaled() -> None:
     """A constant layer has rank one, not zero; scaling changes nothing."""
     assert float(rank.effective_rank(rank.singular_values(torch.full((20, 6), 3.0)))) == pytest.approx(1.0)
     h = torch.randn(40, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    for diagnostic in RANK_DIAGNOSTICS.values():
+    for diagnostic in RANKS.values():
         one, other = (float(diagnostic(rank.singular_values(x))) for x in (h, 1e-4 * h))
         assert one == pytest.approx(other, rel=1e-10)
 

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from lop_sweeps.diagnostics import units
-from lop_sweeps.diagnostics.measure import UNIT_DIAGNOSTICS, measure_units, sample
+from lop_sweeps.diagnostics.measure import sample
+from tests.diagnostics.packs import measured
 
 # (4 samples, 5 units): always on; once on; dead; tiny but on; negative.
 HAND = torch.tensor(
@@ -20,7 +21,7 @@ HAND = torch.tensor(
         [2.0, 0.0, 0.0, 1e-9, -0.91],
     ]
 )
-EVERY = pytest.mark.parametrize("diagnostic", UNIT_DIAGNOSTICS.values(), ids=UNIT_DIAGNOSTICS)
+EVERY = pytest.mark.parametrize("diagnostic", units.SHARES.values(), ids=units.SHARES)
 
 
 def test_dead_means_exactly_zero_on_every_sample() -> None:
@@ -81,9 +82,9 @@ def test_one_number_per_run_as_for_each_run_alone(diagnostic: Callable[[units.Un
 def test_measured_by_name_layer_and_run() -> None:
     """One dictionary per run, one value per hidden layer, from input to output."""
     first, second = torch.stack([HAND, 0 * HAND]), torch.ones(2, 4, 3)
-    found = measure_units([sample(first), sample(second)], 2)
+    found = measured([sample(first), sample(second)], 2)
     assert [run["dead_fraction"] for run in found] == [[1 / 5, 0.0], [1.0, 0.0]]
     assert [run["saturated_fraction"] for run in found] == [[7 / 20, 1.0], [0.0, 1.0]]
     assert [run["effective_rank"][1] for run in found] == pytest.approx([1.0, 1.0])
     assert [run["numerical_rank"] for run in found] == [[3.0, 1.0], [0.0, 1.0]]  # 1e-9 counts as 0
-    assert measure_units([], 2)[1]["dead_fraction"] == []
+    assert measured([], 2)[1]["dead_fraction"] == []

@@ -78,9 +78,19 @@ def orders() -> list[tuple[Any, ...]]:
     return [(None,), (CBP, None), (None, CBP), (NOISE, None, CBP), (CBP, None, NOISE), (None, NOISE)]
 
 
-@pytest.mark.parametrize("dropout", [0.0, 0.2])
-@pytest.mark.parametrize("order", orders(), ids=lambda o: "-".join(type(one).__name__[:4] for one in o))
-@pytest.mark.parametrize("name", OPTIMIZERS)
+def cases() -> list[Any]:
+    """Each order with each optimiser, with or without dropout in turn; the rest if slow."""
+    found = []
+    for i, name in enumerate(OPTIMIZERS):
+        for j, order in enumerate(orders()):
+            for dropout in (0.0, 0.2):
+                marks = [] if bool(dropout) == bool((i + j) % 2) else [pytest.mark.slow]
+                words = "-".join(type(one).__name__[:4] for one in order)
+                found.append(pytest.param(name, order, dropout, id=f"{name}-{words}-{dropout}", marks=marks))
+    return found
+
+
+@pytest.mark.parametrize(("name", "order", "dropout"), cases())
 def test_equals_the_torch_engine(name: str, order: tuple[Any, ...], dropout: float) -> None:
     interventions = tuple(Everything() if one is None else one for one in order)
     loss, batch, steps, interval = ("squared_error", 3, 90, 40) if dropout else ("cross_entropy", 1, 200, 70)

@@ -75,6 +75,16 @@ def test_a_benchmark_brings_its_network_unless_told_otherwise() -> None:
     assert network("network=linear", regression) == "linear"
 
 
+@pytest.mark.parametrize(
+    ("line", "names"),
+    [([], ["backprop"]), (["algorithm=l2"], ["l2"]), (["algorithm=[l2,redo]"], ["l2", "redo"]), (["algorithm=[]"], [])],
+    ids=str,
+)
+def test_what_was_chosen_is_stored_by_name_also_from_a_list(line: list[str], names: list[str], tmp_path: Path) -> None:
+    """Hydra itself names single choices only; labels of figures are made of these names."""
+    assert runs.point(tmp_path, *runs.SMALL, *line).config["choices"]["algorithm"] == names
+
+
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_every_experiment_is_checked_point_by_point(name: str, tmp_path: Path) -> None:
     from omegaconf import OmegaConf

@@ -176,8 +176,31 @@ def states_are_those_of_the_log_or_what_wandb_knows(lab: Lab) -> None:
     assert read(lab, script) == [str(dict(sorted(expected.items())))]
 
 
+DESCRIBED = """
+from lop_sweeps.analysis.names.quantity import quantity
+from lop_sweeps.analysis.reading.load import load
+
+tasks = load("wandb://lab/lop-sweeps?group=s").tasks
+print(quantity("zero_gradient_fraction").axis, quantity("churn").title, tasks["churn"].notna().sum())
+"""
+
+
+def diagnostics_are_described_there_too(lab: Lab) -> None:
+    """Also those that a run has from its extension on; what everybody knows is not sent."""
+    lab.lop(*TRACKED, "diagnostics=[standard,zero_gradients]").end()
+    lab.lop(*TRACKED, "diagnostics=[standard,zero_gradients,churn]", "benchmark.num_tasks=6").end()
+    assert read(lab, SAME) == ["[] 6"]
+    (line,) = read(lab, DESCRIBED)
+    assert line == f"Weights without gradient (%) Churn {6 - TASKS}"
+    (run,) = lab.runs
+    sent = lab.stored(run).config["described"]
+    assert set(sent) == {"zero_gradient_fraction", "churn", "churn_kl"}
+    assert lab.server.problems == []
+
+
 STORIES = (
     frames_are_those_of_the_folder_and_downloaded_once,
+    diagnostics_are_described_there_too,
     whole_histories_are_read,
     filters_choose_and_mistakes_are_explained,
     what_is_missing_double_or_not_ours_is_noted_or_left_out,

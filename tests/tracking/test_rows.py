@@ -104,3 +104,22 @@ def test_means_are_those_of_the_frame_of_tasks(tmp_path: Path, protocol: str) ->
     last = load(folder).tasks.iloc[-1]
     for name, value in means.items():
         assert last[re.sub(r"(\d)p(\d)", r"\1.\2", name)] == pytest.approx(value)
+
+
+def test_a_diagnostic_that_is_one_number_is_among_the_diagnostics() -> None:
+    """And comes back, unlike the means of lists, which are made of what is there."""
+    values = {"churn": {"per": "network"}, "glow": {"per": "layer", "weighted": True}}
+    row = {"churn": 0.5, "glow": [1.0, 4.0], "policy_loss": 2.0}
+    sent = encode(row, units=[10, 30], policy_layers=1, described=values)
+    assert sent == {
+        "diagnostics/churn": 0.5,
+        "layers/glow/1": 1.0,
+        "layers/glow/2": 4.0,
+        "diagnostics/glow": 3.25,
+        "diagnostics/policy_glow": 1.0,
+        "training/policy_loss": 2.0,
+    }
+    assert decode(sent) == row
+    assert encode({"heat": [1.0, 4.0]}, weights=[1, 2], described={"heat": {"per": "matrix", "weighted": True}})[
+        "diagnostics/heat"
+    ] == pytest.approx(3.0)

@@ -291,6 +291,22 @@ def test_the_environment_changes_at_the_first_end_of_an_episode_after_more_than_
     assert len({tuple(row) for row in changed.tolist()}) == 2, "runs should change at steps of their own"
 
 
+def test_a_run_of_another_seed_begins_where_its_parent_was_in_an_environment_of_its_own() -> None:
+    """After as many steps and changes, with the friction that its own seed has then, in a fresh episode."""
+    benchmark = Counting(1, change_every=10)
+    parent, child, twin = (Environments(benchmark, members_of(seed), 2) for seed in (3, 5, 5))
+    for _ in range(40):
+        parent.step(np.zeros((1, 2, ACTIONS)))
+    child.begin_at(0, parent.payload(0))
+    changes = [place.change for place in parent.places[0]]
+    assert min(changes) >= 3
+    assert child.steps == parent.steps
+    assert [made.friction for made in benchmark.made[2:4]] == [50.0 + change for change in changes]
+    assert [(place.length, place.episode_return) for place in child.places[0]] == [(0, 0.0)] * 2
+    assert np.array_equal(child.observations, twin.observations)
+    assert [(p.change, p.changed) for p in child.places[0]] == [(p.change, p.changed) for p in parent.places[0]]
+
+
 @pytest.mark.parametrize("count", [1, 2])
 @pytest.mark.parametrize(
     "benchmark",

@@ -1,4 +1,4 @@
-"""Losses of a pack's outputs, their slopes, and accuracies."""
+"""Losses of outputs, of a pack or of a single run, their slopes, and accuracies."""
 
 from __future__ import annotations
 
@@ -35,3 +35,16 @@ def slope(loss: str, output: Tensor, y: Tensor, outputs: Tensor | None = None) -
         losses, _ = score(loss, leaf, y, outputs)
     (found,) = torch.autograd.grad(losses.sum(), leaf)
     return found
+
+
+def mean_loss(loss: str, output: Tensor, targets: Tensor) -> Tensor:
+    """Mean over n examples; loss: cross_entropy or squared_error; outputs (n, outputs); labels (n,) or targets."""
+    return example_losses(loss, output, targets).mean()
+
+
+def example_losses(loss: str, output: Tensor, targets: Tensor) -> Tensor:
+    """Of each example: outputs (..., outputs), labels (...) or targets (..., outputs) -> (...)."""
+    if loss == "squared_error":
+        return (output - targets.to(output.dtype)).square().mean(-1)
+    flat = F.cross_entropy(output.flatten(0, -2), targets.flatten(), reduction="none")
+    return flat.view(targets.shape)

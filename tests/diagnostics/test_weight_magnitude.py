@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from lop_sweeps.diagnostics.measure import measure_weights
-from lop_sweeps.diagnostics.weights import weight_magnitude
+from lop_sweeps.diagnostics.weight_magnitude import weight_magnitude
 from lop_sweeps.networks.mlp import MLP
 from lop_sweeps.optimizers.sgd import SGD
 from lop_sweeps.training.learner import TorchLearner
