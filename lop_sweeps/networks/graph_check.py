@@ -38,7 +38,7 @@ def check_graph(network: Network, inputs: int, outputs: int) -> None:
             _parameter(named, f"{method}()", name)
     for i, layer in enumerate(graph):
         _check_shapes(f"unit_graph()[{i}]", layer, named)
-    x = torch.from_numpy(np.random.default_rng(0).random((BATCH, inputs), np.float32))
+    x = torch.from_numpy(streams.generator(0, "inputs of a graph check").random((BATCH, inputs))).float()
     with torch.random.fork_rng(devices=[]):
         _fill(network)
         given, activations = call("", network.eval().forward, x)
@@ -69,11 +69,11 @@ def check_graph(network: Network, inputs: int, outputs: int) -> None:
 
 def _fill(network: Network) -> None:
     """Initial parameters and buffers, with weights and biases that are not 0, so that all that is connected shows."""
-    call("", network.initialize, lambda i: streams.generator(0, "initial weights", i))
-    generator = np.random.default_rng(0)
+    call("", network.initialize, lambda i: streams.generator(i, "initial weights of a graph check"))
+    generator = streams.generator(0, "weights of a graph check")
     with torch.no_grad():
         for parameter in network.parameters():
-            noise = torch.from_numpy(generator.standard_normal(tuple(parameter.shape), np.float32))
+            noise = torch.from_numpy(np.asarray(generator.standard_normal(tuple(parameter.shape)))).to(parameter.dtype)
             if parameter.dim() > 1:
                 parameter.copy_(noise / max(1.0, parameter.numel() / len(parameter)) ** 0.5)
             else:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from lop_sweeps import streams
 from lop_sweeps.networks.unit_graph import Places
 
 Sources = tuple[list[Tensor], set[int]]  # parameters, and layers by number
@@ -40,8 +40,9 @@ class Terms:
 
 def random(like: Tensor) -> Tensor:
     """Numbers of magnitude 1 to 2 and either sign."""
-    values = np.random.default_rng(like.numel()).uniform(-1.0, 1.0, tuple(like.shape))
-    return torch.from_numpy(values + np.copysign(1.0, values)).to(like.dtype)
+    generator = streams.generator(like.numel(), "directions of a graph check")
+    values = torch.from_numpy(generator.uniform(-1.0, 1.0, tuple(like.shape))).to(like.dtype)
+    return values + values.sign()
 
 
 def nonzero(values: Tensor) -> list[int]:
