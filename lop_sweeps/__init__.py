@@ -9,11 +9,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from lop_sweeps import compiled_code
+from lop_sweeps.errors import ConfigError, LopError
 
 compiled_code.prepare()  # before anything imports numba, in every process: commands, workers, jobs, notebooks
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "compose", "load", "load_run", "run", "sweep"]
+__all__ = ["ConfigError", "LopError", "__version__", "compose", "load", "load_run", "run", "sweep"]
 
 if TYPE_CHECKING:
     from lop_sweeps.analysis.reading.load import load

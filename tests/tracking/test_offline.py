@@ -76,7 +76,8 @@ def a_run_that_goes_on_after_an_upload_adds_only_what_is_new(lab: Lab) -> None:
     lab.hold.unlink()
     command.end(code=130)
     wandb_sync(lab)
-    assert {len(stored.history) for stored in lab.server.runs.values()} == {HELD_TASKS + 1}  # it finished its task
+    rows_there = {len(stored.history) for stored in lab.server.runs.values()}
+    assert rows_there <= {HELD_TASKS, HELD_TASKS + 1}  # the task in which it was stopped is finished, or not begun
     lab.lop(*OFFLINE).end()
     lab.lop(*OFFLINE, f"benchmark.num_tasks={TASKS + 1}").end()
     wandb_sync(lab)
