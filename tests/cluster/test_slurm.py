@@ -23,11 +23,11 @@ from tests.tracking.wandb_server import WandbServer
 pytestmark = [pytest.mark.slurm, pytest.mark.usefixtures("cluster")]
 
 SHORT = ["benchmark=permuted_digits", "scale=tiny", "algorithm=backprop,continual_backprop"]
-# Ten to twenty seconds a run, so that something can happen in the middle; saved often.
+# Twenty to thirty seconds a run, so that something can happen in the middle; saved often.
 LONG = [
     "benchmark=permuted_digits",
     "algorithm=backprop,continual_backprop",
-    "benchmark.num_tasks=1000",
+    "benchmark.num_tasks=1600",
     "network.hidden=[100,100]",
     "checkpoint.first=1",
     "checkpoint.every=1",
