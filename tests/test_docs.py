@@ -15,6 +15,7 @@ import yaml
 
 from lop_sweeps.analysis.__main__ import parser as figures_parser
 from lop_sweeps.build import build
+from lop_sweeps.diagnostics.diagnostic import RESERVED, Diagnostic
 from lop_sweeps.errors import ConfigError, DataError
 from lop_sweeps.sweeps.expansion import expand
 from lop_sweeps.training.checkpoint_file import snapshot_tasks
@@ -32,6 +33,12 @@ def test_no_measurement_hides_a_module_that_it_needs(script: Path) -> None:
     assert PathFinder.find_spec(script.stem, places) is None
 
 
+def diagnostic(choice: str) -> Diagnostic:
+    node = yaml.safe_load((ROOT / "conf" / "diagnostics" / f"{choice}.yaml").read_text())[choice]
+    made: Diagnostic = build(node, f"diagnostics.{choice}")
+    return made
+
+
 def test_metrics_page_lists_exactly_what_is_logged(tmp_path: Path) -> None:
     page = (ROOT / "docs" / "metrics.md").read_text()
     described = set(re.findall(r"^\| `(\w[\w.]*)` \|", page, flags=re.MULTILINE))
@@ -45,14 +52,15 @@ def test_metrics_page_lists_exactly_what_is_logged(tmp_path: Path) -> None:
         runs.train(plan)
         logged |= {name for line in runs.metrics(plan.points[0]).splitlines() for name in json.loads(line)}
     assert described == logged
+    values = {value.name for choice in DIAGNOSTICS for value in diagnostic(choice).values}
+    assert logged - values <= RESERVED  # no diagnostic of a user's may have such a name
 
 
 @pytest.mark.parametrize("choice", DIAGNOSTICS)
 def test_metrics_page_says_of_each_diagnostic_what_its_class_says(choice: str) -> None:
     page = (ROOT / "docs" / "metrics.md").read_text()
-    node = yaml.safe_load((ROOT / "conf" / "diagnostics" / f"{choice}.yaml").read_text())[choice]
     words = {"layer": "hidden layer", "matrix": "weight matrix", "network": "run"}
-    for value in build(node, f"diagnostics.{choice}").values:
+    for value in diagnostic(choice).values:
         meaning = re.escape(value.meaning.replace("|", r"\|"))
         row = rf"^\| `{re.escape(value.name)}` \| {words[value.per]} \| {meaning}[^|]* \| `{choice}` \|"
         assert re.search(row, page, flags=re.MULTILINE), value.name
