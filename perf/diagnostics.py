@@ -41,7 +41,7 @@ CHOICES = Path(__file__).parents[1] / "conf" / "diagnostics"
 EXAMPLES, DENSITY = 60_000, 0.19  # of MNIST, and how many of its pixels are not 0
 PROBED = 1_200  # images of a task of Continual ImageNet
 UPDATES = 200  # that are timed with and without being shown
-TRIED = (2, 6)  # updates of the plasticity probe, from which the time of all is computed for images
+TRIED = (2, 22)  # updates of the plasticity probe, from which the time of all is computed for images
 
 
 class Images(PermutedImages):
@@ -105,6 +105,7 @@ def seconds(made: Components, diagnostic: Diagnostic, name: str, repeats: int) -
     """Of taking one diagnostic, without the forward pass that there always is."""
     if isinstance(diagnostic, PlasticityProbe) and made.engine != "fused":  # its updates take minutes: some of them
         some, more = (replace(diagnostic, updates=updates) for updates in TRIED)
+        _seconds(made, some, name, 1)  # what is done once
         first = _seconds(made, some, name, 1)
         each = (_seconds(made, more, name, 1) - first) / (more.updates - some.updates)
         return first + each * (diagnostic.updates - some.updates)
