@@ -11,37 +11,27 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from lop_sweeps.algorithms import intervention
 from lop_sweeps.algorithms.intervention import Intervention, PackedIntervention
 from lop_sweeps.algorithms.shrink_and_perturb import ShrinkAndPerturb
 from lop_sweeps.benchmarks.benchmark import Task
 from lop_sweeps.errors import ConfigError
 from lop_sweeps.fused import limits
 from lop_sweeps.networks.network import Network
-from lop_sweeps.networks.unit_graph import UnitLayer
-from lop_sweeps.optimizers.optimizer import Optimizer, PackedOptimizer
+from lop_sweeps.optimizers.optimizer import Optimizer
 from lop_sweeps.training.source import Source
 
 ENGINES = ("auto", "fused", "torch")
 
 
-class Learner(Protocol):
+class Learner(intervention.Learner, Protocol):
     """The learning state of a pack, as the training protocols see it (documented in `TorchLearner`)."""
 
-    network: Network
-    seeds: Sequence[int]
     dtype: torch.dtype
     device: torch.device
     source: Source | None
-    graph: tuple[UnitLayer, ...]
-    weight_names: tuple[str, ...]
-    parameter_names: tuple[str, ...]
-    parameters: Tensor
-    buffers: dict[str, Tensor]
-    optimizer: PackedOptimizer
     interventions: list[PackedIntervention[Any]]
     intervals_at_once: int
-
-    def view(self, flat: Tensor, name: str) -> Tensor: ...
 
     def run(
         self, tasks: Sequence[Task], batch: int, first: int, start: int, steps: int, interval: int
