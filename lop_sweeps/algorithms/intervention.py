@@ -143,6 +143,12 @@ def every(period: int, step: int, first: int | None = None) -> int:
     return max(first, step + (first - step) % period)
 
 
+def next_step(options: object, step: int) -> int | None:
+    """When an intervention acts; one without a schedule of its own, at every step."""
+    schedule = getattr(options, "next_step", None)
+    return schedule(step) if schedule else step
+
+
 Options = TypeVar("Options")
 
 

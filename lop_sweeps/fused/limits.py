@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from lop_sweeps.algorithms.continual_backprop import ContinualBackprop
-from lop_sweeps.algorithms.intervention import Intervention
+from lop_sweeps.algorithms.intervention import Intervention, next_step
 from lop_sweeps.algorithms.shrink_and_perturb import ShrinkAndPerturb
 from lop_sweeps.networks.linear import Linear
 from lop_sweeps.networks.mlp import MLP
@@ -40,9 +40,9 @@ def obstacle(network: Network, optimizer: Optimizer, interventions: Sequence[Int
             return "it knows continual backprop with rate_of=mature and averaging=running only"
         if isinstance(one, ContinualBackprop) and not one.reset_optimizer:
             return "it resets the optimizer's state of new units"
-    within = [one for one in interventions if type(one) not in COMPILED and _next_step(one, 0) is not None]
+    within = [one for one in interventions if type(one) not in COMPILED and next_step(one, 0) is not None]
     for one in within:
-        if all(_next_step(one, step) == step for step in FEW):
+        if all(next_step(one, step) == step for step in FEW):
             return f"{type(one).__name__} acts at every step, and has no compiled part"
     lazy = any(isinstance(one, ShrinkAndPerturb) and one.noise == "lazy" for one in interventions)
     if lazy and ContinualBackprop in kinds:
@@ -52,12 +52,6 @@ def obstacle(network: Network, optimizer: Optimizer, interventions: Sequence[Int
     if lazy and within:
         return f"{type(within[0]).__name__} acts within tasks and must see all weights, and lazy noise comes later"
     return None
-
-
-def _next_step(intervention: Intervention, step: int) -> int | None:
-    """When it acts; one that does not say so, at every step."""
-    schedule = getattr(intervention, "next_step", None)
-    return schedule(step) if schedule else step
 
 
 def slower(parameters: int, batch_size: int) -> str | None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from lop_sweeps.algorithms.intervention import has
+from lop_sweeps.algorithms.intervention import has, next_step
 
 # The gradient belongs to the parameters that it was made at; the fused engine makes it at those that it then finds.
 WROTE_TOO_EARLY = "before_update may change the gradient only: parameters are for after_optimizer and after_update"
@@ -39,8 +40,7 @@ def actors(options: Sequence[Any], packed: Sequence[Any]) -> list[Actor]:
             for name in ("before_update", "after_optimizer", "after_update")
         ]
         if any(methods):
-            schedule = getattr(one, "next_step", _every_step)
-            found.append(Actor(position, schedule, getattr(one, "needs", frozenset()), *methods))
+            found.append(Actor(position, partial(next_step, one), getattr(one, "needs", frozenset()), *methods))
     return found
 
 
@@ -48,7 +48,3 @@ def next_stop(found: Sequence[Actor], step: int, end: int) -> int:
     """The first step >= `step` and before `end` at which one of them acts; `end` if there is none."""
     steps = [actor.next_step(step) for actor in found]
     return min([end, *(one for one in steps if one is not None)])
-
-
-def _every_step(step: int) -> int:
-    return step
