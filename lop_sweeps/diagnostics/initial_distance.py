@@ -31,9 +31,9 @@ class InitialDistance(Diagnostic):
 
     def measure(self, run: View) -> Measured:
         pairs = list(zip(run.weights, run.initial_weights, strict=True))
-        moved = [float((now.double() - first.double()).norm()) for now, first in pairs]
+        moved = [float((weight.double() - first.double()).norm()) for weight, first in pairs]
         began = [float(first.double().norm()) for _, first in pairs]
         return {
-            "initial_distance": [d / sqrt(now.numel()) for d, (now, _) in zip(moved, pairs, strict=True)],
+            "initial_distance": [d / sqrt(weight.numel()) for d, (weight, _) in zip(moved, pairs, strict=True)],
             "initial_distance_relative": [d / n if n else float("nan") for d, n in zip(moved, began, strict=True)],
         }
