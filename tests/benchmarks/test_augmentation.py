@@ -158,6 +158,7 @@ def test_wrong_shapes_are_errors() -> None:
 
 
 @pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_a_gpu_makes_the_same_images_without_waiting() -> None:
     images, uniforms = noise(400), draws(400)
     moved, inside = augment(images, uniforms)
