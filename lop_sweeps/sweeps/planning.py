@@ -310,7 +310,7 @@ def _unfinished(plan: Plan) -> list[Point]:
         log.warning(line)
     for keys, count in unmeasured.items():
         what = f"{count} finished run{'s were' if count > 1 else ' was'} not measured by {', '.join(keys)}"
-        log.warning("%s; nothing is trained again for that: another sweep=NAME measures it", what)
+        log.warning("%s with these options; nothing is trained again for that: another sweep=NAME measures it", what)
     for file, names in outdated.items():
         log.warning("%s; nothing is run again: raise `version` there if its results are others", other(file, names))
     return waiting

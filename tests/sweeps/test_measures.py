@@ -47,7 +47,10 @@ def test_the_plan_says_what_finished_runs_lack_and_runs_nothing(
     with caplog.at_level(logging.WARNING, "lop"):
         again = runs.plan(tmp_path, *LINE, "diagnostics=[churn,units,isometry]", seeds=3)
     assert (again.finished, [len(pack.todo) for pack in again.packs]) == (2, [1])
-    assert "2 finished runs were not measured by churn, isometry; nothing is trained again for that" in caplog.text
+    assert (
+        "2 finished runs were not measured by churn, isometry with these options; nothing is trained again for that"
+        in caplog.text
+    )
     assert "another sweep=NAME measures it" in caplog.text
     caplog.clear()
     with caplog.at_level(logging.WARNING, "lop"):
@@ -82,7 +85,7 @@ def test_runs_from_before_there_was_a_choice_have_the_standard_set(
         assert runs.plan(tmp_path, *LINE).finished == 1
         assert not caplog.text
         assert runs.plan(tmp_path, *LINE, CHURN).finished == 1
-    assert "not measured by churn;" in caplog.text
+    assert "not measured by churn with these options;" in caplog.text
     longer = runs.plan(tmp_path, *LINE, "benchmark.num_tasks=3")
     assert {outcome.state for outcome in runs.train(longer)} == {"done"}
 
