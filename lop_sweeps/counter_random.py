@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lop_sweeps.compiled_code import CACHE
+from lop_sweeps.compiling import njit
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _MIX1 = np.uint64(0xBF58476D1CE4E5B9)
@@ -44,7 +44,7 @@ def uniform(stepkey: np.uint64, index: int) -> float:
     return np.float64(_mix(stepkey + np.uint64(index + 1) * _GOLDEN) >> np.uint64(11)) * 2.0**-53
 
 
-@nb.njit(cache=CACHE, nogil=True)
+@njit(nogil=True)
 def uniforms(key: np.uint64, step: int, first: int, out: NDArray[np.float64]) -> None:
     """Fill `out` (n,) with draws first, first + 1, … of `step`: uniform on [0, 1)."""
     stepkey = step_key(key, step)
@@ -56,7 +56,7 @@ _LOG2, _SQRT2 = math.log(2.0), math.sqrt(2.0)
 _MANTISSA, _ONE = np.uint64(0x000FFFFFFFFFFFFF), np.uint64(0x3FF0000000000000)
 
 
-@nb.njit(cache=CACHE, nogil=True, error_model="numpy")
+@njit(nogil=True, error_model="numpy")
 def normals(key: np.uint64, step: int, out: NDArray[np.float64]) -> None:
     """Fill `out` (n,) with standard normal draws of `step`, by Box & Muller's method.
 
@@ -118,7 +118,7 @@ def _uniforms(stepkey: int | Tensor, index: Tensor) -> Tensor:
     return _shifted(_mixed((index + 1) * _SIGNED[0] + stepkey), 11).to(torch.float64) * 2.0**-53
 
 
-@nb.njit(cache=CACHE, nogil=True)
+@njit(nogil=True)
 def _draw(stepkey: np.uint64, index: NDArray[np.int64], out: NDArray[np.float64]) -> None:
     for i in range(index.size):
         out[i] = uniform(stepkey, index[i])

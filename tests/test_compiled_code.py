@@ -12,12 +12,14 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import lop_sweeps
 from lop_sweeps import compiled_code
 from lop_sweeps.compiled_code import PREFIX, VARIABLE, prepare
+from lop_sweeps.compiling import NamedForContent
 
 
 @pytest.fixture
@@ -124,3 +126,40 @@ def test_every_function_that_is_kept_asks_here_and_the_package_decides_first() -
     program = "import sys, lop_sweeps; print('numba' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+def test_two_processes_that_compile_at_once_do_not_take_each_others_code(tmp_path: Path) -> None:
+    """One of them looks into the index before the other has written it; numba's own would number both files 1."""
+
+    def files() -> NamedForContent:
+        return NamedForContent(str(tmp_path), "function", (1.0, 2))
+
+    first, second = files(), files()
+    load_index = first._load_index
+
+    def and_meanwhile_the_other_saves() -> Any:
+        index = load_index()
+        second.save("float64", "code for float64")
+        return index
+
+    first._load_index = and_meanwhile_the_other_saves
+    first.save("float32", "code for float32")
+    assert files().load("float32") == "code for float32"
+    assert files().load("float64") in ("code for float64", None)  # None: it is compiled again
+    files().save("float64", "code for float64")
+    assert [files().load(key) for key in ("float32", "float64")] == ["code for float32", "code for float64"]
+    assert NamedForContent(str(tmp_path), "function", (3.0, 4)).load("float32") is None  # another source
+
+
+def test_what_is_compiled_is_found_again_in_another_process(tmp_path: Path) -> None:
+    (tmp_path / "doubled.py").write_text(
+        "from lop_sweeps.compiling import njit\n@njit()\ndef double(x):\n    return 2 * x\n"
+        "print(double(1), double(1.5), sum(double.stats.cache_hits.values()))\n"
+    )
+    environment = {**os.environ, VARIABLE: str(tmp_path / "kept")}
+    command = [sys.executable, "-c", "import doubled"]
+    printed = [
+        subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True).stdout
+        for _ in range(2)
+    ]
+    assert printed == ["2 3.0 0\n", "2 3.0 2\n"]

@@ -12,14 +12,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
-import numba as nb
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from lop_sweeps import checks
-from lop_sweeps.compiled_code import CACHE
+from lop_sweeps.compiling import njit
 from lop_sweeps.errors import ConfigError
 from lop_sweeps.optimizers.optimizer import per_run
 
@@ -105,7 +104,7 @@ class Experience(NamedTuple):
         return Experience(*(each[runs, rows] for each in self))
 
 
-@nb.njit(cache=CACHE, nogil=True)
+@njit(nogil=True)
 def advantages(
     rewards: Floats, values: Floats, next_values: Floats, ends: NDArray[np.bool_], discount: float, gae_lambda: float
 ) -> Floats:
@@ -176,7 +175,7 @@ class Loss:
         gradient, ratio = torch.empty_like(output), torch.empty_like(batch.advantage)
         samples = [each.numpy() for each in (output, *batch[1:])]
         options = [each.numpy() for each in (self.clip, self.value_coefficient, self.entropy_coefficient)]
-        _gradient(*samples, *options, gradient.numpy(), ratio.numpy())  # type: ignore[call-arg]
+        _gradient(*samples, *options, gradient.numpy(), ratio.numpy())
         return gradient, ratio
 
     def gradient_on_gpu(self, output: Tensor, batch: Experience) -> tuple[Tensor, Tensor]:
@@ -210,7 +209,7 @@ class Loss:
         )
 
 
-@nb.njit(cache=CACHE, nogil=True, error_model="numpy")
+@njit(nogil=True, error_model="numpy")
 def _gradient(
     output: Array,
     actions: Array,

@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import math
 
-import numba as nb
 import numpy as np
 from numpy.typing import NDArray
 
-from lop_sweeps.compiled_code import CACHE
+from lop_sweeps.compiling import njit
 from lop_sweeps.counter_random import step_key, uniform
 
 
-@nb.njit(cache=CACHE)
+@njit()
 def plan_replacements(
     ages: NDArray[np.int64],
     maturity_threshold: int,

@@ -10,13 +10,12 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-import numba as nb
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lop_sweeps.compiled_code import CACHE
+from lop_sweeps.compiling import njit
 from lop_sweeps.errors import LopError
 from lop_sweeps.fused import arrays
 from lop_sweeps.fused.train import ADD_UP, EVERYTHING, SMALLEST_SCALE, STEP, TIDY, compiled
@@ -188,7 +187,7 @@ class Stops:
         return changed
 
 
-@nb.njit(cache=CACHE, nogil=True, error_model="numpy")
+@njit(nogil=True, error_model="numpy")
 def _show(w: Floats, kept: Floats, scale: float) -> None:
     """kept = w, then w *= scale."""
     factor = w.dtype.type(scale)
@@ -198,7 +197,7 @@ def _show(w: Floats, kept: Floats, scale: float) -> None:
             w[i] *= factor
 
 
-@nb.njit(cache=CACHE, nogil=True, error_model="numpy")
+@njit(nogil=True, error_model="numpy")
 def _hide(w: Floats, kept: Floats, scale: float) -> bool:
     """Undo `_show`, but for weights that have been changed since; whether there are any."""
     factor, changed = w.dtype.type(scale), 0
@@ -212,7 +211,7 @@ def _hide(w: Floats, kept: Floats, scale: float) -> bool:
     return changed > 0
 
 
-@nb.njit(cache=CACHE, nogil=True, error_model="numpy")
+@njit(nogil=True, error_model="numpy")
 def _subtract(slope: Floats, kept: Floats) -> bool:
     """slope -= kept, if they differ; whether they do."""
     changed = 0

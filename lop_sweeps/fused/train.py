@@ -21,7 +21,7 @@ import numba as nb
 import numpy as np
 
 from lop_sweeps.algorithms.replacement_schedule import plan_replacements
-from lop_sweeps.compiled_code import CACHE
+from lop_sweeps.compiling import njit
 from lop_sweeps.counter_random import step_key, uniform
 from lop_sweeps.fused import dense
 from lop_sweeps.fused.activations import activate, exponential
@@ -269,7 +269,7 @@ def _compile(sources: str) -> Compiled:
     that it calls has changed; `sources`, a digest of all of them, makes it see that.
     """
 
-    @nb.njit(cache=CACHE, nogil=True, error_model="numpy")
+    @njit(nogil=True, error_model="numpy")
     def activations(net: Net, stream: Stream, work: Work, h: Array) -> None:
         """Activations of all hidden units on the first examples of a stream: h (examples, all units), zeros before."""
         net, stream, h = borrow_net(net), borrow_stream(stream), borrowed(h)
@@ -285,7 +285,7 @@ def _compile(sources: str) -> Compiled:
                 activate(net.activation, units[i], z, slope)
                 n = active_units(units[i], z, slope, rows, values)
 
-    @nb.njit(cache=CACHE, nogil=True, error_model="numpy")
+    @njit(nogil=True, error_model="numpy")
     def gradient(
         net: Net,
         stream: Stream,
@@ -347,7 +347,7 @@ def _compile(sources: str) -> Compiled:
                         for u in range(inputs[i]):
                             slopes_of_units[b, first + u] *= kind(scale) * products[u]
 
-    @nb.njit(cache=CACHE, nogil=True, error_model="numpy")
+    @njit(nogil=True, error_model="numpy")
     def begin_interval(
         net: Net, rule: Optimizer, rep: Replacement, work: Work, carried: Array, first_step: int, length: int
     ) -> None:
@@ -372,7 +372,7 @@ def _compile(sources: str) -> Compiled:
                     work.due[i, :length],
                 )
 
-    @nb.njit(cache=CACHE, nogil=True, error_model="numpy")
+    @njit(nogil=True, error_model="numpy")
     def end_interval(
         net: Net, rep: Replacement, noise: Noise, work: Work, carried: Array, end: int, length: int, magnitudes: Array
     ) -> bool:
@@ -395,7 +395,7 @@ def _compile(sources: str) -> Compiled:
             finite = finite and math.isfinite(magnitudes[i])
         return finite
 
-    @nb.njit(cache=CACHE, nogil=True, error_model="numpy")
+    @njit(nogil=True, error_model="numpy")
     def steps(
         net: Net,
         stream: Stream,
@@ -564,7 +564,7 @@ def _compile(sources: str) -> Compiled:
                 scale = 1.0
         carried[0], carried[1] = scale, variance
 
-    @nb.njit(cache=CACHE, nogil=True, error_model="numpy")
+    @njit(nogil=True, error_model="numpy")
     def train(
         net: Net,
         stream: Stream,

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-import numba as nb
 import numpy as np
 from numpy.typing import NDArray
 
-from lop_sweeps.compiled_code import CACHE
+from lop_sweeps.compiling import njit
 
 Array = NDArray[Any]
 
 
-@nb.njit(cache=CACHE, nogil=True, error_model="numpy", fastmath={"contract"})
+@njit(nogil=True, error_model="numpy", fastmath={"contract"})
 def update(
     parameters: Array,
     gradient: Array,

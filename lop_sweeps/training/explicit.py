@@ -10,13 +10,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import numba as nb
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lop_sweeps.compiled_code import CACHE
+from lop_sweeps.compiling import njit
 from lop_sweeps.fused.activations import CODES, activate
 from lop_sweeps.networks.actor_critic import ActorCritic
 from lop_sweeps.networks.mlp import MLP
@@ -117,7 +116,7 @@ class ExplicitActorCritic:
         return out
 
 
-@nb.njit(cache=CACHE, nogil=True, fastmath={"reassoc", "contract", "nsz"}, error_model="numpy")
+@njit(nogil=True, fastmath={"reassoc", "contract", "nsz"}, error_model="numpy")
 def _act(parameters: Array, layers: NDArray[np.int64], code: int, x: Array, out: Array, room: Array) -> None:
     """Policies' outputs (runs, batch, actions). layers: rows of `ExplicitActorCritic.layers`; room (3, widest)."""
     below, above, slope = room[0], room[1], room[2]

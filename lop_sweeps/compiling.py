@@ -1,0 +1,44 @@
+"""Compiled once per machine: numba's `njit`, with what it has compiled kept on disk, for processes that start together.
+
+Numba numbers a function's files: two processes that compile it at the same moment, for two types, take the same number,
+and the index may then say that the one's code is the other's. Here a file is named for what it holds.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from typing import Any
+
+import numba as nb
+from numba.core.caching import IndexDataCacheFile
+
+from lop_sweeps import compiled_code
+
+
+def njit(**options: Any) -> Callable[[Any], Any]:
+    """As numba's, with `cache=True` where it can be (`compiled_code.CACHE`)."""
+
+    def compile_and_keep(function: Any) -> Any:
+        dispatcher = nb.njit(cache=compiled_code.CACHE, **options)(function)
+        cache = getattr(dispatcher, "_cache", None)  # none with NUMBA_DISABLE_JIT
+        if isinstance(files := getattr(cache, "_cache_file", None), IndexDataCacheFile):
+            files.__class__ = NamedForContent
+        return dispatcher
+
+    return compile_and_keep
+
+
+class NamedForContent(IndexDataCacheFile):
+    """A function's index and files, each named by the signature, machine, closure and source that it was made from."""
+
+    def save(self, key: Any, data: Any) -> None:
+        """The file comes before the index that names it; of two at once, an index may lose a line, not gain one."""
+        overloads = self._load_index()
+        name = self._name_for(key)
+        self._save_data(name, data)
+        self._save_index({**overloads, key: name})
+
+    def _name_for(self, key: Any) -> str:
+        digest = hashlib.sha256(repr((self._source_stamp, key)).encode()).hexdigest()
+        return str(self._data_name_pattern.format(number=int(digest[:12], 16)))
