@@ -7,22 +7,40 @@ too, so that an intervention can address a unit's share of it by the parameters'
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor
 
 from lop_sweeps import checks
 from lop_sweeps.errors import ConfigError
+from lop_sweeps.networks.network import Network
+
+
+class Layout(Protocol):
+    """What a pack's parameters are.
+
+    network: one run's module, for names and shapes. `view` gives one named parameter's share of a tensor (runs,
+    parameters), as (runs, *shape).
+    """
+
+    network: Network
+    seeds: Sequence[int]
+
+    def view(self, flat: Tensor, name: str) -> Tensor: ...
 
 
 class PackedOptimizer:
     """Base of optimisers acting on a pack: a rule writes `update`, and says which state it has.
 
-    step_size: (runs, 1), of the next step.
+    step_size: (runs, 1), of the next step. step: its number, counted over the whole run, from 0.
     """
 
     step_size: Tensor
+    step: int = 0
+
+    def attach(self, layout: Layout) -> None:
+        """Called once, before a checkpoint is loaded: for rules that draw, or for which matrices are not vectors."""
 
     def update(self, parameters: Tensor, gradient: Tensor) -> None:
         """Take one step in place; both are (runs, parameters), and `gradient` may be overwritten."""

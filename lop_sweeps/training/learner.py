@@ -59,6 +59,7 @@ class TorchLearner(PackedNetwork):
             self._explicit = ExplicitActorCritic(cast(ActorCritic, self.network), self.parameters, self.view)
         resets_units = any(options[0].resets_units for options in interventions)
         self.optimizer = optimizers[0].pack(optimizers, self.parameters, resets_units=resets_units)
+        self.optimizer.attach(self)
         self.inputs, self.targets = torch.zeros(0), cast(Any, None)
         self.activations: list[Tensor] = []
         self.activation_gradients: list[Tensor] = []
@@ -184,6 +185,7 @@ class TorchLearner(PackedNetwork):
             gradient *= (max_norm / gradient.norm(dim=1, keepdim=True).clamp(min=1e-12)).clamp(max=1.0)
         watching = [actor.after_optimizer for actor in acting if actor.after_optimizer]
         before = self.parameters.clone() if watching else self.parameters
+        self.optimizer.step = step
         self.optimizer.update(self.parameters, gradient)
         for watch in watching:
             watch(before, step)

@@ -7,7 +7,7 @@ to the run.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 
@@ -66,6 +66,22 @@ class Moment:
             for run in range(len(seeds)):
                 trained.optimizer.restart(run)  # whatever it made of the parameters that were there before
         return self.stage.trial(trained, updates).cpu()
+
+
+@dataclass
+class _Copy:
+    """One run's parameters in a row, as optimisers are told of them."""
+
+    network: Network
+    seeds: Sequence[int]
+
+    def view(self, flat: Tensor, name: str) -> Tensor:
+        at = 0
+        for one, parameter in self.network.named_parameters():
+            if one == name:
+                return flat[:, at : at + parameter.numel()].view(len(flat), *parameter.shape)
+            at += parameter.numel()
+        raise KeyError(name)
 
 
 class RunView:
@@ -155,8 +171,10 @@ class RunView:
             flat = torch.cat([p.reshape(-1) for p in network.parameters()])[None]
             gradient = torch.cat([gradients[name].reshape(-1) for name, _ in network.named_parameters()])[None]
             optimizer = options.pack([options], flat, resets_units=resets_units)
+            optimizer.attach(_Copy(network, [int(streams.counter_key(self.seed, "diagnostic: update"))]))
             for name, value in optimizer.state().items():
                 value.copy_(self._moment.state[f"optimizer/{name}"][self._run][None])
+            optimizer.step = self.task
             optimizer.update(flat, gradient)
             at = 0
             for parameter in network.parameters():
