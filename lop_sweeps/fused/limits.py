@@ -23,7 +23,7 @@ LARGEST_BATCH, LARGE, LARGEST_BATCH_OF_LARGE = 128, 1_000_000, 32  # LARGE: para
 
 def obstacle(network: Network, optimizer: Optimizer, interventions: Sequence[Intervention]) -> str | None:
     """Why the fused engine cannot train this, in words that follow "because"; None if it can."""
-    if type(network) not in (MLP, Linear):
+    if not isinstance(network, MLP) or type(network) not in (MLP, Linear):
         return f"{type(network).__name__} is not a fully connected network that it knows"
     if network.norms:
         return f"it has no {network.norm} normalisation"

@@ -15,7 +15,8 @@
 | rational | a ratio of learned polynomials | arXiv 1907.06732, 2102.09407 |
 
 Random ones draw for every unit (position, example) by itself in a training step; in evaluation they take the mean: of
-the slope, or (aid) of the output. A derivative at z = 0 is that of the negative side. Learned parameters that a unit
+the slope, or (aid) of the output. A derivative at z = 0 is that of the negative side (of both halves of crelu, and of
+what |z| adds to that of rational, it is 0). Learned parameters that a unit
 has of its own belong to it in the unit graph; those that a layer shares (prelu_per=layer, rational) belong to nobody.
 
 The variance of incoming weights is chosen for each so that pre-activations neither grow nor shrink from layer to layer
