@@ -54,10 +54,10 @@ def tasks_frame(runs: Sequence[Run], frame: pd.DataFrame) -> pd.DataFrame:
     A list per layer becomes `name/1`, `name/2`, … and `name`, the mean over that run's layers (NaN without
     layers). Where the layer sizes are known, `weight_magnitude` averages over weights and shares of units (`SHARES`)
     over units, as the authors do, and others as the run says of them (`described`); else, and for ranks always, all
-    layers count alike. `effective_rank_fraction` is the effective rank divided by the layer's width, where that is
-    known. In control lists hold the policy's layers and then as many of the value network: `policy_name` is the same
-    mean over the policy's hidden layers, and `policy_last_name` the value of the last of them, or of the weight matrix
-    into it.
+    layers count alike. `effective_rank_fraction` is the effective rank divided by the layer's features,
+    where they are known. In control lists hold the policy's layers and then as many of the value network: `policy_name`
+    is the same mean over the policy's hidden layers, and `policy_last_name` the value of the last of them, or of the
+    weight matrix into it.
     """
     lengths = np.array([run.tasks for run in runs])
     ends = np.cumsum(lengths)

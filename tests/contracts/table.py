@@ -234,6 +234,9 @@ ROWS: dict[str, list[str]] = {
     "cifar_rrelu": [*CIFAR, "network.activation=rrelu", "algorithm=dropout"],
     "ant_prelu_cbp": [*ANT, "network.activation=prelu", "algorithm=continual_backprop", *SOON],
     "ant_aid": [*ANT, "network.activation=aid"],
+    "minus_one_one": [DIGITS, "benchmark.inputs=minus_one_one"],
+    "imagenet_zero_one": [*IMAGENET, "benchmark.inputs=zero_one"],
+    "cifar_minus_one_one": [*CIFAR, "benchmark.inputs=minus_one_one"],
     "mnist_backprop": MNIST,
     "mnist_cbp": [*MNIST, "algorithm=continual_backprop", *OFTEN, f"{CBP}.utility=adaptation"],
 }
