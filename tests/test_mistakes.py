@@ -396,7 +396,25 @@ ANT, SLIPPERY = (
     for name in ("ant", "slippery_ant")
 )
 SLIPPERY.append("benchmark.change_every=20")
+# Of activations: with which each is read, and another value.
+SLOPES = {
+    "leaky_slope": ("leaky_relu", "0.5"),
+    "prelu_per": ("prelu", "layer"),
+    "slope_bounds": ("rrelu", "[0.5,0.7]"),
+    "smooth_leaky": ("smooth_leaky", "[0.3,3,5]"),
+    "aid_p": ("aid", "0.7"),
+    "adalin_of": ("adalin", "tanh"),
+}
 OPTIONS: list[tuple[list[str], str, str]] = [
+    *[
+        ([*needs, f"network.activation={name}"], f"network.{key}", value)
+        for needs in ([], IMAGENET, CIFAR, ANT)
+        for key, (name, value) in SLOPES.items()
+    ],
+    (CIFAR, "network.activation", "tanh"),
+    (DIGITS, "benchmark.inputs", "minus_one_one"),
+    (IMAGENET, "benchmark.inputs", "zero_one"),
+    (CIFAR, "benchmark.inputs", "minus_one_one"),
     (DIGITS, "benchmark.examples_per_task", "60"),
     (DIGITS, "benchmark.batch_size", "5"),
     (REGRESSION, "benchmark.examples_per_task", "60"),
@@ -499,7 +517,8 @@ OPTIONS: list[tuple[list[str], str, str]] = [
 # They change what is measured, and not what is learned.
 LOGGED = {"test_per_class", "restore_best", "augment_test", "evaluate_every", "reset_statistics"}
 # All other options are promised on both engines, where their benchmark and network are.
-TORCH_ONLY = {"network.norm", "network.norm_after", f"{CBP}.rate_of", f"{CBP}.averaging", f"{CBP}.reset_optimizer"}
+TORCH_ONLY = {f"network.{key}" for key in ("norm", "norm_after", *SLOPES)}
+TORCH_ONLY |= {f"{CBP}.rate_of", f"{CBP}.averaging", f"{CBP}.reset_optimizer"}
 FUSED_ONLY = {f"{SNP}.noise"}
 BASE = [
     "scale=tiny",
@@ -522,6 +541,15 @@ def base(needs: Sequence[str]) -> list[str]:
     )
 
 
+def tried_elsewhere(needs: Sequence[str], key: str, engine: str) -> bool:
+    """What both engines read is tried on the fused one (packs, below, are of the torch engine); what networks share, on
+    one of them, and that it gets to the others, with the first of it.
+    """
+    if base(needs) is BASE:
+        return engine == "torch" and key not in TORCH_ONLY
+    return key.removeprefix("network.") in list(SLOPES)[1:]
+
+
 ROWS = pytest.mark.parametrize(("needs", "key", "value"), OPTIONS, ids=[f"{''.join(n[:1])}-{k}" for n, k, _ in OPTIONS])
 ROWS_ON_ENGINES = pytest.mark.parametrize(
     ("needs", "key", "value"),
@@ -531,15 +559,14 @@ ROWS_ON_ENGINES = pytest.mark.parametrize(
             key,
             value,
             id=f"{''.join(needs[:1])}-{key}-{engine}",
-            # What both read is tried on the fused one; packs, below, are of the torch engine.
-            marks=[pytest.mark.slow] if engine == "torch" and key not in TORCH_ONLY and base(needs) is BASE else [],
+            marks=[pytest.mark.slow] if tried_elsewhere(needs, key, engine) else [],
         )
         for engine, refused in (("torch", FUSED_ONLY), ("fused", TORCH_ONLY))
         for needs, key, value in OPTIONS
         if key not in refused and not (engine == "fused" and base(needs) is not BASE)
     ],
 )
-FROM_THE_CODE = {"inputs", "outputs", "shape"}  # of a network: its benchmark's
+FROM_THE_CODE = {"inputs", "outputs", "shape"}  # of a network: what its benchmark has
 
 
 def nodes(config: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -576,7 +603,7 @@ def test_option_in_yaml_that_no_constructor_has_or_the_reverse(choice: str) -> N
     """Every option of a choice is a parameter, and every parameter can be set without a `+`."""
     for path, node in nodes(composed(choice)):
         known = set(parameters(locate(node, path)))
-        assert set(options(node)) == known - FROM_THE_CODE, path
+        assert set(options(node)) == known - (FROM_THE_CODE if path == "network" else set()), path
 
 
 def test_every_option_has_a_row_here() -> None:
