@@ -53,7 +53,7 @@ class PackedIsometry(PackedIntervention[Isometry]):
     def __init__(self, runs: Sequence[Isometry], learner: Learner) -> None:
         super().__init__(runs, learner)
         self.strength = self.per_run("strength")
-        self.names = matrices.weights(learner.network, output=runs[0].output)
+        self.names = matrices.weights(learner, output=runs[0].output)
         self.step_size = None if runs[0].step_size is None else self.per_run("step_size")
 
     def after_optimizer(self, before: Tensor, step: int) -> None:

@@ -56,8 +56,8 @@ class PackedL2Init(PackedIntervention[L2Init]):
 
     def __init__(self, runs: Sequence[L2Init], learner: Learner) -> None:
         super().__init__(runs, learner)
-        first, network = runs[0], learner.network
-        names = matrices.with_biases(network, matrices.weights(network, output=True))
+        first = runs[0]
+        names = matrices.with_biases(learner, matrices.weights(learner, output=True))
         self.strength = matrices.at_parameters(learner, self.per_run("strength"), names)
         self.penalty = first.penalty
         resampled = first.anchor == "resampled"

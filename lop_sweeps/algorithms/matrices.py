@@ -27,27 +27,27 @@ class Scale(NamedTuple):
     bias: str | None
 
 
-def weights(network: Network, *, output: bool) -> tuple[str, ...]:
+def weights(learner: Learner, *, output: bool) -> tuple[str, ...]:
     """Names of the weight matrices from input to output; output: with those of the output layers."""
-    heads = () if output else network.heads()
-    return tuple(name for name in network.weights() if name not in heads)
+    heads = () if output else learner.network.heads()
+    return tuple(name for name in learner.weight_names if name not in heads)
 
 
 def check_weights(network: Network, *, output: bool) -> None:
     """Raise `ConfigError` for a network without a matrix to act on."""
-    if not weights(network, output=output):
+    if not output and not set(network.weights()) - set(network.heads()):
         raise ConfigError("", None, "leaves out the output layer, and this network has no other: see option `output`")
 
 
-def bias_of(network: Network, weight: str) -> str | None:
+def bias_of(learner: Learner, weight: str) -> str | None:
     """Name of the bias beside a weight matrix; None if there is none."""
     bias = weight.removesuffix("weight") + "bias"
-    return bias if bias in dict(network.named_parameters()) else None
+    return bias if bias in learner.parameter_names else None
 
 
-def with_biases(network: Network, names: Iterable[str]) -> list[str]:
+def with_biases(learner: Learner, names: Iterable[str]) -> list[str]:
     """Names of weight matrices, each with its bias."""
-    return [name for weight in names for name in (weight, bias_of(network, weight)) if name is not None]
+    return [name for weight in names for name in (weight, bias_of(learner, weight)) if name is not None]
 
 
 def scales(network: Network) -> list[Scale]:

@@ -71,10 +71,10 @@ class PackedNormalizeAndProject(PackedIntervention[NormalizeAndProject]):
 
     def __init__(self, runs: Sequence[NormalizeAndProject], learner: Learner) -> None:
         super().__init__(runs, learner)
-        first, network = runs[0], learner.network
+        first = runs[0]
         self.period, self.strength = int(first.period), self.per_run("strength")
-        groups = [(name,) for name in matrices.weights(network, output=first.output)]
-        affine = [tuple(name for name in scale if name is not None) for scale in matrices.scales(network)]
+        groups = [(name,) for name in matrices.weights(learner, output=first.output)]
+        affine = [tuple(name for name in scale if name is not None) for scale in matrices.scales(learner.network)]
         self.groups: list[tuple[str, ...]] = [*groups, *(affine if first.scale_offset == "project" else ())]
         self.initial = [self._length(group) for group in self.groups]
         self.pulled = [(name, float(i == 0)) for names in affine for i, name in enumerate(names)]

@@ -59,10 +59,10 @@ class PackedParseval(PackedIntervention[Parseval]):
 
     def __init__(self, runs: Sequence[Parseval], learner: Learner) -> None:
         super().__init__(runs, learner)
-        first, network = runs[0], learner.network
+        first = runs[0]
         self.strength, self.scale, self.effective = self.per_run("strength"), self.per_run("scale"), first.effective
-        self.names = matrices.weights(network, output=first.output)
-        self.scales = [scale.weight for scale in matrices.scales(network)] if first.norm_scales else []
+        self.names = matrices.weights(learner, output=first.output)
+        self.scales = [scale.weight for scale in matrices.scales(learner.network)] if first.norm_scales else []
 
     def before_update(self, gradient: Tensor, step: int) -> None:
         for weight, slope in matrices.each(self.learner, gradient, self.names):

@@ -14,7 +14,6 @@ from lop_sweeps.algorithms import matrices
 from lop_sweeps.algorithms.intervention import Intervention, Learner, PackedIntervention
 from lop_sweeps.errors import ConfigError
 from lop_sweeps.networks.network import Network
-from lop_sweeps.networks.unit_graph import UnitLayer
 
 MATRIX = 2  # dimensions of a fully connected layer's weights; a convolution's have more
 
@@ -76,7 +75,7 @@ class PackedSoftWeightRescaling(PackedIntervention[SoftWeightRescaling]):
 
     def __init__(self, runs: Sequence[SoftWeightRescaling], learner: Learner) -> None:
         super().__init__(runs, learner)
-        self.layers = _layers(learner.network, learner.graph)
+        self.layers = _layers(learner)
         self.initial = self.lengths()
         dimensions = {name: learner.view(learner.parameters, name).dim() - 1 for name in learner.weight_names}
         convolutions = max(dimensions.values()) > MATRIX
@@ -103,20 +102,20 @@ class PackedSoftWeightRescaling(PackedIntervention[SoftWeightRescaling]):
                     place.mul_(matrices.along(by, place))
 
 
-def _layers(network: Network, graph: Sequence[UnitLayer]) -> list[_Layer]:
+def _layers(learner: Learner) -> list[_Layer]:
     """From input to output, each weight matrix and, after it, the normalisation of the units that it feeds."""
     found: list[_Layer] = []
     last: dict[int, int] = {}  # hidden layer -> the place from which the product goes on behind it
-    left = matrices.scales(network)
-    for weight in network.weights():
+    left, graph = matrices.scales(learner.network), learner.graph
+    for weight in learner.weight_names:
         read = [i for i, layer in enumerate(graph) if any(reader.weight == weight for reader in layer.readers)]
         fed = [i for i, layer in enumerate(graph) if any(rows.weight == weight for rows in layer.incoming)]
-        found.append(_Layer(weight, matrices.bias_of(network, weight), last.get(read[0]) if read else None, weight))
+        found.append(_Layer(weight, matrices.bias_of(learner, weight), last.get(read[0]) if read else None, weight))
         for i in fed:
             norms = {name for name, _ in graph[i].norm}
             for scale in [one for one in left if one.weight in norms]:
                 found.append(_Layer(scale.weight, scale.bias, None, weight))
                 left.remove(scale)
             last[i] = len(found) - 1
-    first = network.weights()[0]
+    first = learner.weight_names[0]
     return found + [_Layer(scale.weight, scale.bias, None, first) for scale in left]

@@ -56,14 +56,14 @@ class PackedSpectral(PackedIntervention[Spectral]):
 
     def __init__(self, runs: Sequence[Spectral], learner: Learner) -> None:
         super().__init__(runs, learner)
-        network, first = learner.network, runs[0]
+        first = runs[0]
         self.strength, self.k = self.per_run("strength"), self.per_run("k")
-        self.names, self.power_steps = matrices.weights(network, output=True), int(first.power_steps)
+        self.names, self.power_steps = matrices.weights(learner, output=True), int(first.power_steps)
         self.left = [self._begin(i, name) for i, name in enumerate(self.names)]
-        biases = [matrices.bias_of(network, name) for name in self.names] if first.bias_exponent != 0 else []
+        biases = [matrices.bias_of(learner, name) for name in self.names] if first.bias_exponent != 0 else []
         self.biases = [name for name in biases if name is not None]
         self.exponent = 2.0 * self.k if first.bias_exponent is None else torch.full_like(self.k, first.bias_exponent)
-        self.scales = [scale.weight for scale in matrices.scales(network)] if first.norm_scales else []
+        self.scales = [scale.weight for scale in matrices.scales(learner.network)] if first.norm_scales else []
 
     def _begin(self, i: int, name: str) -> Tensor:
         """(runs, units): random directions."""

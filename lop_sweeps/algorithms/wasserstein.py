@@ -47,8 +47,8 @@ class PackedWasserstein(PackedIntervention[Wasserstein]):
     def __init__(self, runs: Sequence[Wasserstein], learner: Learner) -> None:
         super().__init__(runs, learner)
         self.twice = 2.0 * self.per_run("strength")
-        names = list(matrices.weights(learner.network, output=True))
-        self.names = matrices.with_biases(learner.network, names) if runs[0].biases else names
+        names = list(matrices.weights(learner, output=True))
+        self.names = matrices.with_biases(learner, names) if runs[0].biases else names
         initial = (learner.view(learner.parameters, name) for name in self.names)
         self.initial = [values.flatten(1).sort(1).values for values in initial]  # (runs, weights)
 

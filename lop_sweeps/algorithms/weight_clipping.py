@@ -56,14 +56,14 @@ class PackedWeightClipping(PackedIntervention[WeightClipping]):
 
     def __init__(self, runs: Sequence[WeightClipping], learner: Learner) -> None:
         super().__init__(runs, learner)
-        network, parameters = learner.network, learner.parameters
+        parameters = learner.parameters
         kappa = self.per_run("kappa")
         self.bounds = torch.full_like(parameters, torch.inf)
         self.groups: list[list[str]] = []
         self.entries: list[int] = []
-        for weight in matrices.weights(network, output=runs[0].output):
+        for weight in matrices.weights(learner, output=runs[0].output):
             shape = learner.view(parameters, weight).shape[1:]
-            group = matrices.with_biases(network, [weight])
+            group = matrices.with_biases(learner, [weight])
             for name in group:
                 place = learner.view(self.bounds, name)
                 place.copy_(matrices.along(kappa / sqrt(prod(shape[1:])), place).expand_as(place))
