@@ -9,7 +9,7 @@ import random
 import re
 import shutil
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -605,7 +605,7 @@ def nodes(config: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
         yield f"algorithm.{name}", node
 
 
-@lru_cache(maxsize=None)
+@cache
 def composed(*overrides: str) -> dict[str, Any]:
     plain: Any = OmegaConf.to_container(runs.composer().compose(list(overrides))[0], resolve=True)
     return dict(plain)
