@@ -9,7 +9,7 @@ import random
 import re
 import shutil
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -396,6 +396,40 @@ ANT, SLIPPERY = (
     for name in ("ant", "slippery_ant")
 )
 SLIPPERY.append("benchmark.change_every=20")
+# Those that act at every step, on the torch engine.
+REGULARISERS: list[tuple[list[str], str, str]] = [
+    ([], "l2_init.strength", "0.1"),
+    ([], "l2_init.anchor", "resampled"),
+    ([], "l2_init.penalty", "l1"),
+    (["optimizer=adam"], "l2_init.coupling", "decoupled"),
+    ([], "wasserstein.strength", "0.1"),
+    (["algorithm.wasserstein.strength=0.1"], "wasserstein.biases", "true"),
+    ([], "spectral.strength", "0.01"),
+    ([], "spectral.k", "3"),
+    ([], "spectral.power_steps", "3"),
+    (["algorithm.spectral.strength=0.1"], "spectral.bias_exponent", "1"),
+    (["network.norm=layer", "algorithm.spectral.strength=0.1"], "spectral.norm_scales", "false"),
+    ([], "parseval.strength", "0.01"),
+    ([], "parseval.scale", "2"),
+    ([], "parseval.output", "true"),
+    (["network.norm=layer", "algorithm.parseval.strength=0.1"], "parseval.norm_scales", "true"),
+    ([], "parseval.effective", "true"),
+    ([], "isometry.strength", "0.01"),
+    ([], "isometry.step_size", "0.1"),
+    ([], "isometry.output", "false"),
+    ([], "weight_clipping.kappa", "0.5"),
+    ([], "weight_clipping.output", "false"),
+    ([], "soft_weight_rescaling.strength", "0.5"),
+    ([], "normalize_and_project.period", "3"),
+    ([], "normalize_and_project.output", "true"),
+    ([], "normalize_and_project.drop_biases", "false"),
+    ([], "normalize_and_project.scale_offset", "free"),
+    (
+        ["algorithm.normalize_and_project.scale_offset=regularise"],
+        "normalize_and_project.strength",
+        "0.5",
+    ),
+]
 OPTIONS: list[tuple[list[str], str, str]] = [
     (DIGITS, "benchmark.examples_per_task", "60"),
     (DIGITS, "benchmark.batch_size", "5"),
@@ -493,6 +527,12 @@ OPTIONS: list[tuple[list[str], str, str]] = [
     ([*ANT, "algorithm=redo", "algorithm.redo.threshold=0.5"], "algorithm.redo.period", "2"),
     ([*ANT, "algorithm=redo", "algorithm.redo.period=2"], "algorithm.redo.reset_optimizer", "false"),
     ([*ADAM, *OFTEN], f"{CBP}.reset_optimizer", "false"),
+    *[([f"algorithm={key.split('.')[0]}", *needs], f"algorithm.{key}", value) for needs, key, value in REGULARISERS],
+    (
+        [*IMAGENET, "algorithm=soft_weight_rescaling"],
+        "algorithm.soft_weight_rescaling.classifier_strength",
+        "0.5",
+    ),
     ([*CIFAR, "algorithm=retrained_network"], f"{RETRAINED}.reset_statistics", "true"),
     ([*CIFAR, "algorithm=retrained_network"], f"{RETRAINED}.reset_optimizer", "true"),
 ]
@@ -500,6 +540,8 @@ OPTIONS: list[tuple[list[str], str, str]] = [
 LOGGED = {"test_per_class", "restore_best", "augment_test", "evaluate_every", "reset_statistics"}
 # All other options are promised on both engines, where their benchmark and network are.
 TORCH_ONLY = {"network.norm", "network.norm_after", f"{CBP}.rate_of", f"{CBP}.averaging", f"{CBP}.reset_optimizer"}
+MANY = {f"algorithm.{key}" for _, key, _ in REGULARISERS}  # tried in `make slow`
+TORCH_ONLY |= MANY
 FUSED_ONLY = {f"{SNP}.noise"}
 BASE = [
     "scale=tiny",
@@ -522,7 +564,17 @@ def base(needs: Sequence[str]) -> list[str]:
     )
 
 
-ROWS = pytest.mark.parametrize(("needs", "key", "value"), OPTIONS, ids=[f"{''.join(n[:1])}-{k}" for n, k, _ in OPTIONS])
+def _slow(key: str) -> list[pytest.MarkDecorator]:
+    return [pytest.mark.slow] if key in MANY else []
+
+
+ROWS = pytest.mark.parametrize(
+    ("needs", "key", "value"),
+    [
+        pytest.param(needs, key, value, id=f"{''.join(needs[:1])}-{key}", marks=_slow(key))
+        for needs, key, value in OPTIONS
+    ],
+)
 ROWS_ON_ENGINES = pytest.mark.parametrize(
     ("needs", "key", "value"),
     [
@@ -532,7 +584,8 @@ ROWS_ON_ENGINES = pytest.mark.parametrize(
             value,
             id=f"{''.join(needs[:1])}-{key}-{engine}",
             # What both read is tried on the fused one; packs, below, are of the torch engine.
-            marks=[pytest.mark.slow] if engine == "torch" and key not in TORCH_ONLY and base(needs) is BASE else [],
+            marks=_slow(key)
+            or [pytest.mark.slow] * (engine == "torch" and key not in TORCH_ONLY and base(needs) is BASE),
         )
         for engine, refused in (("torch", FUSED_ONLY), ("fused", TORCH_ONLY))
         for needs, key, value in OPTIONS
@@ -552,6 +605,7 @@ def nodes(config: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
         yield f"algorithm.{name}", node
 
 
+@cache
 def composed(*overrides: str) -> dict[str, Any]:
     plain: Any = OmegaConf.to_container(runs.composer().compose(list(overrides))[0], resolve=True)
     return dict(plain)
@@ -628,7 +682,11 @@ def test_setting_that_is_ignored(folder: Path, needs: list[str], key: str, value
 
 @pytest.mark.parametrize(
     ("needs", "key", "value"),
-    [row for row in OPTIONS if row[1] in TORCH_ONLY | FUSED_ONLY and base(row[0]) is BASE],
+    [
+        pytest.param(needs, key, value, marks=_slow(key))
+        for needs, key, value in OPTIONS
+        if key in TORCH_ONLY | FUSED_ONLY and base(needs) is BASE
+    ],
 )
 def test_option_of_one_engine_that_the_other_ignores(tmp_path: Path, needs: list[str], key: str, value: str) -> None:
     refusing, able = ("torch", "fused") if key in FUSED_ONLY else ("fused", "torch")

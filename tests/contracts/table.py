@@ -18,6 +18,7 @@ from tests.shared import SHARED, needs_mnist
 DIGITS, REGRESSION = "benchmark=permuted_digits", "benchmark=slowly_changing_regression"
 MNIST = ["benchmark=permuted_mnist", f"paths.data={SHARED / 'data'}", "benchmark.num_tasks=2"]
 CBP, SNP = "algorithm.continual_backprop", "algorithm.shrink_and_perturb"
+L2_INIT = "algorithm.l2_init"
 OFTEN = [f"{CBP}.replacement_rate=0.01", f"{CBP}.maturity_threshold=20"]
 SOON = [f"{CBP}.replacement_rate=0.05", f"{CBP}.maturity_threshold=4"]
 IMAGES = f"paths.data={image_data()}"
@@ -209,6 +210,58 @@ ROWS: dict[str, list[str]] = {
     ],
     "slippery_head_resetting": [*SLIPPERY, "algorithm=head_resetting", "benchmark.physics=paper"],
     "slippery_retrained": [*SLIPPERY, "algorithm=retrained_network", "agent.environments=2"],
+    "l2_init": [DIGITS, "algorithm=l2_init", "optimizer=adam", "benchmark.batch_size=10"],
+    "l2_init_resampled": [
+        DIGITS,
+        "algorithm=l2_init",
+        "benchmark.batch_size=10",
+        f"{L2_INIT}.anchor=resampled",
+        f"{L2_INIT}.penalty=huber",
+    ],
+    "imagenet_l2_init_decoupled": [
+        *IMAGENET,
+        "algorithm=[l2_init,batch_norm]",
+        "optimizer=adam",
+        f"{L2_INIT}.penalty=l1",
+        f"{L2_INIT}.coupling=decoupled",
+    ],
+    "cifar_l2_init_resampled": [*CIFAR, "algorithm=l2_init", f"{L2_INIT}.anchor=resampled"],
+    "wasserstein": [DIGITS, "algorithm=wasserstein", "benchmark.batch_size=10"],
+    "cifar_wasserstein": [*CIFAR, "algorithm=wasserstein", "algorithm.wasserstein.biases=true"],
+    "spectral": [DIGITS, "algorithm=[spectral,layer_norm]", "optimizer=adam", "benchmark.batch_size=10"],
+    "imagenet_spectral": [*IMAGENET, "algorithm=spectral", "algorithm.spectral.bias_exponent=2"],
+    "parseval": [DIGITS, "algorithm=parseval", "benchmark.batch_size=10"],
+    "cifar_parseval": [
+        *CIFAR,
+        "algorithm=parseval",
+        *(f"algorithm.parseval.{option}=true" for option in ("output", "norm_scales", "effective")),
+    ],
+    "isometry": [DIGITS, "algorithm=isometry", "optimizer=adam", "benchmark.batch_size=10"],
+    "imagenet_isometry": [*IMAGENET, "algorithm=isometry", "algorithm.isometry.output=false", "optimizer=momentum"],
+    "weight_clipping": [DIGITS, "algorithm=weight_clipping", "optimizer=adam"],
+    "imagenet_weight_clipping": [*IMAGENET, "algorithm=[weight_clipping,continual_backprop]", *SOON],
+    "soft_weight_rescaling": [
+        DIGITS,
+        "algorithm=soft_weight_rescaling",
+        "benchmark.batch_size=10",
+        "algorithm.soft_weight_rescaling.strength=0.1",
+    ],
+    "cifar_soft_weight_rescaling": [
+        *CIFAR,
+        "algorithm=soft_weight_rescaling",
+        "algorithm.soft_weight_rescaling.classifier_strength=0.5",
+    ],
+    "normalize_and_project": [DIGITS, "algorithm=normalize_and_project", "benchmark.batch_size=10"],
+    "imagenet_normalize_and_project": [
+        *IMAGENET,
+        "algorithm=normalize_and_project",
+        "network.norm=batch",
+        "algorithm.normalize_and_project.period=3",
+        "algorithm.normalize_and_project.scale_offset=regularise",
+    ],
+    "cifar_normalize_and_project": [*CIFAR, "algorithm=normalize_and_project", "~network.norm"],
+    "ant_regularisers": [*ANT, "algorithm=[l2_init,wasserstein,spectral,parseval,weight_clipping,isometry]"],
+    "ant_projections": [*ANT, "algorithm=[soft_weight_rescaling,normalize_and_project]"],
     "mnist_backprop": MNIST,
     "mnist_cbp": [*MNIST, "algorithm=continual_backprop", *OFTEN, f"{CBP}.utility=adaptation"],
 }
@@ -225,6 +278,8 @@ METHODS = frozenset(
         "ant_cbp_l2",
         "slippery_head_resetting",
     }
+    | {"l2_init", "wasserstein", "spectral", "parseval", "isometry"}
+    | {"weight_clipping", "soft_weight_rescaling", "normalize_and_project"}
 )
 # What the fused engine promises to train, by config group; a row that chooses nothing in a group has its default.
 FUSED = {

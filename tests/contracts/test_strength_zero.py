@@ -9,9 +9,17 @@ from typing import Any
 import pytest
 
 from lop_sweeps.algorithms.continual_backprop import PackedContinualBackprop
+from lop_sweeps.algorithms.isometry import PackedIsometry
+from lop_sweeps.algorithms.l2_init import PackedL2Init
+from lop_sweeps.algorithms.parseval import PackedParseval
 from lop_sweeps.algorithms.redo import PackedReDo
 from lop_sweeps.algorithms.shrink_and_perturb import PackedShrinkAndPerturb
+from lop_sweeps.algorithms.soft_weight_rescaling import PackedSoftWeightRescaling
+from lop_sweeps.algorithms.spectral import PackedSpectral
+from lop_sweeps.algorithms.wasserstein import PackedWasserstein
+from lop_sweeps.algorithms.weight_clipping import PackedWeightClipping
 from tests import runs
+from tests.contracts import table
 from tests.contracts.table import ANT, CBP, CIFAR, DIGITS, IMAGENET, OFTEN, REGRESSION, SNP, small
 
 # Method -> what makes it do nothing, and the class that acts.
@@ -20,7 +28,15 @@ ZERO: dict[str, tuple[list[str], type]] = {
     "continual_backprop": ([f"{CBP}.replacement_rate=0"], PackedContinualBackprop),
     # Below the score of every unit; 0 would replace dead ones.
     "redo": (["algorithm.redo.threshold=1e-300", "algorithm.redo.period=3", "network.activation=sigmoid"], PackedReDo),
+    "l2_init": (["algorithm.l2_init.strength=0"], PackedL2Init),
+    "wasserstein": (["algorithm.wasserstein.strength=0"], PackedWasserstein),
+    "spectral": (["algorithm.spectral.strength=0"], PackedSpectral),
+    "parseval": (["algorithm.parseval.strength=0"], PackedParseval),
+    "isometry": (["algorithm.isometry.strength=0"], PackedIsometry),
+    "weight_clipping": (["algorithm.weight_clipping.kappa=1e30"], PackedWeightClipping),
+    "soft_weight_rescaling": (["algorithm.soft_weight_rescaling.strength=0"], PackedSoftWeightRescaling),
 }
+# Normalize-and-project is not here: it projects or it does not, and has no strength.
 WHERE = {
     "digits": [DIGITS],
     "digits_adam_batch": [DIGITS, "optimizer=adam", "benchmark.batch_size=10"],
@@ -34,7 +50,7 @@ FUSED = {"digits", "digits_adam_batch", "regression"}
 
 
 def cases() -> list[Any]:
-    """Alone where it is cheap; in company, and on images and in control, if slow."""
+    """Alone where it is cheap, methods that only the torch engine has in one place; the rest is slow."""
     found = []
     for method in ZERO:
         for where in WHERE:
@@ -42,7 +58,12 @@ def cases() -> list[Any]:
                 for engine in ("torch", "fused") if where in FUSED else ("torch",):
                     if method == beside or (method == "redo" and where == "cifar"):  # its ReLUs die
                         continue
-                    marks = [] if where in FUSED and (beside == "nothing" or engine == "fused") else [pytest.mark.slow]
+                    compiled = method in table.FUSED["algorithm"]
+                    if engine == "fused" and not compiled:
+                        continue
+                    quick = where in FUSED and (beside == "nothing" or engine == "fused")
+                    quick &= compiled or where == "digits_adam_batch"
+                    marks = [] if quick else [pytest.mark.slow]
                     name = f"{method}-{where}-{beside}-{engine}"
                     found.append(pytest.param(method, where, beside, engine, id=name, marks=marks))
     return found
@@ -54,13 +75,14 @@ def test_strength_zero_is_the_run_without_it(
 ) -> None:
     zero, kind = ZERO[method]
     called: list[int] = []
-    after_update = kind.after_update  # type: ignore[attr-defined]
+    acts = next(name for name in ("before_update", "after_optimizer", "after_update") if name in vars(kind))
+    act = getattr(kind, acts)
 
-    def counted(self: Any, step: int) -> None:
-        called.append(step)
-        after_update(self, step)
+    def counted(self: Any, *arguments: Any) -> None:
+        called.append(arguments[-1])
+        act(self, *arguments)
 
-    monkeypatch.setattr(kind, "after_update", counted)
+    monkeypatch.setattr(kind, acts, counted)
     shared = [line for line in zero if not line.startswith("algorithm")]
     logs = []
     for methods in (BESIDE[beside], [*BESIDE[beside], method]):
@@ -79,4 +101,4 @@ def test_strength_zero_is_the_run_without_it(
 
 def _shared(row: bytes) -> dict[str, Any]:
     """A row without what only the methods report."""
-    return {key: value for key, value in json.loads(row).items() if key != "replaced_units"}
+    return {key: value for key, value in json.loads(row).items() if key not in ("replaced_units", "clipped_fraction")}
