@@ -80,6 +80,9 @@ class Optimizer:
     version: ClassVar[int] = 1
     PER_RUN: ClassVar[frozenset[str]] = frozenset()
 
+    def check(self, network: Network) -> None:
+        """Raise `ConfigError` if it cannot act on this network."""
+
     def pack(self, peers: Sequence[Any], parameters: Tensor, *, resets_units: bool) -> PackedOptimizer:
         """The acting optimiser for runs with options `peers`, of which `self` is the first.
 
