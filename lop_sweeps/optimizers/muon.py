@@ -32,7 +32,7 @@ class Muon(Optimizer):
 
     bfloat16: iterate in bfloat16, as released; in our precision otherwise.
     adam_step_size, adam_beta1, adam_beta2, adam_eps: of the rest.
-    decay_at: in training by epochs, shares of each task's epochs after which both step sizes are multiplied by decay_by.
+    decay_at: in training by epochs, shares of each task's epochs after which step sizes are multiplied by decay_by.
     """
 
     PER_RUN: ClassVar[frozenset[str]] = frozenset(
@@ -159,13 +159,13 @@ def hidden_matrices(network: Network) -> list[str]:
 
 
 def newton_schulz(matrices: Tensor, iterations: int) -> Tensor:
-    """Nearly orthogonal ones with the same singular vectors, singular values between 0.5 and 1.5; (runs, rows, columns).
+    """Nearly orthogonal matrices (runs, rows, columns) with the same singular vectors, and values of 0.7 to 1.2.
 
     Null directions stay null.
     """
     a, b, c = COEFFICIENTS
     tall = matrices.shape[1] > matrices.shape[2]
-    x = matrices.mT if tall else matrices
+    x: Tensor = matrices.mT if tall else matrices
     x = x / (torch.linalg.matrix_norm(x, keepdim=True) + 1e-7)
     for _ in range(iterations):
         square = x @ x.mT
