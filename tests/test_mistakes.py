@@ -378,6 +378,13 @@ def test_a_batch_augmented_with_one_crop_and_one_flip_for_all_its_images() -> No
 DIGITS, REGRESSION = ["benchmark=permuted_digits"], ["benchmark=slowly_changing_regression"]
 SGD_M, ADAM, ADAMW = ["optimizer=momentum"], ["optimizer=adam"], ["optimizer=adamw"]
 ADAMS = {"step_size": "0.002", "beta1": "0.8", "beta2": "0.9", "eps": "1e-2", "weight_decay": "0.1"}
+GATED = {"step_size": "0.02", "noise_std": "0.1", "beta_utility": "0.9", "weight_decay": "0.5"}
+GATED |= {"scope": "local", "protecting": "false"}
+MUON = {"step_size": "0.02", "momentum": "0.5", "weight_decay": "0.5", "iterations": "2", "bfloat16": "true"}
+MUON |= {"adam_step_size": "0.01", "adam_beta1": "0.5", "adam_beta2": "0.5", "adam_eps": "1e-2"}
+TRAC = {"step_size": "0.002", "weight_decay": "0.5", "betas": "[0.9,0.99]", "s_prev": "1e-4", "eps": "1e-7"}
+TRAC |= {"erfi": "authors"}
+CHURN = "algorithm.c_chain"
 SNP = "algorithm.shrink_and_perturb"
 IMAGENET = ["benchmark=continual_imagenet", "network.channels=[4,4,4]", "network.hidden=[6,6]"]
 CIFAR = ["benchmark=incremental_cifar100", f"benchmark.file={CIFAR_FILE}", "network.width=2"]
@@ -396,6 +403,7 @@ ANT, SLIPPERY = (
     for name in ("ant", "slippery_ant")
 )
 SLIPPERY.append("benchmark.change_every=20")
+DECAYING = ("momentum", "adam", "adamw", "upgd", "adaupgd", "muon")
 OPTIONS: list[tuple[list[str], str, str]] = [
     (DIGITS, "benchmark.examples_per_task", "60"),
     (DIGITS, "benchmark.batch_size", "5"),
@@ -457,11 +465,8 @@ OPTIONS: list[tuple[list[str], str, str]] = [
     (IMAGENET, "network.norm", "batch"),
     (CIFAR, "network.width", "3"),
     (CIFAR, "network.dropout", "0.2"),
-    *[([*IMAGENET, f"optimizer={rule}"], "optimizer.decay_at", "[0.3]") for rule in ("momentum", "adam", "adamw")],
-    *[
-        ([*IMAGENET, f"optimizer={rule}", "optimizer.decay_at=[0.3]"], "optimizer.decay_by", "0.3")
-        for rule in ("momentum", "adam", "adamw")
-    ],
+    *[([*IMAGENET, f"optimizer={rule}"], "optimizer.decay_at", "[0.3]") for rule in DECAYING],
+    *[([*IMAGENET, f"optimizer={rule}", "optimizer.decay_at=[0.3]"], "optimizer.decay_by", "0.3") for rule in DECAYING],
     (ANT, "benchmark.log_every", "32"),
     (ANT, "benchmark.max_episode_steps", "5"),
     (ANT, "benchmark.physics", "paper"),
@@ -493,6 +498,16 @@ OPTIONS: list[tuple[list[str], str, str]] = [
     ([*ANT, "algorithm=redo", "algorithm.redo.threshold=0.5"], "algorithm.redo.period", "2"),
     ([*ANT, "algorithm=redo", "algorithm.redo.period=2"], "algorithm.redo.reset_optimizer", "false"),
     ([*ADAM, *OFTEN], f"{CBP}.reset_optimizer", "false"),
+    *[(["optimizer=upgd"], f"optimizer.{key}", value) for key, value in {**GATED, "profile": "readme"}.items()],
+    *[(["optimizer=adaupgd"], f"optimizer.{key}", value) for key, value in {**GATED, "profile": "paper"}.items()],
+    *[(["optimizer=adaupgd"], f"optimizer.{key}", ADAMS[key]) for key in ("beta1", "beta2", "eps")],
+    *[(["optimizer=muon"], f"optimizer.{key}", value) for key, value in MUON.items()],
+    *[(["optimizer=trac"], f"optimizer.{key}", value) for key, value in TRAC.items()],
+    ([*IMAGENET, "algorithm=c_chain"], f"{CHURN}.coefficient", "10"),
+    ([*IMAGENET, "algorithm=c_chain"], f"{CHURN}.form", "cross_entropy"),
+    ([*IMAGENET, "algorithm=c_chain"], f"{CHURN}.absent", "4"),
+    ([*IMAGENET, "algorithm=c_chain", "benchmark.epochs=15"], f"{CHURN}.rule", "gym"),
+    ([*IMAGENET, "algorithm=c_chain", "benchmark.epochs=15", f"{CHURN}.rule=gym"], f"{CHURN}.rho", "1e4"),
     ([*CIFAR, "algorithm=retrained_network"], f"{RETRAINED}.reset_statistics", "true"),
     ([*CIFAR, "algorithm=retrained_network"], f"{RETRAINED}.reset_optimizer", "true"),
 ]
@@ -501,6 +516,7 @@ LOGGED = {"test_per_class", "restore_best", "augment_test", "evaluate_every", "r
 # All other options are promised on both engines, where their benchmark and network are.
 TORCH_ONLY = {"network.norm", "network.norm_after", f"{CBP}.rate_of", f"{CBP}.averaging", f"{CBP}.reset_optimizer"}
 FUSED_ONLY = {f"{SNP}.noise"}
+TORCH_OPTIMIZERS = {f"optimizer={name}" for name in ("upgd", "adaupgd", "muon", "trac")}
 BASE = [
     "scale=tiny",
     "network=mlp",
@@ -522,7 +538,19 @@ def base(needs: Sequence[str]) -> list[str]:
     )
 
 
-ROWS = pytest.mark.parametrize(("needs", "key", "value"), OPTIONS, ids=[f"{''.join(n[:1])}-{k}" for n, k, _ in OPTIONS])
+ROWS = pytest.mark.parametrize(
+    ("needs", "key", "value"),
+    [
+        pytest.param(
+            needs,
+            key,
+            value,
+            id=f"{''.join(needs[:1])}-{key}",
+            marks=[pytest.mark.slow] if TORCH_OPTIMIZERS.intersection(needs) else [],
+        )
+        for needs, key, value in OPTIONS
+    ],
+)
 ROWS_ON_ENGINES = pytest.mark.parametrize(
     ("needs", "key", "value"),
     [
@@ -532,11 +560,15 @@ ROWS_ON_ENGINES = pytest.mark.parametrize(
             value,
             id=f"{''.join(needs[:1])}-{key}-{engine}",
             # What both read is tried on the fused one; packs, below, are of the torch engine.
-            marks=[pytest.mark.slow] if engine == "torch" and key not in TORCH_ONLY and base(needs) is BASE else [],
+            marks=[pytest.mark.slow]
+            if TORCH_OPTIMIZERS.intersection(needs)
+            or (engine == "torch" and key not in TORCH_ONLY and base(needs) is BASE)
+            else [],
         )
         for engine, refused in (("torch", FUSED_ONLY), ("fused", TORCH_ONLY))
         for needs, key, value in OPTIONS
-        if key not in refused and not (engine == "fused" and base(needs) is not BASE)
+        if key not in refused
+        and not (engine == "fused" and (base(needs) is not BASE or TORCH_OPTIMIZERS.intersection(needs)))
     ],
 )
 FROM_THE_CODE = {"inputs", "outputs", "shape"}  # of a network: its benchmark's
@@ -583,7 +615,8 @@ def test_every_option_has_a_row_here() -> None:
     wanted, tested = set(), set()
     for choice in choices():
         for path, node in nodes(composed(choice)):
-            wanted |= {(constructor(node, path), f"{path}.{key}") for key in options(node)}
+            parts = getattr(locate(node, path), "parts", ())  # are components, with rows of their own
+            wanted |= {(constructor(node, path), f"{path}.{key}") for key in options(node) if key not in parts}
     wanted = {(where, key) for where, key in wanted if key not in ("benchmark.num_tasks", "benchmark.num_steps")}
     for needs, key, _ in OPTIONS:
         path = key.rpartition(".")[0]

@@ -152,9 +152,9 @@ class PackedCChain(PackedIntervention[CChain]):
         kept = ("previous", "seen", "coefficient", "loss", "churn", "updates", "rounds", "losses", "churns")
         return {name: getattr(self, name) for name in (*kept, "logged", "logged_updates")}
 
-    def report(self, run: int) -> dict[str, list[float]]:
+    def report(self, run: int) -> dict[str, float]:
         mean = self.logged[run] / self.logged_updates[run].clamp(min=1)
-        return {"output_churn": mean.tolist(), "churn_coefficient": self.coefficient[run].tolist()}
+        return {"output_churn": float(mean), "churn_coefficient": float(self.coefficient[run])}
 
     def clear_report(self) -> None:
         self.logged.zero_()

@@ -19,7 +19,7 @@ an intervention wants to see; at the others none of its methods is called.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 from torch import Tensor
@@ -209,7 +209,7 @@ class PackedIntervention(Generic[Options]):
         """All state, each tensor with a leading run dimension; restored by copying into these tensors."""
         return {}
 
-    def report(self, run: int) -> dict[str, list[float]]:
+    def report(self, run: int) -> Mapping[str, float | list[float]]:
         """Measurements of run `run` since `clear_report`, for its log."""
         return {}
 

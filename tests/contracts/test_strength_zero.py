@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from lop_sweeps.algorithms.c_chain import PackedCChain
 from lop_sweeps.algorithms.continual_backprop import PackedContinualBackprop
 from lop_sweeps.algorithms.redo import PackedReDo
 from lop_sweeps.algorithms.shrink_and_perturb import PackedShrinkAndPerturb
@@ -19,6 +20,7 @@ ZERO: dict[str, tuple[list[str], type]] = {
     "shrink_and_perturb": ([f"{SNP}.noise_std=0", "optimizer.weight_decay=0.001"], PackedShrinkAndPerturb),
     "continual_backprop": ([f"{CBP}.replacement_rate=0"], PackedContinualBackprop),
     # Below the score of every unit; 0 would replace dead ones.
+    "c_chain": (["algorithm.c_chain.coefficient=0", "algorithm.c_chain.rule=fixed"], PackedCChain),
     "redo": (["algorithm.redo.threshold=1e-300", "algorithm.redo.period=3", "network.activation=sigmoid"], PackedReDo),
 }
 WHERE = {
@@ -30,6 +32,7 @@ WHERE = {
     "ant": ANT,
 }
 BESIDE = {"nothing": [], "l2": ["l2"], "continual_backprop": ["continual_backprop"]}
+REPORTED = {"replaced_units", "output_churn", "churn_coefficient"}
 FUSED = {"digits", "digits_adam_batch", "regression"}
 
 
@@ -42,7 +45,10 @@ def cases() -> list[Any]:
                 for engine in ("torch", "fused") if where in FUSED else ("torch",):
                     if method == beside or (method == "redo" and where == "cifar"):  # its ReLUs die
                         continue
-                    marks = [] if where in FUSED and (beside == "nothing" or engine == "fused") else [pytest.mark.slow]
+                    if method == "c_chain" and where in FUSED:  # there is no second mini-batch online
+                        continue
+                    quick = where in FUSED or (method, where) == ("c_chain", "imagenet")
+                    marks = [] if quick and (beside == "nothing" or engine == "fused") else [pytest.mark.slow]
                     name = f"{method}-{where}-{beside}-{engine}"
                     found.append(pytest.param(method, where, beside, engine, id=name, marks=marks))
     return found
@@ -54,13 +60,14 @@ def test_strength_zero_is_the_run_without_it(
 ) -> None:
     zero, kind = ZERO[method]
     called: list[int] = []
-    after_update = kind.after_update  # type: ignore[attr-defined]
+    name = "after_update" if "after_update" in vars(kind) else "before_update"
+    acts = getattr(kind, name)
 
-    def counted(self: Any, step: int) -> None:
-        called.append(step)
-        after_update(self, step)
+    def counted(self: Any, *arguments: Any) -> None:
+        called.append(arguments[-1])
+        acts(self, *arguments)
 
-    monkeypatch.setattr(kind, "after_update", counted)
+    monkeypatch.setattr(kind, name, counted)
     shared = [line for line in zero if not line.startswith("algorithm")]
     logs = []
     for methods in (BESIDE[beside], [*BESIDE[beside], method]):
@@ -79,4 +86,4 @@ def test_strength_zero_is_the_run_without_it(
 
 def _shared(row: bytes) -> dict[str, Any]:
     """A row without what only the methods report."""
-    return {key: value for key, value in json.loads(row).items() if key != "replaced_units"}
+    return {key: value for key, value in json.loads(row).items() if key not in REPORTED}

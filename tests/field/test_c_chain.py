@@ -106,5 +106,5 @@ def test_parity(pack: int) -> None:
             np.testing.assert_allclose(ours, final, rtol=0, atol=1e-10)
     assert sum(policy_losses) / len(policy_losses) == pytest.approx(float(golden["mean_p_loss"]), abs=1e-10)
     assert sum(value_losses) / len(value_losses) == pytest.approx(float(golden["mean_v_loss"]), abs=1e-10)
-    assert packed.report(own)["output_churn"] == pytest.approx([float(golden["mean_p_reg_loss"])], abs=1e-10)
+    assert packed.report(own)["output_churn"] == pytest.approx(float(golden["mean_p_reg_loss"]), abs=1e-10)
     assert sum(churns) / len(policy_losses) == pytest.approx(float(golden["mean_policy_churn"]), abs=1e-10)
