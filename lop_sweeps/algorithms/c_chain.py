@@ -16,6 +16,7 @@ from lop_sweeps.algorithms.intervention import Intervention, Learner, PackedInte
 from lop_sweeps.errors import ConfigError
 from lop_sweeps.networks.actor_critic import ActorCritic
 from lop_sweeps.networks.network import Network
+from lop_sweeps.optimizers.optimizer import per_run
 
 FORMS = ("cross_entropy", "squared_difference")
 
@@ -91,8 +92,8 @@ class PackedCChain(PackedIntervention[CChain]):
         self.absent, self.rule = int(runs[0].absent), RULES.get(runs[0].rule)
         self.term = _term(runs[0].form, gaussian=isinstance(learner.network, ActorCritic), asked=learner.asked)
         self.previous = torch.zeros_like(learner.parameters)
-        self.start, self.rho = self.per_run("coefficient").double(), self.per_run("rho").double()
-        zeros = torch.zeros_like(self.start)
+        zeros = learner.parameters.new_zeros(len(runs), 1, dtype=torch.float64)
+        self.start, self.rho = (per_run([getattr(run, name) for run in runs], zeros) for name in ("coefficient", "rho"))
         self.seen, self.coefficient = zeros.clone(), self.start.clone()
         self.loss, self.churn = zeros.clone(), zeros.clone()  # of the round
         self.updates, self.rounds = zeros.clone(), zeros.clone()

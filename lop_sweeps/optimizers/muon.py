@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -63,7 +63,7 @@ class Muon(Optimizer):
         check_decay(self.decay_at, self.decay_by)
 
     def check(self, network: Network) -> None:
-        if not hidden_matrices(network):
+        if not hidden_matrices(network, {name: value.shape for name, value in network.named_parameters()}):
             raise ConfigError("", None, "Muon needs a network with hidden layers, such as network=mlp")
 
     def pack(self, peers: Sequence[Muon], parameters: Tensor, *, resets_units: bool) -> PackedMuon:
@@ -94,7 +94,10 @@ class PackedMuon(PackedOptimizer):
         self.power1, self.power2 = powers, powers.clone()
 
     def attach(self, layout: Layout) -> None:
-        self.view, self.matrices = layout.view, hidden_matrices(layout.network)
+        shapes = {
+            name: layout.view(self.moment1, name).shape[1:] for name, _ in layout.network.named_parameters()
+        }  # a pack's network may have all runs' parameters
+        self.view, self.matrices = layout.view, hidden_matrices(layout.network, shapes)
         rest = torch.ones(1, self.moment1.shape[1], dtype=torch.bool)
         for name in self.matrices:
             layout.view(rest, name).fill_(False)
@@ -108,7 +111,7 @@ class PackedMuon(PackedOptimizer):
             shape = (runs, *[1] * (weight.dim() - 1))
             momentum, step_size = self.momentum.view(shape), self.step_size.view(shape)
             b.lerp_(g, 1.0 - momentum)
-            u = torch.lerp(g, b, momentum).flatten(2)
+            u = (g + momentum * (b - g)).flatten(2)
             orthogonal = newton_schulz(u.to(self.working), self.iterations).to(weight.dtype)
             stretch = max(1.0, weight.shape[-2] / weight.shape[-1]) ** 0.5
             weight.mul_(1.0 - step_size * self.weight_decay.view(shape))
@@ -152,10 +155,10 @@ class PackedMuon(PackedOptimizer):
             power[power < 1e-20] = 0.0  # as in Adam
 
 
-def hidden_matrices(network: Network) -> list[str]:
-    """Names of the weights of two dimensions or more outside the output layers, shortcuts of residual blocks, too."""
+def hidden_matrices(network: Network, shapes: Mapping[str, Sequence[int]]) -> list[str]:
+    """Names of the weights of two dimensions or more outside the output layers; those of shortcuts, too."""
     outputs = output_parameters(network)
-    return [name for name, value in network.named_parameters() if value.dim() >= 2 and name not in outputs]
+    return [name for name, shape in shapes.items() if len(shape) >= 2 and name not in outputs]
 
 
 def newton_schulz(matrices: Tensor, iterations: int) -> Tensor:

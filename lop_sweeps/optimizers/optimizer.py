@@ -20,8 +20,8 @@ from lop_sweeps.networks.network import Network
 class Layout(Protocol):
     """What a pack's parameters are.
 
-    network: one run's module, for names and shapes. `view` gives one named parameter's share of a tensor (runs,
-    parameters), as (runs, *shape).
+    network: for the names of its parameters and its unit graph; in a pack it may hold the parameters of all runs.
+    `view` gives one named parameter's share of a tensor (runs, parameters), as (runs, *shape).
     """
 
     network: Network
