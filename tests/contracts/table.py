@@ -262,6 +262,76 @@ ROWS: dict[str, list[str]] = {
     "cifar_normalize_and_project": [*CIFAR, "algorithm=normalize_and_project", "~network.norm"],
     "ant_regularisers": [*ANT, "algorithm=[l2_init,wasserstein,spectral,parseval,weight_clipping,isometry]"],
     "ant_projections": [*ANT, "algorithm=[soft_weight_rescaling,normalize_and_project]"],
+    "upgd": [DIGITS, "optimizer=upgd"],
+    "upgd_rows_noise": [DIGITS, "optimizer=upgd", "optimizer.scope=local", "optimizer.protecting=false"],
+    "upgd_paper_cbp_batch": [
+        DIGITS,
+        "optimizer=upgd",
+        "optimizer.profile=paper",
+        "algorithm=continual_backprop",
+        "benchmark.batch_size=10",
+        *OFTEN,
+    ],
+    "adaupgd": [DIGITS, "optimizer=adaupgd"],
+    "imagenet_upgd_units_cbp": [
+        *IMAGENET,
+        "optimizer=upgd",
+        "optimizer.scope=feature_wise",
+        "algorithm=continual_backprop",
+        *SOON,
+    ],
+    "cifar_upgd_units": [*CIFAR, "optimizer=upgd", "optimizer.scope=feature_wise"],
+    "ant_adaupgd_redo": [*ANT, "optimizer=adaupgd", "algorithm=redo", "algorithm.redo.period=3"],
+    "muon": [DIGITS, "optimizer=muon"],
+    "muon_bfloat16_redo": [
+        DIGITS,
+        "optimizer=muon",
+        "optimizer.bfloat16=true",
+        "algorithm=redo",
+        "algorithm.redo.threshold=0.5",
+    ],
+    "cifar_muon": [*CIFAR, "optimizer=muon"],
+    "ant_muon": [*ANT, "optimizer=muon"],
+    "trac": [DIGITS, "optimizer=trac", "optimizer.base.step_size=0.01"],
+    "trac_authors_momentum_cbp": [
+        DIGITS,
+        "optimizer=trac",
+        "optimizer/base=momentum",
+        "optimizer.erfi=authors",
+        "optimizer.s_prev=0.01",
+        "algorithm=continual_backprop",
+        *OFTEN,
+    ],
+    "imagenet_trac_muon": [*IMAGENET, "optimizer=trac", "optimizer/base=muon", "optimizer.s_prev=0.01"],
+    "cifar_trac_retrained": [
+        *CIFAR,
+        "optimizer=trac",
+        "algorithm=retrained_network",
+        "algorithm.retrained_network.reset_optimizer=true",
+    ],
+    "ant_trac": [*ANT, "optimizer=trac"],
+    "imagenet_c_chain": [
+        *IMAGENET,
+        "algorithm=c_chain",
+        "algorithm.c_chain.form=cross_entropy",
+        "algorithm.c_chain.rule=gym",
+        "algorithm.c_chain.coefficient=1",
+    ],
+    "cifar_c_chain_redo": [
+        *CIFAR,
+        "algorithm=[c_chain,redo]",
+        "algorithm.redo.period=4",
+        "algorithm.c_chain.rule=fixed",
+    ],
+    "ant_c_chain": [*ANT, "algorithm=c_chain"],
+    "ant_c_chain_divergence": [
+        *ANT,
+        "algorithm=c_chain",
+        "algorithm.c_chain.form=cross_entropy",
+        "algorithm.c_chain.rule=fixed",
+        "algorithm.c_chain.coefficient=1",
+        "agent.max_gradient_norm=0.5",
+    ],
     "mnist_backprop": MNIST,
     "mnist_cbp": [*MNIST, "algorithm=continual_backprop", *OFTEN, f"{CBP}.utility=adaptation"],
 }
@@ -280,6 +350,7 @@ METHODS = frozenset(
     }
     | {"l2_init", "wasserstein", "spectral", "parseval", "isometry"}
     | {"weight_clipping", "soft_weight_rescaling", "normalize_and_project"}
+    | {"upgd", "muon", "trac", "imagenet_c_chain"}
 )
 # What the fused engine promises to train, by config group; a row that chooses nothing in a group has its default.
 FUSED = {

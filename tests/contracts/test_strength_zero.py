@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from lop_sweeps.algorithms.c_chain import PackedCChain
 from lop_sweeps.algorithms.continual_backprop import PackedContinualBackprop
 from lop_sweeps.algorithms.isometry import PackedIsometry
 from lop_sweeps.algorithms.l2_init import PackedL2Init
@@ -27,6 +28,7 @@ ZERO: dict[str, tuple[list[str], type]] = {
     "shrink_and_perturb": ([f"{SNP}.noise_std=0", "optimizer.weight_decay=0.001"], PackedShrinkAndPerturb),
     "continual_backprop": ([f"{CBP}.replacement_rate=0"], PackedContinualBackprop),
     # Below the score of every unit; 0 would replace dead ones.
+    "c_chain": (["algorithm.c_chain.coefficient=0", "algorithm.c_chain.rule=fixed"], PackedCChain),
     "redo": (["algorithm.redo.threshold=1e-300", "algorithm.redo.period=3", "network.activation=sigmoid"], PackedReDo),
     "l2_init": (["algorithm.l2_init.strength=0"], PackedL2Init),
     "wasserstein": (["algorithm.wasserstein.strength=0"], PackedWasserstein),
@@ -46,6 +48,7 @@ WHERE = {
     "ant": ANT,
 }
 BESIDE = {"nothing": [], "l2": ["l2"], "continual_backprop": ["continual_backprop"]}
+REPORTED = {"replaced_units", "clipped_fraction", "output_churn", "churn_coefficient"}
 FUSED = {"digits", "digits_adam_batch", "regression"}
 
 
@@ -58,11 +61,14 @@ def cases() -> list[Any]:
                 for engine in ("torch", "fused") if where in FUSED else ("torch",):
                     if method == beside or (method == "redo" and where == "cifar"):  # its ReLUs die
                         continue
+                    if method == "c_chain" and where in FUSED:  # there is no second mini-batch online
+                        continue
                     compiled = method in table.FUSED["algorithm"]
                     if engine == "fused" and not compiled:
                         continue
                     quick = where in FUSED and (beside == "nothing" or engine == "fused")
                     quick &= compiled or where == "digits_adam_batch"
+                    quick |= (method, where, beside) == ("c_chain", "imagenet", "nothing")
                     marks = [] if quick else [pytest.mark.slow]
                     name = f"{method}-{where}-{beside}-{engine}"
                     found.append(pytest.param(method, where, beside, engine, id=name, marks=marks))
@@ -95,10 +101,10 @@ def test_strength_zero_is_the_run_without_it(
         assert {outcome.state for outcome in runs.train(plan)} == {"done"}
         logs.append([[_shared(row) for row in runs.metrics(point).splitlines()] for point in plan.points])
     assert logs[0] == logs[1]
-    compiled = engine == "fused" and method != "redo"
+    compiled = engine == "fused" and method in ("shrink_and_perturb", "continual_backprop")
     assert bool(called) != compiled
 
 
 def _shared(row: bytes) -> dict[str, Any]:
     """A row without what only the methods report."""
-    return {key: value for key, value in json.loads(row).items() if key not in ("replaced_units", "clipped_fraction")}
+    return {key: value for key, value in json.loads(row).items() if key not in REPORTED}
