@@ -439,7 +439,25 @@ REGULARISERS: list[tuple[list[str], str, str]] = [
     ),
 ]
 DECAYING = ("momentum", "adam", "adamw", "upgd", "adaupgd", "muon")
+# Of activations: with which each is read, and another value.
+SLOPES = {
+    "leaky_slope": ("leaky_relu", "0.5"),
+    "prelu_per": ("prelu", "layer"),
+    "slope_bounds": ("rrelu", "[0.5,0.7]"),
+    "smooth_leaky": ("smooth_leaky", "[0.3,3,5]"),
+    "aid_p": ("aid", "0.7"),
+    "adalin_of": ("adalin", "tanh"),
+}
 OPTIONS: list[tuple[list[str], str, str]] = [
+    *[
+        ([*needs, f"network.activation={name}"], f"network.{key}", value)
+        for needs in ([], IMAGENET, CIFAR, ANT)
+        for key, (name, value) in SLOPES.items()
+    ],
+    (CIFAR, "network.activation", "tanh"),
+    (DIGITS, "benchmark.inputs", "minus_one_one"),
+    (IMAGENET, "benchmark.inputs", "zero_one"),
+    (CIFAR, "benchmark.inputs", "minus_one_one"),
     (DIGITS, "benchmark.examples_per_task", "60"),
     (DIGITS, "benchmark.batch_size", "5"),
     (REGRESSION, "benchmark.examples_per_task", "60"),
@@ -555,7 +573,8 @@ OPTIONS: list[tuple[list[str], str, str]] = [
 # They change what is measured, and not what is learned.
 LOGGED = {"test_per_class", "restore_best", "augment_test", "evaluate_every", "reset_statistics"}
 # All other options are promised on both engines, where their benchmark and network are.
-TORCH_ONLY = {"network.norm", "network.norm_after", f"{CBP}.rate_of", f"{CBP}.averaging", f"{CBP}.reset_optimizer"}
+TORCH_ONLY = {f"network.{key}" for key in ("norm", "norm_after", *SLOPES)}
+TORCH_ONLY |= {f"{CBP}.rate_of", f"{CBP}.averaging", f"{CBP}.reset_optimizer"}
 FUSED_ONLY = {f"{SNP}.noise"}
 FUSED_METHODS = FUSED["algorithm"] | FUSED["optimizer"]
 CORE = FUSED_METHODS | {"layer_norm", "batch_norm", "online_norm"}
@@ -590,8 +609,8 @@ def _methods(needs: Sequence[str], key: str) -> set[str]:
 
 
 def _of_the_field(needs: Sequence[str], key: str) -> bool:
-    """Whether it is one of a newer method; those are tried in `make slow`."""
-    return not _methods(needs, key) <= CORE
+    """Whether it is one of a newer method, or activation; those are tried in `make slow`."""
+    return not _methods(needs, key) <= CORE or key.removeprefix("network.") in SLOPES
 
 
 def _fused(needs: Sequence[str], key: str) -> bool:
@@ -612,6 +631,18 @@ ROWS = pytest.mark.parametrize(
         for needs, key, value in OPTIONS
     ],
 )
+
+
+def tried_elsewhere(needs: Sequence[str], key: str, engine: str) -> bool:
+    """What both engines read is tried on the fused one (packs, below, are of the torch engine); what networks share, on
+    one of them, and that it gets to the others, with the first of it.
+    """
+    if base(needs) is BASE:
+        return engine == "torch" and key not in TORCH_ONLY
+    return key.removeprefix("network.") in list(SLOPES)[1:]
+
+
+ROWS = pytest.mark.parametrize(("needs", "key", "value"), OPTIONS, ids=[f"{''.join(n[:1])}-{k}" for n, k, _ in OPTIONS])
 ROWS_ON_ENGINES = pytest.mark.parametrize(
     ("needs", "key", "value"),
     [
@@ -622,13 +653,14 @@ ROWS_ON_ENGINES = pytest.mark.parametrize(
             id=f"{''.join(needs[:1])}-{key}-{engine}",
             # What both read is tried on the fused one; packs, below, are of the torch engine.
             marks=[pytest.mark.slow] * (_of_the_field(needs, key) or (engine == "torch" and _fused(needs, key))),
+            marks=[pytest.mark.slow] if tried_elsewhere(needs, key, engine) else [],
         )
         for engine in ("torch", "fused")
         for needs, key, value in OPTIONS
         if (key not in FUSED_ONLY if engine == "torch" else _fused(needs, key))
     ],
 )
-FROM_THE_CODE = {"inputs", "outputs", "shape"}  # of a network: its benchmark's
+FROM_THE_CODE = {"inputs", "outputs", "shape"}  # of a network: what its benchmark has
 
 
 def nodes(config: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -666,7 +698,7 @@ def test_option_in_yaml_that_no_constructor_has_or_the_reverse(choice: str) -> N
     """Every option of a choice is a parameter, and every parameter can be set without a `+`."""
     for path, node in nodes(composed(choice)):
         known = set(parameters(locate(node, path)))
-        assert set(options(node)) == known - FROM_THE_CODE, path
+        assert set(options(node)) == known - (FROM_THE_CODE if path == "network" else set()), path
 
 
 def test_every_option_has_a_row_here() -> None:

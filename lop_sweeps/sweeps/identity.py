@@ -102,8 +102,13 @@ def run_id(config: Mapping[str, Any], trusted: Sequence[str] = ()) -> str:
 
 def configured(stored: Mapping[str, Any]) -> dict[str, Any]:
     """A stored configuration without the facts that were added for readers: what components are built from."""
-    benchmark = {key: value for key, value in stored["benchmark"].items() if key not in DESCRIPTION}
+    benchmark = {key: value for key, value in stored["benchmark"].items() if not _is_fact(key, value)}
     return {**{key: value for key, value in stored.items() if key not in FACTS}, "benchmark": benchmark}
+
+
+def _is_fact(key: str, value: Any) -> bool:
+    """Of a benchmark: the number of inputs is one, a word for their scale is an option."""
+    return key in DESCRIPTION and not (key == "inputs" and isinstance(value, str))
 
 
 def compare(
