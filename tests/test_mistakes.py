@@ -633,16 +633,6 @@ ROWS = pytest.mark.parametrize(
 )
 
 
-def tried_elsewhere(needs: Sequence[str], key: str, engine: str) -> bool:
-    """What both engines read is tried on the fused one (packs, below, are of the torch engine); what networks share, on
-    one of them, and that it gets to the others, with the first of it.
-    """
-    if base(needs) is BASE:
-        return engine == "torch" and key not in TORCH_ONLY
-    return key.removeprefix("network.") in list(SLOPES)[1:]
-
-
-ROWS = pytest.mark.parametrize(("needs", "key", "value"), OPTIONS, ids=[f"{''.join(n[:1])}-{k}" for n, k, _ in OPTIONS])
 ROWS_ON_ENGINES = pytest.mark.parametrize(
     ("needs", "key", "value"),
     [
@@ -653,7 +643,6 @@ ROWS_ON_ENGINES = pytest.mark.parametrize(
             id=f"{''.join(needs[:1])}-{key}-{engine}",
             # What both read is tried on the fused one; packs, below, are of the torch engine.
             marks=[pytest.mark.slow] * (_of_the_field(needs, key) or (engine == "torch" and _fused(needs, key))),
-            marks=[pytest.mark.slow] if tried_elsewhere(needs, key, engine) else [],
         )
         for engine in ("torch", "fused")
         for needs, key, value in OPTIONS
