@@ -152,6 +152,8 @@ def assemble(config: Mapping[str, Any], trusted: Sequence[str] = (), *, data: bo
     if agent and not isinstance(network, ActorCritic):
         allowed = "must be a policy and a value network, such as network=actor_critic"
         raise ConfigError("network._target_", config["network"]["_target_"], allowed)
+    if check := getattr(optimizer, "check", None):
+        call("optimizer", check, network)
     for name, intervention in interventions:
         call(f"algorithm.{name}", intervention.check, network)
         _check_needs(f"algorithm.{name}", intervention, benchmark.protocol)

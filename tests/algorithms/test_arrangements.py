@@ -444,9 +444,9 @@ def test_redo_by_mask_as_on_a_gpu_is_redo_unit_by_unit(name: str) -> None:
         masked, single = by_mask.interventions[0], by_unit.interventions[0]
         assert isinstance(masked, PackedReDo)
         assert isinstance(single, PackedReDo)
-        masked._replace_by_mask(7, i, mask)
+        masked.resets._by_mask(7, i, mask)
         for run in range(3):
-            single._replace_units(7, i, run, torch.nonzero(mask[run]).flatten())
+            single.resets._one_run(7, i, run, torch.nonzero(mask[run]).flatten())
     for key, value in by_mask.state().items():
         assert torch.equal(value, by_unit.state()[key]), key
 
