@@ -87,6 +87,7 @@ _KNOWN = {
             from_zero=True,
             part="weight matrix",
         ),
+        Quantity("clipped_fraction", "Clipped weights", "Clipped weights (%)", "%", 100.0, True, part="weight matrix"),
         Quantity("return", "Return", "Return of an episode"),
         Quantity("episode_length", "Episode length", "Episode length (steps)", "steps", from_zero=True),
         Quantity("friction", "Friction", "Friction", from_zero=True),

@@ -336,8 +336,14 @@ ROWS: dict[str, list[str]] = {
         *IMAGENET,
         "algorithm=[l2_init,batch_norm]",
         "optimizer=adam",
-        f"{L2_INIT}.penalty=l1",
         f"{L2_INIT}.coupling=decoupled",
+    ],
+    "l2_init_l1": [
+        DIGITS,
+        "algorithm=l2_init",
+        "benchmark.batch_size=10",
+        f"{L2_INIT}.penalty=l1",  # where nothing else moves a weight, rounding decides the sign: no norm here
+        f"{L2_INIT}.strength=1e-3",
     ],
     "cifar_l2_init_resampled": [*CIFAR, "algorithm=l2_init", f"{L2_INIT}.anchor=resampled"],
     "wasserstein": [DIGITS, "algorithm=wasserstein", "benchmark.batch_size=10"],

@@ -47,8 +47,8 @@ from tests.contracts.table import (
 ZERO: dict[str, tuple[list[str], type]] = {
     "shrink_and_perturb": ([f"{SNP}.noise_std=0", "optimizer.weight_decay=0.001"], PackedShrinkAndPerturb),
     "continual_backprop": ([f"{CBP}.replacement_rate=0"], PackedContinualBackprop),
-    # Below the score of every unit; 0 would replace dead ones.
     "c_chain": (["algorithm.c_chain.coefficient=0", "algorithm.c_chain.rule=fixed"], PackedCChain),
+    # Below the score of every unit; 0 would replace dead ones.
     "redo": (["algorithm.redo.threshold=1e-300", "algorithm.redo.period=3", "network.activation=sigmoid"], PackedReDo),
     "l2_init": (["algorithm.l2_init.strength=0"], PackedL2Init),
     "wasserstein": (["algorithm.wasserstein.strength=0"], PackedWasserstein),
