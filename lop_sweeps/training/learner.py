@@ -61,6 +61,7 @@ class TorchLearner(PackedNetwork):
         self.optimizer = optimizers[0].pack(optimizers, self.parameters, resets_units=resets_units)
         self.optimizer.attach(self)
         self.inputs, self.targets = torch.zeros(0), cast(Any, None)
+        self._output, self._looked = torch.zeros(0), 0  # of this step; writes that were taken back
         self.activations: list[Tensor] = []
         self.activation_gradients: list[Tensor] = []
         self.interventions: list[PackedIntervention[Any]] = [
@@ -131,6 +132,7 @@ class TorchLearner(PackedNetwork):
         """
         acting, self.inputs, self.targets = self._acting(step), x, y
         output, self.activations = self._forward(x, self._draw(step, x.shape[1]))
+        self._output = output.detach()
         losses, accuracy = self.score(output, y, outputs)
         self._update(self._slope(losses, torch.ones_like(losses), acting), step, acting)
         if self.show is not None:
@@ -144,6 +146,7 @@ class TorchLearner(PackedNetwork):
             output, self.activations = self._explicit.forward(x)
         else:
             output, self.activations = self._forward(x, self._draw(step, x.shape[1]))
+        self._output = output.detach()
         return output
 
     def learn_from(
@@ -175,11 +178,11 @@ class TorchLearner(PackedNetwork):
     @torch.no_grad()
     def _update(self, gradient: Tensor, step: int, acting: Sequence[Actor], max_norm: Tensor | None = None) -> None:
         self.activations = [h.detach() for h in self.activations] if self.interventions else []
-        version = self.parameters._version  # which PyTorch counts up when somebody writes
+        version = self.parameters._version - self._looked  # which PyTorch counts up when somebody writes
         for actor in acting:
             if actor.before_update:
                 actor.before_update(gradient, step)
-        if self.parameters._version != version:
+        if self.parameters._version - self._looked != version:
             raise LopError(WROTE_TOO_EARLY)
         if max_norm is not None:
             gradient *= (max_norm / gradient.norm(dim=1, keepdim=True).clamp(min=1e-12)).clamp(max=1.0)
@@ -193,20 +196,58 @@ class TorchLearner(PackedNetwork):
             if actor.after_update:
                 actor.after_update(step)
 
-    def outputs_of(self, x: Tensor) -> Tensor:
-        """Outputs (runs, batch, outputs) of x (runs, batch, inputs), without dropout; it leaves no trace."""
+    def outputs_of(self, x: Tensor, parameters: Tensor | None = None) -> Tensor:
+        """Outputs (runs, batch, outputs) of x (runs, batch, inputs), without dropout; it leaves no trace.
+
+        parameters: (runs, parameters) that are used instead of those in training.
+        """
         with torch.no_grad(), self.looking(batch_statistics=self.network.training):
-            return self._forward(x, None)[0]
+            if parameters is None:
+                return self._forward(x, None)[0]
+            kept, version = self.parameters.clone(), self.parameters._version
+            self.parameters.copy_(parameters)
+            output = self._forward(x, None)[0]
+            self.parameters.copy_(kept)
+            self._looked += self.parameters._version - version
+            return output
 
     def gradient_of(self, x: Tensor, y: Any) -> Tensor:
         """(runs, parameters): gradient of the mean loss on inputs x and targets y, without dropout; no trace."""
+        of_source = self.source.slope if self.source else partial(slope, self.loss)
+        return self._gradient_along(lambda output: of_source(output, y), x)
+
+    def differentiate(self, of: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, Tensor]:
+        """Numbers (runs,) that `of` makes of the outputs of x, and their gradient (runs, parameters); no trace."""
+        values: list[Tensor] = []
+
+        def slope_of(output: Tensor) -> Tensor:
+            leaf = output.requires_grad_()
+            values.append(of(leaf))
+            return torch.autograd.grad(values[0].sum(), leaf)[0]
+
+        gradient = self._gradient_along(slope_of, x)
+        return values[0].detach(), gradient
+
+    def _gradient_along(self, slope_of: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+        """(runs, parameters): gradient of what has this slope with respect to the outputs of x."""
         kept = self.gradient.clone()
         with torch.enable_grad(), self.looking(batch_statistics=self.network.training):
             output, _ = self._forward(x, None)
-            of_source = self.source.slope if self.source else partial(slope, self.loss)
-            found = self._gradient(output, of_source(output.detach(), y)).clone()
+            found = self._gradient(output, slope_of(output.detach())).clone()
         self.gradient.copy_(kept)
         return found
+
+    def step_losses(self) -> Tensor:
+        """(runs,): the mean loss of the current step before its update; in control the policy's."""
+        return self._source.losses(self._output, self.targets)
+
+    def asked(self, output: Tensor) -> Tensor:
+        """Of outputs (runs, batch, outputs), those that the task asks for."""
+        return self._source.asked(output)
+
+    def ends_round(self, step: int) -> bool:
+        """Whether it is the last update of an epoch, or in control the last on a rollout."""
+        return self._source.ends_round(step)
 
     def other_batch(self, step: int) -> tuple[Tensor, Any]:
         """Inputs and targets of a mini-batch drawn from the same data, independently of the one learned from."""

@@ -17,3 +17,12 @@ class Source(Protocol):
 
     def slope(self, output: Tensor, y: Any) -> Tensor:
         """Gradient of the mean loss with respect to outputs (runs, batch, outputs), of the same shape."""
+
+    def losses(self, output: Tensor, y: Any) -> Tensor:
+        """Mean losses (runs,) of outputs (runs, batch, outputs); in control the policy's, its entropy included."""
+
+    def asked(self, output: Tensor) -> Tensor:
+        """Of outputs (runs, batch, outputs), those that are asked for."""
+
+    def ends_round(self, step: int) -> bool:
+        """Whether update `step` is the last on what is being learned from: an epoch, a rollout, an example online."""

@@ -137,6 +137,7 @@ def _end_task(
         row["weight_magnitude_task"] = (position.sums["magnitude"][run] / position.samples).tolist()
         for intervention in learner.interventions:
             row |= intervention.report(run)
+        row |= learner.optimizer.report(run)
         if measuring is not None:
             row |= measuring.during(position, run)
         member.log.append(row)

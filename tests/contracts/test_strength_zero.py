@@ -8,15 +8,24 @@ from typing import Any
 
 import pytest
 
+from lop_sweeps.algorithms.c_chain import PackedCChain
 from lop_sweeps.algorithms.calibrated_partial_resets import PackedCalibratedPartialResets
 from lop_sweeps.algorithms.continual_backprop import PackedContinualBackprop
+from lop_sweeps.algorithms.isometry import PackedIsometry
+from lop_sweeps.algorithms.l2_init import PackedL2Init
+from lop_sweeps.algorithms.parseval import PackedParseval
 from lop_sweeps.algorithms.redo import PackedReDo
 from lop_sweeps.algorithms.regrama import PackedReGraMa
 from lop_sweeps.algorithms.reset import PackedReset
 from lop_sweeps.algorithms.selective_weight_reinitialization import PackedSelectiveWeightReinitialization
 from lop_sweeps.algorithms.self_normalized_resets import PackedSelfNormalizedResets
 from lop_sweeps.algorithms.shrink_and_perturb import PackedShrinkAndPerturb
+from lop_sweeps.algorithms.soft_weight_rescaling import PackedSoftWeightRescaling
+from lop_sweeps.algorithms.spectral import PackedSpectral
+from lop_sweeps.algorithms.wasserstein import PackedWasserstein
+from lop_sweeps.algorithms.weight_clipping import PackedWeightClipping
 from tests import runs
+from tests.contracts import table
 from tests.contracts.table import (
     ANT,
     CBP,
@@ -38,8 +47,16 @@ from tests.contracts.table import (
 ZERO: dict[str, tuple[list[str], type]] = {
     "shrink_and_perturb": ([f"{SNP}.noise_std=0", "optimizer.weight_decay=0.001"], PackedShrinkAndPerturb),
     "continual_backprop": ([f"{CBP}.replacement_rate=0"], PackedContinualBackprop),
+    "c_chain": (["algorithm.c_chain.coefficient=0", "algorithm.c_chain.rule=fixed"], PackedCChain),
     # Below the score of every unit; 0 would replace dead ones.
     "redo": (["algorithm.redo.threshold=1e-300", "algorithm.redo.period=3", "network.activation=sigmoid"], PackedReDo),
+    "l2_init": (["algorithm.l2_init.strength=0"], PackedL2Init),
+    "wasserstein": (["algorithm.wasserstein.strength=0"], PackedWasserstein),
+    "spectral": (["algorithm.spectral.strength=0"], PackedSpectral),
+    "parseval": (["algorithm.parseval.strength=0"], PackedParseval),
+    "isometry": (["algorithm.isometry.strength=0"], PackedIsometry),
+    "weight_clipping": (["algorithm.weight_clipping.kappa=1e30"], PackedWeightClipping),
+    "soft_weight_rescaling": (["algorithm.soft_weight_rescaling.strength=0"], PackedSoftWeightRescaling),
     "regrama": ([f"{GRAMA}.threshold=1e-300", f"{GRAMA}.period=3", "network.activation=sigmoid"], PackedReGraMa),
     "self_normalized_resets": (
         [f"{SNR}.initial_threshold=1000000", f"{SNR}.tau_max=10", f"{SNR}.refresh_every=1000"],
@@ -52,8 +69,8 @@ ZERO: dict[str, tuple[list[str], type]] = {
     "calibrated_partial_resets": ([f"{CPR}.replacement_rate=0", f"{CPR}.period=3"], PackedCalibratedPartialResets),
     "reset": ([f"{RESET}.of=last_k", f"{RESET}.k=0", f"{RESET}.at={{every: 3}}"], PackedReset),
 }
+# Normalize-and-project is not here: it projects or it does not, and has no strength.
 COMPILED = ("shrink_and_perturb", "continual_backprop")
-AT_EVERY_STEP = ("self_normalized_resets", "calibrated_partial_resets")  # on the torch engine only
 SILENT = ("redo", "regrama")  # that reset a unit which is silent, whatever their strength
 WHERE = {
     "digits": [DIGITS],
@@ -64,11 +81,12 @@ WHERE = {
     "ant": ANT,
 }
 BESIDE = {"nothing": [], "l2": ["l2"], "continual_backprop": ["continual_backprop"]}
+REPORTED = {"replaced_units", "clipped_fraction", "output_churn", "churn_coefficient"}
 FUSED = {"digits", "digits_adam_batch", "regression"}
 
 
 def cases() -> list[Any]:
-    """Alone where it is cheap; in company, and on images and in control, if slow."""
+    """Alone where it is cheap, methods that only the torch engine has in one place; the rest is slow."""
     found = []
     for method in ZERO:
         for where in WHERE:
@@ -76,11 +94,17 @@ def cases() -> list[Any]:
                 for engine in ("torch", "fused") if where in FUSED else ("torch",):
                     if method == beside or (method in SILENT and where == "cifar"):  # its ReLUs die
                         continue
-                    if engine == "fused" and method in AT_EVERY_STEP:
+                    if method == "c_chain" and where in FUSED:  # there is no second mini-batch online
                         continue
                     if (method, beside) == ("regrama", "continual_backprop"):  # no gradient reaches a new unit
                         continue
-                    marks = [] if where in FUSED and (beside == "nothing" or engine == "fused") else [pytest.mark.slow]
+                    compiled = method in table.FUSED["algorithm"]
+                    if engine == "fused" and not compiled:
+                        continue
+                    quick = where in FUSED and (beside == "nothing" or engine == "fused")
+                    quick &= compiled or where == "digits_adam_batch"
+                    quick |= (method, where, beside) == ("c_chain", "imagenet", "nothing")
+                    marks = [] if quick else [pytest.mark.slow]
                     name = f"{method}-{where}-{beside}-{engine}"
                     found.append(pytest.param(method, where, beside, engine, id=name, marks=marks))
     return found
@@ -92,13 +116,14 @@ def test_strength_zero_is_the_run_without_it(
 ) -> None:
     zero, kind = ZERO[method]
     called: list[int] = []
-    after_update = kind.after_update  # type: ignore[attr-defined]
+    acts = next(name for name in ("before_update", "after_optimizer", "after_update") if name in vars(kind))
+    act = getattr(kind, acts)
 
-    def counted(self: Any, step: int) -> None:
-        called.append(step)
-        after_update(self, step)
+    def counted(self: Any, *arguments: Any) -> None:
+        called.append(arguments[-1])
+        act(self, *arguments)
 
-    monkeypatch.setattr(kind, "after_update", counted)
+    monkeypatch.setattr(kind, acts, counted)
     shared = [line for line in zero if not line.startswith("algorithm")]
     logs = []
     for methods in (BESIDE[beside], [*BESIDE[beside], method]):
@@ -117,4 +142,4 @@ def test_strength_zero_is_the_run_without_it(
 
 def _shared(row: bytes) -> dict[str, Any]:
     """A row without what only the methods report."""
-    return {key: value for key, value in json.loads(row).items() if key != "replaced_units"}
+    return {key: value for key, value in json.loads(row).items() if key not in REPORTED}
