@@ -1,4 +1,4 @@
-"""ReGraMa: reset the units that gradients do not reach (Liu et al., NeurIPS 2025).
+"""ReGraMa: reset the units that gradients do not reach (Liu et al. 2025, arXiv 2505.24061).
 
 A third party's copy of the authors' code (rippl-svg/grad-based-plasticity-metrics) and an independent one
 (LucMc/continual-learning, JAX) were read. Both score by the gradient of a unit's incoming weights, the paper by that of
@@ -28,7 +28,7 @@ EPS = 1e-8  # as in LucMc's code; 1e-9 in the other
 class ReGraMa(Intervention):
     """Every `period` updates, reset each unit whose gradient magnitude is at most `threshold` of its layer's mean.
 
-    Source: Liu et al., NeurIPS 2025; the code read is named in this file.
+    Source: Liu et al. 2025, arXiv 2505.24061; the code read is named in this file.
 
     signal: activation_gradient = mean |dL/dh| over the mini-batch (positions, and features of a unit); or
         weight_gradient = mean over a unit's incoming weights of the absolute gradient of the mini-batch. Either is
@@ -40,7 +40,8 @@ class ReGraMa(Intervention):
         clipping before Adam, LucMc's reset does not find the moments, which is none.)
 
     The first reset is after update number period + 1, as in LucMc's code. A new unit has incoming weights from the
-    network's initial law (theirs: He's), bias 0, outgoing weights 0, and a fresh normalisation where it has one.
+    network's initial law (theirs: He's), bias 0, outgoing weights 0, and a fresh normalisation where it has one. No
+    gradient reaches a unit that nothing reads yet, such as one that another method has replaced in the step before.
     """
 
     PER_RUN: ClassVar[frozenset[str]] = frozenset({"threshold", "max_reset_fraction"})

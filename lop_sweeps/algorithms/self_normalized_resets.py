@@ -123,10 +123,10 @@ class PackedSelfNormalizedResets(PackedIntervention[SelfNormalizedResets]):
         """(runs, units of all hidden layers): which units the current mini-batch makes fire."""
         found = []
         for activation, hidden in zip(self.learner.activations, self.resets.units, strict=True):
-            features = (activation.movedim(2, 1).flatten(2) > 0).any(2)
-            places = hidden.features
-            of_units = features if places is None else features[:, places]
-            found.append(of_units.flatten(2).any(2) if of_units.dim() > 2 else of_units)
+            fires = activation > 0
+            features = (fires.flatten(3).any(3) if fires.dim() > 3 else fires).any(1)
+            of_units = features if hidden.features is None else features[:, hidden.features]
+            found.append(of_units.any(2) if of_units.dim() > 2 else of_units)
         return torch.cat(found, 1)
 
     def _count(self, mask: Tensor) -> None:
