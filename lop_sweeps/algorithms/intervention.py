@@ -75,17 +75,21 @@ class Learner(Protocol):
     def outputs_of(self, x: Tensor) -> Tensor:
         """Outputs (runs, batch, outputs) of x (runs, batch, inputs), without dropout; it leaves no trace."""
 
-    def gradient_of(self, x: Tensor, y: Any) -> Tensor:
-        """(runs, parameters): gradient of the mean loss on inputs x and targets y, without dropout; no trace."""
+    def gradient_of(self, x: Tensor, y: Any, run: int | None = None) -> Tensor:
+        """(runs, parameters): gradient of the mean loss on inputs x and targets y, without dropout; no trace.
+
+        run: of this one alone, for which x and y are; the leading dimension of all three is then 1.
+        """
 
     def other_batch(self, step: int) -> tuple[Tensor, Any]:
         """In epochs and control: inputs and targets of a mini-batch drawn from the same data, independently of the one
         that is learned from; draws of this step."""
 
-    def task_data(self, run: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def task_data(self, run: int, samples: int | None = None) -> Iterator[tuple[Tensor, Tensor]]:
         """In `before_task`: mini-batches of inputs (batch, inputs) and targets of the task that is to come.
 
-        In epochs all of its training set, without augmentation; online its first 2,000 examples at most.
+        The first `samples` of its examples, or all if there are fewer. None: in epochs all of its training set, online
+        2,000. Images are not augmented.
         """
 
 

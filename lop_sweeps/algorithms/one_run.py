@@ -172,7 +172,8 @@ class Run:
 
     def gradient_of(self, x: Tensor, y: Any) -> Named:
         """By name, the gradient of the mean loss on inputs x and targets y, without dropout; it leaves no trace."""
-        return self.named(self._learner.gradient_of(self._for_all(x), self._for_all(y)))
+        found = self._learner.gradient_of(_alone(x), _alone(y), self._number)
+        return Named({name: self._learner.view(found, name)[0] for name in self._learner.parameter_names})
 
     def differentiate(self, of: Callable[[Tensor, list[Tensor]], Tensor], x: Tensor | None = None) -> Named:
         """By name, the gradient of a number that `of` makes of outputs and activations on inputs x; it leaves no trace.
@@ -192,14 +193,17 @@ class Run:
         x, y = self._learner.other_batch(self.step)
         return x[self._number], _share(y, self._number)
 
-    def task_data(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """In `before_task`: mini-batches of the task that is to come."""
-        return self._learner.task_data(self._number)
+    def task_data(self, samples: int | None = None) -> Iterator[tuple[Tensor, Tensor]]:
+        """In `before_task`: mini-batches of the task that is to come, of its first `samples` examples if that is given."""
+        return self._learner.task_data(self._number, samples)
 
-    def _for_all(self, one: Any) -> Any:
-        if isinstance(one, tuple):
-            return type(one)(*(self._for_all(each) for each in one))
+    def _for_all(self, one: Tensor) -> Tensor:
         return one.unsqueeze(0).expand(len(self._learner.seeds), *one.shape)
+
+
+def _alone(one: Any) -> Any:
+    """With a leading run dimension."""
+    return type(one)(*(_alone(each) for each in one)) if isinstance(one, tuple) else one.unsqueeze(0)
 
 
 def _share(of_pack: Any, number: int) -> Any:

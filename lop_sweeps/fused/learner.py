@@ -180,7 +180,7 @@ class FusedLearner:
         with torch.no_grad():
             return self.network(x[0], None)[0][None]
 
-    def gradient_of(self, x: Tensor, y: Any) -> Tensor:
+    def gradient_of(self, x: Tensor, y: Any, run: int | None = None) -> Tensor:
         """(1, size): gradient of the mean loss on inputs x and targets y, without dropout, in this engine's layout."""
         named = {name: p.detach().requires_grad_() for name, p in self.network.named_parameters()}
         with torch.enable_grad():
@@ -196,10 +196,10 @@ class FusedLearner:
         assert self.source is not None
         return self.source.other_batch(step)
 
-    def task_data(self, run: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def task_data(self, run: int, samples: int | None = None) -> Iterator[tuple[Tensor, Tensor]]:
         """In `before_task`: the first examples of the task that is to come."""
         assert self.source is not None
-        return self.source.task_data(run)
+        return self.source.task_data(run, samples)
 
     def run(
         self, tasks: Sequence[Task], batch: int, first: int, start: int, steps: int, interval: int

@@ -300,11 +300,12 @@ class ControlStage:
         batch = self._experience.at((draws * self.agent.rollout).long())
         return batch.inputs, batch
 
-    def task_data(self, run: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def task_data(self, run: int, samples: int | None = None) -> Iterator[tuple[Tensor, Tensor]]:
         raise LopError("in control a task has no data before it is acted in")
 
-    def slope(self, output: Tensor, y: Experience) -> Tensor:
-        return self.loss.gradient(output, y)[0]
+    def slope(self, output: Tensor, y: Experience, run: int | None = None) -> Tensor:
+        loss = self.loss if run is None else Loss([self.control.agents[run]], output)
+        return loss.gradient(output, y)[0]
 
     def end(self, position: Position) -> list[dict[str, Any]]:
         sums = {name: (value / position.samples).tolist() for name, value in position.sums.items()}

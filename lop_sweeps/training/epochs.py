@@ -240,17 +240,18 @@ class EpochsStage:
         at = (draws * rows.shape[1]).long()
         return self._inputs(rows.gather(1, at), None), labels.gather(1, at)
 
-    def task_data(self, run: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def task_data(self, run: int, samples: int | None = None) -> Iterator[tuple[Tensor, Tensor]]:
         """The training set of the task in its own order, without augmentation, `EVALUATED` images at a time."""
         split = self.tasks[run].train
-        rows = self._on_device([split.rows + self._offsets[run]])
-        labels = self._on_device([split.labels])
+        rows = self._on_device([split.rows[:samples] + self._offsets[run]])
+        labels = self._on_device([split.labels[:samples]])
         for start in range(0, rows.shape[1], EVALUATED):
             span = slice(start, start + EVALUATED)
             yield self._inputs(rows[:, span], None)[0], labels[0, span]
 
-    def slope(self, output: Tensor, y: Tensor) -> Tensor:
-        return slope(self.learner.loss, output, y, self._outputs)
+    def slope(self, output: Tensor, y: Tensor, run: int | None = None) -> Tensor:
+        outputs = self._outputs if self._outputs is None or run is None else self._outputs[run : run + 1]
+        return slope(self.learner.loss, output, y, outputs)
 
     @torch.no_grad()
     def end(self, position: Position) -> list[dict[str, Any]]:

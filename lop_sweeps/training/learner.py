@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 from math import prod
 from typing import Any, cast
 
@@ -198,23 +197,40 @@ class TorchLearner(PackedNetwork):
         with torch.no_grad(), self.looking(batch_statistics=self.network.training):
             return self._forward(x, None)[0]
 
-    def gradient_of(self, x: Tensor, y: Any) -> Tensor:
-        """(runs, parameters): gradient of the mean loss on inputs x and targets y, without dropout; no trace."""
+    def gradient_of(self, x: Tensor, y: Any, run: int | None = None) -> Tensor:
+        """(runs, parameters): gradient of the mean loss on inputs x and targets y, without dropout; no trace.
+
+        run: of this one alone, for which x and y are; the leading dimension of all three is then 1.
+        """
+        if run is not None and len(self.seeds) > 1:
+            return self._gradient_of_one(x, y, run)
         kept = self.gradient.clone()
         with torch.enable_grad(), self.looking(batch_statistics=self.network.training):
             output, _ = self._forward(x, None)
-            of_source = self.source.slope if self.source else partial(slope, self.loss)
-            found = self._gradient(output, of_source(output.detach(), y)).clone()
+            found = self._gradient(output, self._slope_of(output.detach(), y, None)).clone()
         self.gradient.copy_(kept)
         return found
+
+    def _gradient_of_one(self, x: Tensor, y: Any, run: int) -> Tensor:
+        network = self.network_of(run).train(self.network.training)
+        named = {name: p.detach().requires_grad_() for name, p in network.named_parameters()}
+        buffers = {name: value.clone() for name, value in network.named_buffers()}
+        with torch.enable_grad():
+            output, _ = torch.func.functional_call(network, (named, buffers), (x[0], None))
+            along = self._slope_of(output.detach()[None], y, run)[0]
+            gradients = torch.autograd.grad(output, list(named.values()), along)
+        return torch.cat([gradient.reshape(-1) for gradient in gradients])[None]
+
+    def _slope_of(self, output: Tensor, y: Any, run: int | None) -> Tensor:
+        return self.source.slope(output, y, run) if self.source else slope(self.loss, output, y)
 
     def other_batch(self, step: int) -> tuple[Tensor, Any]:
         """Inputs and targets of a mini-batch drawn from the same data, independently of the one learned from."""
         return self._source.other_batch(step)
 
-    def task_data(self, run: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def task_data(self, run: int, samples: int | None = None) -> Iterator[tuple[Tensor, Tensor]]:
         """In `before_task`: mini-batches of inputs (batch, inputs) and targets of the task that is to come."""
-        return self._source.task_data(run)
+        return self._source.task_data(run, samples)
 
     @property
     def _source(self) -> Source:

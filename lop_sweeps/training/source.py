@@ -13,7 +13,10 @@ class Source(Protocol):
 
     def other_batch(self, step: int) -> tuple[Tensor, Any]: ...
 
-    def task_data(self, run: int) -> Iterator[tuple[Tensor, Tensor]]: ...
+    def task_data(self, run: int, samples: int | None = None) -> Iterator[tuple[Tensor, Tensor]]: ...
 
-    def slope(self, output: Tensor, y: Any) -> Tensor:
-        """Gradient of the mean loss with respect to outputs (runs, batch, outputs), of the same shape."""
+    def slope(self, output: Tensor, y: Any, run: int | None = None) -> Tensor:
+        """Gradient of the mean loss with respect to outputs (runs, batch, outputs), of the same shape.
+
+        run: whose outputs these are, if they are of one.
+        """
