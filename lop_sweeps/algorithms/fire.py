@@ -56,7 +56,7 @@ class PackedFIRE(PackedIntervention[FIRE]):
 
 
 def isometric(weight: Tensor, iterations: int) -> Tensor:
-    """A weight (outputs, inputs, *kernel), near a multiple of an isometry at each kernel position; of the same shape."""
+    """What FIRE makes of a weight (outputs, inputs, *kernel): at each kernel position, nearly a scaled isometry."""
     outputs, inputs = weight.shape[:2]
     positions = math.prod(weight.shape[2:])
     matrices = weight.reshape(outputs, inputs, positions).permute(2, 0, 1)

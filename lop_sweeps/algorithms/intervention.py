@@ -19,7 +19,7 @@ an intervention wants to see; at the others none of its methods is called.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 from torch import Tensor
@@ -69,6 +69,12 @@ class Learner(Protocol):
         The purpose "initial weights" without a position gives back what the run began with.
         """
 
+    def fresh_parameters(self, purpose: str) -> Callable[[int], Tensor]:
+        """step -> (runs, parameters) of all runs, from the network's initial law; draws of this purpose and the step.
+
+        For methods that act at every step, to be asked for in `pack`: what is drawn is drawn where the parameters are.
+        """
+
     def network_of(self, run: int) -> Network:
         """A module of run `run` alone, whose parameters and buffers share memory with the pack's."""
 
@@ -84,6 +90,12 @@ class Learner(Protocol):
     def other_batch(self, step: int) -> tuple[Tensor, Any]:
         """In epochs and control: inputs and targets of a mini-batch drawn from the same data, independently of the one
         that is learned from; draws of this step."""
+
+    def epochs_over(self, step: int) -> int | None:
+        """How many passes over its data the run has made after update `step`; None: it is in the middle of one.
+
+        Online a task is one; in control each pass over a rollout is.
+        """
 
     def task_data(self, run: int, samples: int | None = None) -> Iterator[tuple[Tensor, Tensor]]:
         """In `before_task`: mini-batches of inputs (batch, inputs) and targets of the task that is to come.
@@ -190,6 +202,13 @@ class PackedIntervention(Generic[Options]):
     def evaluated_parameters(self, run: int) -> Tensor | None:
         """(parameters,): what is tested instead of what is trained; None: the same. In epochs."""
         return None
+
+    def tested_beside(self) -> dict[str, Tensor]:
+        """Of all runs, parameters (runs, parameters) that are tested, too, and logged as NAME_test_accuracy. In epochs.
+
+        The names must be the same in all tasks in which it acts.
+        """
+        return {}
 
     def state(self) -> dict[str, Tensor]:
         """All state, each tensor with a leading run dimension; restored by copying into these tensors."""

@@ -194,7 +194,7 @@ class Run:
         return x[self._number], _share(y, self._number)
 
     def task_data(self, samples: int | None = None) -> Iterator[tuple[Tensor, Tensor]]:
-        """In `before_task`: mini-batches of the task that is to come, of its first `samples` examples if that is given."""
+        """In `before_task`: mini-batches of the task that is to come; samples: of its first examples, how many."""
         return self._learner.task_data(self._number, samples)
 
     def _for_all(self, one: Tensor) -> Tensor:

@@ -32,6 +32,7 @@ from lop_sweeps.networks.mlp import MLP
 from lop_sweeps.networks.network import Network, draw_network, named_state
 from lop_sweeps.optimizers.optimizer import Optimizer
 from lop_sweeps.training.acting import actors
+from lop_sweeps.training.fresh_parameters import FreshParameters
 from lop_sweeps.training.losses import slope
 from lop_sweeps.training.source import Source
 
@@ -141,6 +142,17 @@ class FusedLearner:
         """Fresh parameters (and buffers: none) by name, as `TorchLearner.redraw` gives them."""
         return named_state(draw_network(self._make_network, self.dtype, self.seeds[run], purpose, *position))
 
+    def fresh_parameters(self, purpose: str) -> Callable[[int], Tensor]:
+        """step -> (1, size), from the network's initial law, as `TorchLearner.fresh_parameters` gives them."""
+        fresh = FreshParameters(self._make_network, self.seeds, purpose, self.dtype, self.device)
+
+        def at(step: int) -> Tensor:
+            found = torch.zeros_like(self.parameters)
+            self._import(found, fresh.at(step)[0])
+            return found
+
+        return at
+
     def network_of(self, run: int) -> Network:
         """The run's network, on the same memory."""
         return self.network
@@ -195,6 +207,10 @@ class FusedLearner:
     def other_batch(self, step: int) -> tuple[Tensor, Any]:
         assert self.source is not None
         return self.source.other_batch(step)
+
+    def epochs_over(self, step: int) -> int | None:
+        assert self.source is not None
+        return self.source.epochs_over(step)
 
     def task_data(self, run: int, samples: int | None = None) -> Iterator[tuple[Tensor, Tensor]]:
         """In `before_task`: the first examples of the task that is to come."""

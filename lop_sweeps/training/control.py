@@ -300,6 +300,10 @@ class ControlStage:
         batch = self._experience.at((draws * self.agent.rollout).long())
         return batch.inputs, batch
 
+    def epochs_over(self, step: int) -> int | None:
+        passed, left = divmod(step + 1, self.agent.rollout // self.agent.batch_size)
+        return None if left else passed
+
     def task_data(self, run: int, samples: int | None = None) -> Iterator[tuple[Tensor, Tensor]]:
         raise LopError("in control a task has no data before it is acted in")
 

@@ -228,6 +228,10 @@ class TorchLearner(PackedNetwork):
         """Inputs and targets of a mini-batch drawn from the same data, independently of the one learned from."""
         return self._source.other_batch(step)
 
+    def epochs_over(self, step: int) -> int | None:
+        """How many passes over its data the run has made after update `step`; None: it is in the middle of one."""
+        return self._source.epochs_over(step)
+
     def task_data(self, run: int, samples: int | None = None) -> Iterator[tuple[Tensor, Tensor]]:
         """In `before_task`: mini-batches of inputs (batch, inputs) and targets of the task that is to come."""
         return self._source.task_data(run, samples)
@@ -238,11 +242,19 @@ class TorchLearner(PackedNetwork):
             raise LopError("an intervention asked for data of the task while none is learned")
         return self.source
 
+    def tested_beside(self) -> dict[str, Tensor]:
+        """By name, further parameters (runs, parameters) that interventions want tested."""
+        found = [one.tested_beside() for one in self.interventions if has(one, "tested_beside")]
+        return {name: parameters for each in found for name, parameters in each.items()}
+
     @contextmanager
-    def evaluating(self) -> Iterator[None]:
-        """While the network is tested: in evaluation mode, with the parameters that interventions want tested."""
+    def evaluating(self, parameters: Tensor | None = None) -> Iterator[None]:
+        """While the network is tested: in evaluation mode, with these parameters, or those that interventions want."""
         kept = None
-        for intervention in self.interventions:
+        if parameters is not None:
+            kept = self.parameters.clone()
+            self.parameters.copy_(parameters)
+        for intervention in self.interventions if parameters is None else ():
             if not has(intervention, "evaluated_parameters"):
                 continue
             for run in range(len(self.seeds)):

@@ -78,6 +78,10 @@ class OnlineStage:
     def other_batch(self, step: int) -> tuple[Tensor, Tensor]:
         raise LopError("learning online, there is no other mini-batch of the same data")
 
+    def epochs_over(self, step: int) -> int | None:
+        passed, left = divmod(step + 1, self.benchmark.examples_per_task // self.batch_size)
+        return None if left else passed
+
     def task_data(self, run: int, samples: int | None = None) -> Iterator[tuple[Tensor, Tensor]]:
         """The task's first examples, by default as many as the diagnostics look at, and so many at a time."""
         examples = min(PROBE_SAMPLES if samples is None else samples, self.benchmark.examples_per_task)

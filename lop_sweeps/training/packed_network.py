@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from lop_sweeps.errors import LopError
 from lop_sweeps.networks.affine import Affine, Slot
 from lop_sweeps.networks.network import Network, draw_network, named_state
+from lop_sweeps.training.fresh_parameters import FreshParameters
 
 # Values of a gradient, over all runs, from which copying them costs more than writing them in place does in Python.
 WRITTEN_FROM = {"cpu": 250_000, "cuda": 16_000_000}
@@ -181,6 +182,10 @@ class PackedNetwork:
         for name, stacked in self.buffers.items():
             _assign(network, name, stacked[run])
         return network
+
+    def fresh_parameters(self, purpose: str) -> Callable[[int], Tensor]:
+        """step -> (runs, parameters) of all runs, from the initial law; draws of this purpose and the step."""
+        return FreshParameters(self._make_network, self.seeds, purpose, self.dtype, self.device).at
 
     def redraw(self, run: int, purpose: str, *position: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Fresh parameters and buffers by name, from the network's initial law; draws of this purpose and position.

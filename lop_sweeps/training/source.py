@@ -15,6 +15,8 @@ class Source(Protocol):
 
     def task_data(self, run: int, samples: int | None = None) -> Iterator[tuple[Tensor, Tensor]]: ...
 
+    def epochs_over(self, step: int) -> int | None: ...
+
     def slope(self, output: Tensor, y: Any, run: int | None = None) -> Tensor:
         """Gradient of the mean loss with respect to outputs (runs, batch, outputs), of the same shape.
 

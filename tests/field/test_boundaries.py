@@ -14,27 +14,34 @@ from torch import Tensor, nn
 from lop_sweeps.algorithms.dash import DASH
 from lop_sweeps.algorithms.fire import FIRE, isometric, orthogonal
 from lop_sweeps.algorithms.intervention import Intervention
+from lop_sweeps.algorithms.shrink_and_perturb import ShrinkAndPerturb
 from lop_sweeps.networks.mlp import MLP
 from lop_sweeps.networks.network import Network
+from lop_sweeps.optimizers.adam import Adam
 from lop_sweeps.optimizers.sgd import SGD
+from lop_sweeps.training.fresh_parameters import FreshParameters
 from lop_sweeps.training.learner import TorchLearner
 from lop_sweeps.training.losses import slope
-from tests.field.golden import PACKS, Golden, needs_field
+from tests.field.golden import PACKS, Golden, assert_final, needs_field
 
 pytestmark = needs_field
-OF_FIRE, OF_DASH = Golden("fire"), Golden("dash")
+OF_FIRE, OF_DASH, OF_MIXING = Golden("fire"), Golden("dash"), Golden("sp_boundary")
 
 
 def close(found: Tensor, expected: NDArray[Any]) -> None:
     np.testing.assert_allclose(found.numpy(), expected, rtol=0, atol=1e-10)
 
 
+def packed(make: Callable[[], Network], intervention: Intervention, pack: int) -> TorchLearner:
+    return TorchLearner(make, [SGD()] * pack, [[intervention] * pack], range(pack), "cross_entropy", torch.float64)
+
+
+@torch.no_grad()
 def before_task(make: Callable[[], Network], intervention: Intervention, pack: int, source: Any = None) -> TorchLearner:
     """A pack of runs, of which the one in the middle has come to its next task."""
-    learner = TorchLearner(make, [SGD()] * pack, [[intervention] * pack], range(pack), "cross_entropy", torch.float64)
+    learner = packed(make, intervention, pack)
     learner.source = source
-    with torch.no_grad():
-        learner.interventions[0].before_task(pack // 2, 1)
+    learner.interventions[0].before_task(pack // 2, 1)
     return learner
 
 
@@ -117,3 +124,55 @@ def test_dash(pack: int) -> None:
         close(parameter[pack // 2], OF_DASH[f"out_{name}"])
         for run in set(range(pack)) - {pack // 2}:
             close(parameter[run], OF_DASH[f"in_{name}"])
+
+
+class OfMixing(Network):
+    """The file's network: affine, normalisation, affine; its initial parameters are those that it is mixed with."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        for key, value in OF_MIXING.arrays.items():
+            if key.startswith("anchor_"):
+                layer, _, name = key.removeprefix("anchor_").partition(".")
+                if layer not in dict(self.named_children()):
+                    self.add_module(layer, nn.Module())
+                self.get_submodule(layer).register_parameter(name, nn.Parameter(torch.from_numpy(value.copy())))
+
+    def weights(self) -> tuple[str, ...]:
+        return ()
+
+    def initialize(self, draw: Callable[[int], np.random.Generator]) -> None:
+        return
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("pack", PACKS)
+def test_mixing_with_initial_weights(pack: int) -> None:
+    options = ShrinkAndPerturb(when="task", law="initial", shrink=OF_MIXING.meta["shrink_coef"])
+    learner = packed(OfMixing, options, pack)
+    for name in learner.parameter_names:
+        learner.view(learner.parameters, name).copy_(torch.from_numpy(OF_MIXING[f"in_{name}"]))
+    learner.interventions[0].before_task(pack // 2, 1)
+    for name in learner.parameter_names:
+        for run in range(pack):
+            expected = OF_MIXING[f"{'out' if run == pack // 2 else 'in'}_{name}"]
+            close(learner.view(learner.parameters, name)[run], expected)
+
+
+@pytest.mark.parametrize("pack", PACKS)
+@pytest.mark.parametrize("name", ["sp_fresh_sgd", "sp_fresh_adam"])
+def test_mixing_with_fresh_weights_at_every_step(name: str, pack: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    golden = Golden(name)
+    meta, pool = golden.meta, golden.parameters("fresh_")
+
+    def drawn(self: FreshParameters, step: int) -> Tensor:
+        row = [torch.from_numpy(pool[name][step % meta["pool"]]).flatten() for name in learner.parameter_names]
+        return torch.cat(row).expand(pack, -1)
+
+    monkeypatch.setattr(FreshParameters, "at", drawn)
+    optimizer = SGD(meta["lr"]) if meta["optimizer"] == "SGD" else Adam(meta["lr"], *meta["betas"], meta["eps"])
+    options = ShrinkAndPerturb(law="fresh", shrink=meta["shrink"], perturb_scale=meta["perturb_scale"])
+    learner = golden.learner(optimizer, [options], pack)
+    losses = golden.replay(learner)
+    np.testing.assert_allclose(losses, golden["losses"], rtol=0, atol=1e-10)
+    assert_final(golden, learner)
