@@ -17,6 +17,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from lop_sweeps.algorithms.span import taken_out
 from lop_sweeps.build import locate, options, parameters
 from lop_sweeps.errors import IdentityError
 from lop_sweeps.sweeps.run_files import digest, run_name
@@ -42,11 +43,16 @@ def normalise(value: Any) -> Any:
 
 
 def canonical(node: Mapping[str, Any], path: str, trusted: Sequence[str], drop: frozenset[str]) -> dict[str, Any]:
-    """One component: its class, version and the options that are not its defaults, without those in `drop`."""
+    """One component: its class, version and the options that are not its defaults, without those in `drop`.
+
+    Of a method, also the tasks in which it acts, where they are given.
+    """
     target = locate(node, path, trusted)
     defaults = {name: normalise(parameter.default) for name, parameter in parameters(target).items()}
-    given = {key: normalise(value) for key, value in options(node).items() if key not in drop}
+    own, span = taken_out(node, defaults) if path.startswith("algorithm.") else (node, {})
+    given = {key: normalise(value) for key, value in options(own).items() if key not in drop}
     kept = {key: value for key, value in given.items() if key not in defaults or defaults[key] != value}
+    kept |= {key: normalise(value) for key, value in span.items()}
     return {"target": node["_target_"], "version": getattr(target, "version", 1), "options": kept}
 
 

@@ -33,6 +33,9 @@ class Learner(intervention.Learner, Protocol):
     interventions: list[PackedIntervention[Any]]
     intervals_at_once: int
 
+    @property
+    def active(self) -> list[PackedIntervention[Any]]: ...
+
     def run(
         self, tasks: Sequence[Task], batch: int, first: int, start: int, steps: int, interval: int
     ) -> tuple[Tensor, Tensor, Tensor]: ...

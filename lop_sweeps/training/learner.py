@@ -13,6 +13,7 @@ from torch import Tensor
 
 from lop_sweeps import counter_random, streams
 from lop_sweeps.algorithms.intervention import Intervention, PackedIntervention, has
+from lop_sweeps.algorithms.span import Span
 from lop_sweeps.benchmarks.benchmark import Task
 from lop_sweeps.diagnostics.measure import measure_weights
 from lop_sweeps.errors import LopError
@@ -20,7 +21,7 @@ from lop_sweeps.networks.actor_critic import ActorCritic
 from lop_sweeps.networks.network import Network, output_parameters
 from lop_sweeps.optimizers.optimizer import Optimizer
 from lop_sweeps.training import explicit
-from lop_sweeps.training.acting import WROTE_TOO_EARLY, Actor, actors
+from lop_sweeps.training.acting import WROTE_TOO_EARLY, Actor, active, actors
 from lop_sweeps.training.examples import Examples
 from lop_sweeps.training.explicit import ExplicitActorCritic
 from lop_sweeps.training.losses import score, slope
@@ -34,7 +35,7 @@ class TorchLearner(PackedNetwork):
     make_network: builds the network of one run. optimizers: one per run. interventions: for each intervention, its
     options in every run, in the order in which they act. loss: cross_entropy (mean over the mini-batch, on logits) or
     squared_error (mean over mini-batch and outputs). device: where everything lies; a GPU makes the draws of a step
-    itself, the same ones up to rounding.
+    itself, the same ones up to rounding. spans: the tasks in which each intervention acts; all, if none are given.
     """
 
     intervals_at_once = 1  # that `run` should be asked for
@@ -48,6 +49,7 @@ class TorchLearner(PackedNetwork):
         loss: str,
         dtype: torch.dtype,
         device: torch.device | str = "cpu",
+        spans: Sequence[Span] = (),
     ) -> None:
         super().__init__(make_network, seeds, dtype, device)
         self.loss = loss
@@ -65,7 +67,8 @@ class TorchLearner(PackedNetwork):
         self.interventions: list[PackedIntervention[Any]] = [
             options[0].pack(options, self) for options in interventions
         ]
-        self._actors = actors([options[0] for options in interventions], self.interventions)
+        self.spans = spans
+        self._actors = actors([options[0] for options in interventions], self.interventions, spans)
         self.show: Callable[[Tensor, Tensor, Tensor, Tensor | None, int], None] | None = None  # each update, once made
         self._examples = Examples(self.device, dtype, targets=loss == "squared_error")
         self._draw_keys = counter_random.Keys([streams.counter_key(seed, "dropout") for seed in seeds], device)
@@ -119,7 +122,7 @@ class TorchLearner(PackedNetwork):
         """Prepare for steps `step` ... `step + steps - 1`; called on a fixed grid, never because of a checkpoint."""
         self.network.train()
         self.optimizer.tidy()
-        for intervention in self.interventions:
+        for intervention in self.active:
             intervention.plan(step, steps)
 
     def learn(self, x: Tensor, y: Tensor, step: int, outputs: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
@@ -159,8 +162,14 @@ class TorchLearner(PackedNetwork):
         else:
             self._update(self._slope(output, gradient, acting), step, acting, max_norm)
 
+    @property
+    def active(self) -> list[PackedIntervention[Any]]:
+        """Those of the interventions that act in the task at hand."""
+        return active(self.interventions, self.spans, self.source)
+
     def _acting(self, step: int) -> list[Actor]:
-        return [actor for actor in self._actors if actor.acts_at(step)]
+        task = self.source.task if self.source else None
+        return [actor for actor in self._actors if task in actor.span and actor.acts_at(step)]
 
     def _slope(self, of: Tensor, along: Tensor, acting: Sequence[Actor]) -> Tensor:
         """(runs, parameters): gradient of the sum of `of`, weighted by `along`; and what else is needed of it."""
@@ -203,23 +212,13 @@ class TorchLearner(PackedNetwork):
         run: of this one alone, for which x and y are; the leading dimension of all three is then 1.
         """
         if run is not None and len(self.seeds) > 1:
-            return self._gradient_of_one(x, y, run)
+            return self._gradient_of_one(run, x, lambda output: self._slope_of(output, y, run))
         kept = self.gradient.clone()
         with torch.enable_grad(), self.looking(batch_statistics=self.network.training):
             output, _ = self._forward(x, None)
             found = self._gradient(output, self._slope_of(output.detach(), y, None)).clone()
         self.gradient.copy_(kept)
         return found
-
-    def _gradient_of_one(self, x: Tensor, y: Any, run: int) -> Tensor:
-        network = self.network_of(run).train(self.network.training)
-        named = {name: p.detach().requires_grad_() for name, p in network.named_parameters()}
-        buffers = {name: value.clone() for name, value in network.named_buffers()}
-        with torch.enable_grad():
-            output, _ = torch.func.functional_call(network, (named, buffers), (x[0], None))
-            along = self._slope_of(output.detach()[None], y, run)[0]
-            gradients = torch.autograd.grad(output, list(named.values()), along)
-        return torch.cat([gradient.reshape(-1) for gradient in gradients])[None]
 
     def _slope_of(self, output: Tensor, y: Any, run: int | None) -> Tensor:
         return self.source.slope(output, y, run) if self.source else slope(self.loss, output, y)
@@ -244,7 +243,7 @@ class TorchLearner(PackedNetwork):
 
     def tested_beside(self) -> dict[str, Tensor]:
         """By name, further parameters (runs, parameters) that interventions want tested."""
-        found = [one.tested_beside() for one in self.interventions if has(one, "tested_beside")]
+        found = [one.tested_beside() for one in self.active if has(one, "tested_beside")]
         return {name: parameters for each in found for name, parameters in each.items()}
 
     @contextmanager
@@ -254,7 +253,7 @@ class TorchLearner(PackedNetwork):
         if parameters is not None:
             kept = self.parameters.clone()
             self.parameters.copy_(parameters)
-        for intervention in self.interventions if parameters is None else ():
+        for intervention in self.active if parameters is None else ():
             if not has(intervention, "evaluated_parameters"):
                 continue
             for run in range(len(self.seeds)):

@@ -156,6 +156,19 @@ class PackedNetwork:
                 slot.into.zero_()
         return self.gradient
 
+    def _gradient_of_one(self, run: int, x: Tensor, slope_of: Callable[[Tensor], Tensor]) -> Tensor:
+        """(1, parameters): gradient of one run's loss on x (1, batch, inputs), without dropout; it leaves no trace.
+
+        slope_of: from outputs to the gradient with respect to them, both (1, batch, outputs).
+        """
+        network = self.network_of(run).train(self.network.training)
+        named = {name: p.detach().requires_grad_() for name, p in network.named_parameters()}
+        buffers = {name: value.clone() for name, value in network.named_buffers()}
+        with torch.enable_grad():
+            output, _ = torch.func.functional_call(network, (named, buffers), (x[0], None))
+            gradients = torch.autograd.grad(output, list(named.values()), slope_of(output.detach()[None])[0])
+        return torch.cat([gradient.reshape(-1) for gradient in gradients])[None]
+
     def forward(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
         """Outputs (runs, batch, outputs) and hidden activations of x (runs, batch, inputs), without dropout."""
         return self._forward(x, None)

@@ -9,7 +9,12 @@ from torch import Tensor
 
 
 class Source(Protocol):
-    """The data of a task in training, as interventions may ask for them; each protocol has one."""
+    """The data of a task in training, as interventions may ask for them; each protocol has one.
+
+    task: its index; in control that of the row of the log.
+    """
+
+    task: int
 
     def other_batch(self, step: int) -> tuple[Tensor, Any]: ...
 

@@ -135,12 +135,12 @@ def _end_task(
             continue
         row = {"task": position.task, **measured[run], **position.before[run]}
         row["weight_magnitude_task"] = (position.sums["magnitude"][run] / position.samples).tolist()
-        for intervention in learner.interventions:
+        for intervention in learner.active:
             row |= intervention.report(run)
         if measuring is not None:
             row |= measuring.during(position, run)
         member.log.append(row)
-    for intervention in learner.interventions:
+    for intervention in learner.active:
         intervention.clear_report()
     position.task, position.step = position.task + 1, 0
 

@@ -107,6 +107,8 @@ class OfDASH(Network):
 class Chunk:
     """The file's chunk of data."""
 
+    task = 1
+
     def task_data(self, run: int, samples: int | None) -> Iterator[tuple[Tensor, Tensor]]:
         for x, y in zip(OF_DASH["x"], OF_DASH["y"], strict=True):
             yield torch.from_numpy(x).flatten(1), torch.from_numpy(y)
