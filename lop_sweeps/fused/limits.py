@@ -31,6 +31,8 @@ def obstacle(network: Network, optimizer: Optimizer, interventions: Sequence[Int
         return f"{type(network).__name__} is not a fully connected network that it knows"
     if network.norms:
         return f"it has no {network.norm} normalisation"
+    if network.injection is not None:
+        return "it has no frozen heads"
     rule: type = type(optimizer)
     if rule not in (SGD, Adam, AdamW):
         return f"it does not know the optimizer {rule.__name__}"

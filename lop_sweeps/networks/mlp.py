@@ -15,6 +15,7 @@ from lop_sweeps import checks
 from lop_sweeps.errors import ConfigError
 from lop_sweeps.networks.affine import Affine
 from lop_sweeps.networks.initialization import GAINS, LAWS, bias_bound, weight_bound
+from lop_sweeps.networks.injection import Injection
 from lop_sweeps.networks.network import Network, fill_uniform
 from lop_sweeps.networks.normalization import NORMALIZATIONS, Normalization
 from lop_sweeps.networks.unit_graph import UnitLayer
@@ -40,6 +41,7 @@ class MLP(Network):
     dropout: probability of setting a hidden activation to 0 in training (kept ones are scaled by 1/(1 - dropout)).
     norm: none, layer, batch, or online (for batch size 1). norm_after: normalise after the activation instead of
         before it.
+    injection: for plasticity injection, how many layers at the end, the output's included, are the head.
 
     Interventions and diagnostics see a layer's activations before dropout and before a norm that follows them.
     """
@@ -57,6 +59,7 @@ class MLP(Network):
         dropout: float = 0.0,
         norm: str = "none",
         norm_after: bool = False,
+        injection: int = 0,
     ) -> None:
         super().__init__()
         self.hidden = checks.integers("hidden", hidden, 1)
@@ -73,10 +76,17 @@ class MLP(Network):
         )
         self._function = ACTIVATIONS[self.activation]
         self.at_zero = float(self._function(torch.zeros((), device="cpu")))
+        self.injection: Injection | None = None
+        if checks.integer("injection", injection, 0, len(self.layers)):
+            first = len(self.layers) - int(injection)
+            rest = activation, init, dropout, norm, norm_after
+            self.injection = Injection(lambda: MLP(sizes[first], outputs, self.hidden[first:], *rest), first)
 
     def forward(self, x: Tensor, uniforms: Sequence[Tensor] | None = None) -> tuple[Tensor, list[Tensor]]:
         activations = []
+        into: list[Tensor] = []  # of each layer
         for i, layer in enumerate(self.layers[:-1]):
+            into.append(x)
             z = layer(x)
             if self.norms and not self.norm_after:
                 z = self.norms[i](z)
@@ -86,7 +96,10 @@ class MLP(Network):
                 x = self.norms[i](x)
             if uniforms:
                 x = x * (uniforms[i] >= self.dropout).to(x.dtype) / (1.0 - self.dropout)
-        return self.layers[-1](x), activations
+        output = self.layers[-1](x)
+        if self.injection is not None:
+            output = output + self.injection([*into, x][self.injection.first], uniforms)
+        return output, activations
 
     def draws(self, batch_size: int) -> tuple[tuple[int, ...], ...]:
         return tuple((batch_size, units) for units in self.hidden) if self.dropout > 0 else ()
@@ -122,6 +135,8 @@ class MLP(Network):
         for norm in self.norms:
             assert isinstance(norm, Normalization)
             norm.initialize()
+        if self.injection is not None:
+            self.injection.initialize()
 
     def check(self, batch_size: int) -> None:
         if self.norm == "online" and batch_size != 1:

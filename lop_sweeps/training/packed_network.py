@@ -114,6 +114,7 @@ class PackedNetwork:
             for name, module in self.network.named_modules()
             if isinstance(module, Affine)
             for key in ("weight", "bias")
+            if f"{name}.{key}" in self._shapes
         ]
         if 2 * sum(prod(self._shapes[name]) for name in affine) < self.parameters.shape[1]:
             return
