@@ -119,6 +119,14 @@ def _uniforms(stepkey: int | Tensor, index: Tensor) -> Tensor:
 
 
 @njit(nogil=True)
+def _draw_rows(key: np.uint64, step: int, rows: NDArray[np.int64], out: NDArray[np.float64]) -> None:
+    stepkey, each = step_key(key, step), out.shape[1]
+    for i in range(rows.size):
+        for j in range(each):
+            out[i, j] = uniform(stepkey, rows[i] * each + j)
+
+
+@njit(nogil=True)
 def _draw(stepkey: np.uint64, index: NDArray[np.int64], out: NDArray[np.float64]) -> None:
     for i in range(index.size):
         out[i] = uniform(stepkey, index[i])
@@ -162,6 +170,15 @@ class Keys:
         golden = int(np.uint64((step + 1) * int(_GOLDEN) % 2**64).astype(np.int64))
         stepkeys = _mixed(self._column + golden)
         return _uniforms(stepkeys.view(-1, *[1] * index.dim()), index)
+
+    def uniforms_of_rows(self, step: int, rows: Tensor, each: int) -> Tensor:
+        """Draws row * each, ..., row * each + each - 1 of `step` for each of rows (n,): (keys, n, each) float64."""
+        if rows.device.type != "cpu":
+            return self.uniforms_at(step, rows.unsqueeze(1) * each + torch.arange(each, device=rows.device))
+        out = np.empty((len(self.keys), len(rows), each))
+        for key, of_key in zip(self.keys, out, strict=True):
+            _draw_rows(key, step, rows.numpy(), of_key)
+        return torch.from_numpy(out)
 
     def normals(self, step: int, count: int) -> Tensor:
         """The first draws of `step`, (keys, count) float64: those of `normals`, up to rounding."""

@@ -23,11 +23,11 @@ def compile_everything() -> None:
 def main(precision: str) -> None:
     import torch
 
-    from lop_sweeps.algorithms.redo import ReDo
     from lop_sweeps.optimizers.sgd import SGD
     from tests.fused.engines import fused, image_task
+    from tests.fused.looking import Looking
 
-    for interventions in ((), (ReDo(period=5),)):
+    for interventions in ((), (Looking(period=5),)):
         learner = fused("cross_entropy", SGD(0.01), interventions, dtype=getattr(torch, precision))
         learner.run([image_task(0)], 1, 0, 0, 10, 10)
         learner.probe([image_task(0)], 10)

@@ -526,7 +526,14 @@ ROWS = pytest.mark.parametrize(("needs", "key", "value"), OPTIONS, ids=[f"{''.jo
 ROWS_ON_ENGINES = pytest.mark.parametrize(
     ("needs", "key", "value"),
     [
-        pytest.param([*needs, f"engine={engine}"], key, value, id=f"{''.join(needs[:1])}-{key}-{engine}")
+        pytest.param(
+            [*needs, f"engine={engine}"],
+            key,
+            value,
+            id=f"{''.join(needs[:1])}-{key}-{engine}",
+            # What both read is tried on the fused one; packs, below, are of the torch engine.
+            marks=[pytest.mark.slow] if engine == "torch" and key not in TORCH_ONLY and base(needs) is BASE else [],
+        )
         for engine, refused in (("torch", FUSED_ONLY), ("fused", TORCH_ONLY))
         for needs, key, value in OPTIONS
         if key not in refused and not (engine == "fused" and base(needs) is not BASE)

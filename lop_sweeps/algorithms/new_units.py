@@ -153,7 +153,7 @@ class HiddenUnits:
         """Give units (n,) of a run new incoming weights, as `draw_incoming` draws them: (n, fan_in)."""
         for weight, places, new in zip(self.incoming, self.rows, self._apart(drawn), strict=True):
             indices = units if places is None else places[units].flatten()
-            weight[run][indices] = new.to(weight.dtype).reshape(len(indices), *weight.shape[2:])
+            weight[run].index_copy_(0, indices, new.to(weight.dtype).reshape(len(indices), *weight.shape[2:]))
 
     def set_incoming_where(self, mask: Tensor, drawn: Tensor) -> None:
         """The same where mask (runs, units) is true; drawn (runs, units, fan_in)."""
@@ -207,9 +207,7 @@ def draw_incoming(keys: Keys, step: int, layer: UnitLayer, units: Tensor) -> Ten
     Of each of `layer.incoming` those of all its rows, one after the other.
     """
     sizes = [rows.fan_in * rows.each * (1 if rows.std is None else 2) for rows in layer.incoming]
-    each = sum(sizes)
-    index = units.unsqueeze(1) * each + torch.arange(each, device=units.device)
-    uniforms = keys.uniforms_at(step, index)
+    uniforms = keys.uniforms_of_rows(step, units, sum(sizes))
     if len(sizes) == 1:
         return _by_law(layer.incoming[0], uniforms)
     shares = zip(layer.incoming, uniforms.split(sizes, -1), strict=True)
@@ -219,7 +217,7 @@ def draw_incoming(keys: Keys, step: int, layer: UnitLayer, units: Tensor) -> Ten
 def _by_law(rows: Rows, uniforms: Tensor) -> Tensor:
     """New weights of some rows; a normal one takes two uniform numbers (Box & Muller's method)."""
     if rows.std is None:
-        return (2 * uniforms - 1) * rows.bound
+        return uniforms.mul_(2).sub_(1).mul_(rows.bound)
     radius = (-2 * torch.log1p(-uniforms[..., ::2])).sqrt()
     return rows.std * radius * torch.cos(2 * math.pi * uniforms[..., 1::2])
 

@@ -586,14 +586,15 @@ def _compile(sources: str) -> Compiled:
         at the end of each interval.
         """
         carried, nothing = np.empty(2), net.w[:0]
+        start, everything = np.int64(0), np.int64(EVERYTHING)  # numba would compile `steps` anew for literals
         begin, number = 0, 0
         while begin < count:
             length = min(interval, count - begin)
             first, of_interval = first_step + begin, slice(begin, begin + length)
             begin_interval(net, rule, rep, work, carried, first, length)
             steps(
-                net, stream, rule, rep, noise, work, carried, nothing, EVERYTHING, first, begin * batch, batch,
-                0, length, losses[of_interval], correct[of_interval],
+                net, stream, rule, rep, noise, work, carried, nothing, everything, first, begin * batch, batch,
+                start, length, losses[of_interval], correct[of_interval],
             )  # fmt: skip
             end = first + length
             finite = end_interval(net, rep, noise, work, carried, end, length, magnitudes[number])

@@ -386,7 +386,12 @@ PACKS: dict[str, tuple[str, dict[str, Any], Sequence[Any]]] = {
 }
 
 
-@pytest.mark.parametrize("case", PACKS)
+LONG = {"residual", "residual_dropout", "batch", "bernoulli", "dropout_sum"}  # others have what is special about them
+
+
+@pytest.mark.parametrize(
+    "case", [pytest.param(case, marks=[pytest.mark.slow] if case in LONG else []) for case in PACKS]
+)
 def test_pack_equals_each_run_alone(case: str) -> None:
     """Everything that learning changes, buffers included; runs differ in all that may differ in a pack."""
     name, options, optimizers = PACKS[case]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -391,7 +392,8 @@ def test_every_command_has_a_version_and_help_without_doubled_signs(
 def test_a_closed_pipe_is_no_error(tmp_path: Path) -> None:
     """Cases 4.8: `lop --help | head -2`, buffered or not."""
     for buffering in ("", "1"):
-        program = f"PYTHONUNBUFFERED={buffering} {sys.executable} -m lop_sweeps --help | true; echo ${{PIPESTATUS[0]}}"
+        command = f"{shlex.quote(sys.executable)} -m lop_sweeps --help"
+        program = f"PYTHONUNBUFFERED={buffering} {command} | true; echo ${{PIPESTATUS[0]}}"
         done = subprocess.run(["bash", "-c", program], capture_output=True, text=True, cwd=tmp_path)
         assert (done.stdout, done.stderr) == ("0\n", "")
 

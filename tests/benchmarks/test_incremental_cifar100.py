@@ -414,7 +414,7 @@ def test_nothing_is_put_back_if_not_asked_for(root: Path) -> None:
 PUBLISHED = [0.1] * 60 + [0.02] * 60 + [0.004] * 40 + [0.0008] * 40
 
 
-@pytest.mark.parametrize("optimizer", ["momentum_cifar100", "adamw"])
+@pytest.mark.parametrize("optimizer", ["momentum_cifar100", pytest.param("adamw", marks=pytest.mark.slow)])
 def test_step_size_follows_the_published_schedule_in_every_task(
     root: Path, tmp_path: Path, optimizer: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

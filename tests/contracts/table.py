@@ -252,6 +252,20 @@ def chosen(name: str, group: str) -> set[str]:
     return {choice for line in lines for choice in line.strip("[]").split(",")}
 
 
+def each_row(*, long: bool = False) -> list[object]:
+    """The rows, to parametrise a test that concerns no engine; long: as in `rows`."""
+    return [
+        pytest.param(
+            name,
+            marks=[
+                *([needs_mnist] if name.startswith("mnist") else []),
+                *([pytest.mark.slow] if long and name not in METHODS else []),
+            ],
+        )
+        for name in ROWS
+    ]
+
+
 def rows(
     *names: str, engine: str | None = None, long: bool = False, quick: frozenset[str] = METHODS
 ) -> pytest.MarkDecorator:

@@ -16,8 +16,7 @@ from lop_sweeps.sweeps.execute import run_pack
 from lop_sweeps.sweeps.load_run import load_run
 from lop_sweeps.training import epochs, online
 from tests import runs
-from tests.contracts.table import ROWS, engines, rows, small
-from tests.shared import needs_mnist
+from tests.contracts.table import METHODS, ROWS, each_row, engines, rows, small
 
 FUSED = "engine=fused"
 
@@ -30,9 +29,7 @@ def _short_intervals(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureReq
     monkeypatch.setattr(online, "INTERVAL", 7 if overrides and "benchmark.batch_size=10" in overrides else 70)
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=needs_mnist if name.startswith("mnist") else ()) for name in ROWS]
-)
+@pytest.mark.parametrize("name", each_row(long=True))
 def test_each_engine_takes_the_rows_that_it_can_and_auto_finds_it(tmp_path: Path, name: str) -> None:
     best = engines(name)[-1]  # fused, where it can
     point = runs.point(tmp_path, *small(ROWS[name]))
@@ -50,7 +47,10 @@ def test_each_engine_takes_the_rows_that_it_can_and_auto_finds_it(tmp_path: Path
 def test_killed_and_resumed_equals_uninterrupted_byte_for_byte(
     tmp_path: Path, overrides: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """On the fused engine whatever the cuts between calls of the compiled loop are, and whoever is trained beside."""
+    """On the fused engine whatever the cuts between calls of the compiled loop are, and whoever is trained beside.
+
+    Killed just before a checkpoint, then at any moment, saving included; in the end not at all.
+    """
     whole = runs.plan(tmp_path / "whole", *small(overrides), seeds=2)
     assert {outcome.state for outcome in runs.train(whole)} == {"done"}
     monkeypatch.setattr(fused, "_WORK_PER_CALL", 0)  # from here on, each interval is a call: a boundary
@@ -66,10 +66,8 @@ def test_killed_and_resumed_equals_uninterrupted_byte_for_byte(
             for lock in tmp_path.rglob("lock"):
                 os.utime(lock, (0, 0))
             continue
-        # Just before a checkpoint, and at any moment, saving included; in the end not at all, on a very busy machine.
-        longest = 0.3 * (1 + attempt / 10)
-        intervals, seconds = (rng.randint(0, 2), None) if attempt < attempts else (None, rng.uniform(0.05, longest))
-        seconds = None if attempt > 40 else seconds
+        intervals = rng.randint(0, 2) if attempt < attempts else None
+        seconds = rng.uniform(0.05, 0.3) if attempts <= attempt < attempts + 3 else None
         kills += runs.train_and_kill(killed.packs[-1], after_intervals=intervals, after_seconds=seconds)
     else:
         pytest.fail("the run never ended")
@@ -148,7 +146,9 @@ def test_same_seed_gives_the_same_tasks_and_initial_weights_to_every_algorithm(t
     digits = [
         name
         for name, line in ROWS.items()
-        if "benchmark=permuted_digits" in line and not any(one.startswith("network=") for one in line)
+        if name in METHODS
+        and "benchmark=permuted_digits" in line
+        and not any(one.startswith("network=") for one in line)
     ]
     seen: dict[str, set[tuple[float, ...]]] = {"torch": set(), "fused": set()}
     for name in digits:

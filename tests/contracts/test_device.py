@@ -89,7 +89,7 @@ def ready_rollout(stage: ControlStage, count: int) -> Rollout:
     return Rollout(inputs, actions, rewards, rewards > 0, [], [False] * count)
 
 
-@rows(engine="torch")
+@rows(engine="torch", long=True)
 def test_no_step_mixes_devices_or_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, overrides: list[str]) -> None:
     """Replacements, noise, masks and all; what is read between the steps is what the protocol says."""
     made = components(tmp_path, overrides)

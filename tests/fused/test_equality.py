@@ -110,11 +110,12 @@ def cases() -> list[Any]:
         for j, loss in enumerate(LOSSES):
             name = f"{row}-{loss}"
             core, first = row in CORE, (i + j) % 2 == 0
-            whole = core and first
-            if core != first:
+            if core and first:
+                chosen.append(pytest.param(row, loss, STEPS // 3, every, id=f"{name}-every-activation"))
+            elif core or first:
                 some = [every[(i + k) % len(every)] for k in (0, 3)]
                 chosen.append(pytest.param(row, loss, STEPS // 3, some, id=f"{name}-shorter"))
-            chosen.append(pytest.param(row, loss, STEPS, every, id=name, marks=() if whole else pytest.mark.slow))
+            chosen.append(pytest.param(row, loss, STEPS, every, id=name, marks=pytest.mark.slow))
     return chosen
 
 
@@ -175,7 +176,7 @@ HIDDEN: list[tuple[int, ...]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("batch", [1, 5, 32])
+@pytest.mark.parametrize("batch", [1, pytest.param(5, marks=pytest.mark.slow), 32])
 @pytest.mark.parametrize("hidden", HIDDEN, ids=str)
 def test_shapes_and_batches(hidden: tuple[int, ...], batch: int) -> None:
     often = cbp("adaptable_contribution", replacement_rate=0.01, maturity_threshold=10)

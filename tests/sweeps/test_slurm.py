@@ -6,6 +6,7 @@ import contextlib
 import json
 import multiprocessing
 import os
+import shlex
 import subprocess
 import sys
 import time
@@ -246,7 +247,7 @@ def test_a_job_runs_the_copy_whatever_the_folder_is_called(tmp_path: Path, name:
     (elsewhere / "users.py").write_text("print('users')\n")
     launcher = SlurmLauncher(setup=[f"export PYTHONPATH={elsewhere}"])
     lines = slurm.parameters(launcher, "s", code)["setup"]
-    script = "\n".join([*lines, *(f"{sys.executable} -S -m {module}" for module in ("probe", "users"))])
+    script = "\n".join([*lines, *(f"{shlex.quote(sys.executable)} -S -m {module}" for module in ("probe", "users"))])
     done = subprocess.run(["bash", "-c", script], cwd=elsewhere, capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["code", "users"]
 

@@ -315,7 +315,12 @@ def mixed(sweeps: Path, line: list[str], sizes: list[str]) -> Plan:
 
 
 @pytest.mark.parametrize(
-    "line", [[*IMAGENET, *MLP], [*CIFAR, *NORM], [*CIFAR, *RESNET]], ids=["imagenet", "norm", "resnet"]
+    "line",
+    [
+        pytest.param([*IMAGENET, *MLP], id="imagenet"),
+        pytest.param([*CIFAR, *NORM], id="norm"),
+        pytest.param([*CIFAR, *RESNET], id="resnet", marks=pytest.mark.slow),
+    ],
 )
 def test_a_run_that_diverges_is_final_and_leaves_the_others_alone(
     tmp_path: Path, line: list[str], monkeypatch: pytest.MonkeyPatch

@@ -54,7 +54,7 @@ def test_whatever_a_diagnostic_does_to_what_it_is_shown_the_run_stays_as_it_is(t
         assert len({row["wreck"] for row in other}) == len(other)  # its own draws, of each task
 
 
-@pytest.mark.parametrize("name", ["torch", "fused", "images"])
+@pytest.mark.parametrize("name", ["torch", "fused", pytest.param("images", marks=pytest.mark.slow)])
 def test_taken_every_few_tasks_and_remembered_over_kills(tmp_path: Path, name: str) -> None:
     line = [*LINES[name], *own("Counting", every=2)]
     whole = trained(tmp_path / "whole", *line)
