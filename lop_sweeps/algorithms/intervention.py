@@ -6,7 +6,7 @@ rather not think in packs derives from `OneRun` (one_run.py) and writes one clas
 
 The order of calls, which is the same on every engine and in every protocol:
 
-    a task      diagnostics -> before_task(run, task), for each run -> steps
+    a task      diagnostics -> (begin(run), where `from_task` is) -> before_task(run, task), for each run -> steps
     a stretch   plan(step, steps), before at most 1,000 steps
     a step      forward pass -> gradient of the loss -> before_update(gradient, step) of each intervention
                 -> the gradient is cut to `max_gradient_norm` -> the optimiser, with its own weight decay
@@ -180,6 +180,12 @@ class PackedIntervention(Generic[Options]):
     def per_run(self, name: str) -> Tensor:
         """An option of all runs as a column (runs, 1), which broadcasts over parameters or units."""
         return per_run([getattr(run, name) for run in self.options], self.learner.parameters)
+
+    def begin(self, run: int) -> None:
+        """Before the first task in which it acts, if `from_task` says that this is not the run's first.
+
+        For what is kept and depends on the parameters: until now it is what the initial ones made of it.
+        """
 
     def plan(self, step: int, steps: int) -> None:
         """Called before steps `step` ... `step + steps - 1` (a fixed grid, at most 1,000 at a time)."""

@@ -225,7 +225,10 @@ class OneRun(Intervention):
             raise ConfigError("", None, f"{type(self).__name__} does nothing: it has none of {', '.join(METHODS)}")
 
     def start(self, run: Run) -> dict[str, Tensor]:
-        """What is to be kept in checkpoints, by name, with its values at the start of the run; then `run.state`."""
+        """What is to be kept in checkpoints, by name, with its values at the start; then `run.state`.
+
+        The start of the run; with `from_task`, once more before that task, with the parameters of then.
+        """
         return {}
 
     def before_update(self, run: Run) -> None:
@@ -280,6 +283,10 @@ class RunByRun(PackedIntervention[OneRun]):
         for options, run in zip(self.options, self.runs, strict=True):
             run.step = run.step if step is None else step
             yield options, run
+
+    def begin(self, run: int) -> None:
+        for name, value in self.options[run].start(self.runs[run]).items():
+            self.runs[run].state[name] = value
 
     def before_update(self, gradient: Tensor, step: int) -> None:
         for options, run in self._pairs(step):

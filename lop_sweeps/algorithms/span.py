@@ -1,7 +1,7 @@
 """In which tasks a method acts: `from_task` and `until_task`, which may stand in any node of `algorithm`.
 
-They are no options of the method. Its class is built without them, so a user's own method has them as well; outside of
-its tasks it is not called, and what it keeps is what it began with until its first one.
+They are no options of the method. Its class is built without them, so a user's own method has them as well. Outside of
+its tasks it is not called, and what it keeps begins with the first of them (`PackedIntervention.begin`).
 """
 
 from __future__ import annotations

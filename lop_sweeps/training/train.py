@@ -119,6 +119,10 @@ def _begin_task(
             layers = [layer.without(~finite) for layer in layers]
     active = [member.active for member in members]
     position.before = [{} for _ in members] if measuring is None else measuring.before(stage, position, layers, active)
+    for one, span in zip(learner.interventions, learner.spans, strict=False):
+        begin = getattr(one, "begin", None) if span.from_task == position.task > 0 else None
+        for run in range(len(members)) if begin else ():
+            begin(run)
     position.samples = 0
     position.sums = stage.begin()
     _mask_inactive(learner, members)
