@@ -169,6 +169,9 @@ def build(node: Mapping[str, Any], path: str, trusted: Sequence[str] = (), **con
         named = parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
         if named and parameter.default is parameter.empty and name not in given:
             raise ConfigError(f"{path}.{name}", None, f"must be given: {target.__name__} has no default for it")
+    for key in getattr(target, "parts", ()):
+        if isinstance(given.get(key), Mapping):
+            given[key] = build(given[key], f"{path}.{key}", trusted)
     try:
         return target(**given, **context)
     except ConfigError as error:

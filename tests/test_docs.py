@@ -47,8 +47,10 @@ def test_metrics_page_lists_exactly_what_is_logged(tmp_path: Path) -> None:
     control = ["scale=tiny", *SLIPPERY, "benchmark.log_every=192"]
     measured = [*runs.SMALL, "benchmark=permuted_digits", "engine=torch", "sweep=measured", "benchmark.num_tasks=2"]
     measured += ["benchmark.examples_per_task=40", f"diagnostics=[{','.join(DIAGNOSTICS)}]"]
-    for line in (*online, ["scale=tiny", *IMAGENET], ["scale=tiny", *CIFAR], control, measured):
-        plan = runs.plan(tmp_path, *line, "algorithm=[continual_backprop,hare_and_tortoise]")
+    images = ["scale=tiny", *IMAGENET, "optimizer=trac"]
+    for line in (*online, images, ["scale=tiny", *CIFAR], control, measured):
+        methods = "[continual_backprop,c_chain,hare_and_tortoise]" if line is images else "continual_backprop"
+        plan = runs.plan(tmp_path, *line, f"algorithm={methods}")
         runs.train(plan)
         logged |= {name for line in runs.metrics(plan.points[0]).splitlines() for name in json.loads(line)}
     assert described == logged

@@ -195,6 +195,13 @@ class Loss:
         torch.mul(value - batch.target, self.value_coefficient * (2.0 / output.shape[1]), out=of_value)
         return gradient, ratio
 
+    def of_policy(self, output: Tensor, batch: Experience) -> Tensor:
+        """Mean losses (runs,) of the policy, minus its entropy times the coefficient."""
+        ratio = (log_probability(output, batch.actions) - batch.log_probability).exp()
+        gain = torch.minimum(ratio * batch.advantage, ratio.clamp(1 - self.clip, 1 + self.clip) * batch.advantage)
+        entropy = (parts(output)[1] + (0.5 + _LOG_ROOT_TAU)).sum(-1)
+        return -(gain + self.entropy_coefficient * entropy).mean(1)
+
     def measures(self, output: Tensor, batch: Experience, ratio: Tensor) -> Measures:
         low, high = 1 - self.clip, 1 + self.clip
         limits = torch.finfo(ratio.dtype)

@@ -19,7 +19,7 @@ an intervention wants to see; at the others none of its methods is called.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 from torch import Tensor
@@ -69,17 +69,20 @@ class Learner(Protocol):
         The purpose "initial weights" without a position gives back what the run began with.
         """
 
-    def fresh_parameters(self, purpose: str) -> Callable[[int], Tensor]:
-        """step -> (runs, parameters) of all runs, from the network's initial law; draws of this purpose and the step.
-
-        For methods that act at every step, to be asked for in `pack`: what is drawn is drawn where the parameters are.
-        """
-
     def network_of(self, run: int) -> Network:
         """A module of run `run` alone, whose parameters and buffers share memory with the pack's."""
 
-    def outputs_of(self, x: Tensor) -> Tensor:
-        """Outputs (runs, batch, outputs) of x (runs, batch, inputs), without dropout; it leaves no trace."""
+    def outputs_of(self, x: Tensor, parameters: Tensor | None = None) -> Tensor:
+        """Outputs (runs, batch, outputs) of x (runs, batch, inputs), without dropout; it leaves no trace.
+
+        parameters: (runs, parameters) that are used instead of those in training.
+        """
+
+    def differentiate(self, of: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, Tensor]:
+        """Numbers (runs,) that `of` makes of the outputs of x, and their gradient (runs, parameters); no trace.
+
+        As `outputs_of`: x (runs, batch, inputs), outputs (runs, batch, outputs), without dropout.
+        """
 
     def gradient_of(self, x: Tensor, y: Any, run: int | None = None) -> Tensor:
         """(runs, parameters): gradient of the mean loss on inputs x and targets y, without dropout; no trace.
@@ -96,6 +99,15 @@ class Learner(Protocol):
 
         Online a task is one; in control each pass over a rollout is.
         """
+
+    def step_losses(self) -> Tensor:
+        """(runs,): the mean loss of the current step before its update; in control the policy's."""
+
+    def asked(self, output: Tensor) -> Tensor:
+        """Of outputs (runs, batch, outputs), those that the task asks for: in class-incremental learning some."""
+
+    def ends_round(self, step: int) -> bool:
+        """Whether it is the last update of an epoch, or in control the last on a rollout; online each is."""
 
     def task_data(self, run: int, samples: int | None = None) -> Iterator[tuple[Tensor, Tensor]]:
         """In `before_task`: mini-batches of inputs (batch, inputs) and targets of the task that is to come.
@@ -220,7 +232,7 @@ class PackedIntervention(Generic[Options]):
         """All state, each tensor with a leading run dimension; restored by copying into these tensors."""
         return {}
 
-    def report(self, run: int) -> dict[str, list[float]]:
+    def report(self, run: int) -> Mapping[str, float | list[float]]:
         """Measurements of run `run` since `clear_report`, for its log."""
         return {}
 

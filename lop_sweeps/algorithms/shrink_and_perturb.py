@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lop_sweeps import checks, counter_random, streams
+from lop_sweeps.algorithms.fresh_parameters import FreshParameters
 from lop_sweeps.algorithms.intervention import Intervention, Learner, PackedIntervention
 from lop_sweeps.errors import ConfigError
 
@@ -167,7 +168,8 @@ class PackedMixing(PackedIntervention[ShrinkAndPerturb]):
         self.kept = column([1 - run.shares[0] for run in runs], learner)
         self.scale = column([run.shares[1] for run in runs], learner)
         initial = learner.parameters.clone()
-        self.others = (lambda step: initial) if runs[0].law == "initial" else learner.fresh_parameters("perturbation")
+        fresh = runs[0].law == "fresh"
+        self.others = FreshParameters(learner, "perturbation").draw if fresh else lambda step: initial
 
     def after_update(self, step: int) -> None:
         self.learner.parameters.mul_(self.kept).addcmul_(self.others(step), self.scale)

@@ -222,5 +222,6 @@ RESERVED = frozenset(
     | {"best_test_accuracy", "selected_test_accuracy", "return", "episode_length", "episodes", "friction", "changes"}
     | {"policy_loss", "value_loss", "clip_fraction", "approximate_kl", "explained_variance", "action_std"}
     | {"weight_change", "weight_change_max", "weight_magnitude_task", "replaced_units"}
+    | {"trac_scale", "output_churn", "churn_coefficient"}
     | {"run", "sweep", "benchmark", "variant", "label", "seed", "state"}
 )

@@ -33,8 +33,7 @@ from lop_sweeps.networks.mlp import MLP
 from lop_sweeps.networks.network import Network, draw_network, named_state
 from lop_sweeps.optimizers.optimizer import Optimizer
 from lop_sweeps.training.acting import active, actors
-from lop_sweeps.training.fresh_parameters import FreshParameters
-from lop_sweeps.training.losses import slope
+from lop_sweeps.training.losses import score
 from lop_sweeps.training.source import Source
 
 # What one call of the compiled loop may take: about a second, so that a stop is answered soon; and so much memory.
@@ -165,17 +164,6 @@ class FusedLearner:
         """Fresh parameters (and buffers: none) by name, as `TorchLearner.redraw` gives them."""
         return named_state(draw_network(self._make_network, self.dtype, self.seeds[run], purpose, *position))
 
-    def fresh_parameters(self, purpose: str) -> Callable[[int], Tensor]:
-        """step -> (1, size), from the network's initial law, as `TorchLearner.fresh_parameters` gives them."""
-        fresh = FreshParameters(self._make_network, self.seeds, purpose, self.dtype, self.device)
-
-        def at(step: int) -> Tensor:
-            found = torch.zeros_like(self.parameters)
-            self._import(found, fresh.at(step)[0])
-            return found
-
-        return at
-
     def network_of(self, run: int) -> Network:
         """The run's network, on the same memory."""
         return self.network
@@ -210,22 +198,38 @@ class FusedLearner:
             targets = targets.to(self.dtype)
         return torch.from_numpy(np.ascontiguousarray(x)).to(self.dtype)[None], targets
 
-    def outputs_of(self, x: Tensor) -> Tensor:
+    def outputs_of(self, x: Tensor, parameters: Tensor | None = None) -> Tensor:
         """Outputs (1, batch, outputs) of x (1, batch, inputs), without dropout."""
         with torch.no_grad():
-            return self.network(x[0], None)[0][None]
+            if parameters is None:
+                return self.network(x[0], None)[0][None]
+            named = {name: self.view(parameters, name)[0] for name in self.parameter_names}
+            output: Tensor = torch.func.functional_call(self.network, named, (x[0], None))[0]
+            return output[None]
 
     def gradient_of(self, x: Tensor, y: Any, run: int | None = None) -> Tensor:
         """(1, size): gradient of the mean loss on inputs x and targets y, without dropout, in this engine's layout."""
+        return self.differentiate(lambda output: score(self.loss, output, y)[0], x)[1]
+
+    def differentiate(self, of: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, Tensor]:
         named = {name: p.detach().requires_grad_() for name, p in self.network.named_parameters()}
         with torch.enable_grad():
-            output, _ = torch.func.functional_call(self.network, named, (x[0], None))
-            along = slope(self.loss, output.detach()[None], y)[0]
-            gradients = torch.autograd.grad(output, list(named.values()), along)
+            value = of(torch.func.functional_call(self.network, named, (x[0], None))[0][None])
+            gradients = torch.autograd.grad(value.sum(), list(named.values()), allow_unused=True)
         found = torch.zeros_like(self.parameters)
         for name, gradient in zip(named, gradients, strict=True):
-            self.view(found, name)[0] = gradient
-        return found
+            if gradient is not None:
+                self.view(found, name)[0] = gradient
+        return value.detach(), found
+
+    def step_losses(self) -> Tensor:
+        return score(self.loss, self.outputs_of(self.inputs), self.targets)[0]
+
+    def asked(self, output: Tensor) -> Tensor:
+        return output
+
+    def ends_round(self, step: int) -> bool:
+        return True
 
     def other_batch(self, step: int) -> tuple[Tensor, Any]:
         assert self.source is not None

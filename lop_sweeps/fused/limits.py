@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from lop_sweeps.algorithms.continual_backprop import ContinualBackprop
 from lop_sweeps.algorithms.intervention import Intervention, next_step
 from lop_sweeps.algorithms.shrink_and_perturb import ShrinkAndPerturb
+from lop_sweeps.fused import activations
 from lop_sweeps.networks.linear import Linear
 from lop_sweeps.networks.mlp import MLP
 from lop_sweeps.networks.network import Network
@@ -27,12 +28,14 @@ def is_compiled(intervention: Intervention) -> bool:
 
 def obstacle(network: Network, optimizer: Optimizer, interventions: Sequence[Intervention]) -> str | None:
     """Why the fused engine cannot train this, in words that follow "because"; None if it can."""
-    if type(network) not in (MLP, Linear):
+    if not isinstance(network, MLP) or type(network) not in (MLP, Linear):
         return f"{type(network).__name__} is not a fully connected network that it knows"
     if network.norms:
         return f"it has no {network.norm} normalisation"
     if network.injection is not None:
         return "it has no frozen heads"
+    if unknown := activations.obstacle(network.kind):
+        return unknown
     rule: type = type(optimizer)
     if rule not in (SGD, Adam, AdamW):
         return f"it does not know the optimizer {rule.__name__}"

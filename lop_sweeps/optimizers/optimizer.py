@@ -6,7 +6,7 @@ too, so that an intervention can address a unit's share of it by the parameters'
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Protocol
 
 import torch
@@ -20,8 +20,8 @@ from lop_sweeps.networks.network import Network
 class Layout(Protocol):
     """What a pack's parameters are.
 
-    network: one run's module, for names and shapes. `view` gives one named parameter's share of a tensor (runs,
-    parameters), as (runs, *shape).
+    network: for the names of its parameters and its unit graph; in a pack it may hold the parameters of all runs.
+    `view` gives one named parameter's share of a tensor (runs, parameters), as (runs, *shape).
     """
 
     network: Network
@@ -34,10 +34,12 @@ class PackedOptimizer:
     """Base of optimisers acting on a pack: a rule writes `update`, and says which state it has.
 
     step_size: (runs, 1), of the next step. step: its number, counted over the whole run, from 0.
+    counts: which of the names in `fresh` are step counts; methods may reset a unit's moments and let them go on.
     """
 
     step_size: Tensor
     step: int = 0
+    counts: frozenset[str] = frozenset()
 
     def attach(self, layout: Layout) -> None:
         """Called once, before a checkpoint is loaded: for rules that draw, or for which matrices are not vectors."""
@@ -57,6 +59,10 @@ class PackedOptimizer:
     def progress(self, share: float) -> None:
         """Called before steps of a task in epochs: which share of its epochs is over, for step sizes that decay."""
 
+    def report(self, run: int) -> dict[str, float]:
+        """Measurements of run `run` at the end of a task, for its log."""
+        return {}
+
     def restart(self, run: int, *, counts_only: bool = False) -> None:
         """Put a run's state back to what it was before its first step; or only its step counts, if it has any.
 
@@ -75,10 +81,16 @@ class Optimizer:
 
     version: raise it when a change alters results; it is part of a run's identity.
     PER_RUN: options that may differ between the runs of a pack.
+    parts: options that are optimisers themselves, each with the names of the options that are handed on to it, where
+        they are not null; for one that acts around another.
     """
 
     version: ClassVar[int] = 1
     PER_RUN: ClassVar[frozenset[str]] = frozenset()
+    parts: ClassVar[Mapping[str, frozenset[str]]] = {}
+
+    def check(self, network: Network) -> None:
+        """Raise `ConfigError` if it cannot act on this network."""
 
     def pack(self, peers: Sequence[Any], parameters: Tensor, *, resets_units: bool) -> PackedOptimizer:
         """The acting optimiser for runs with options `peers`, of which `self` is the first.

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from lop_sweeps.algorithms.span import taken_out
@@ -42,18 +42,31 @@ def normalise(value: Any) -> Any:
     return value
 
 
-def canonical(node: Mapping[str, Any], path: str, trusted: Sequence[str], drop: frozenset[str]) -> dict[str, Any]:
+def canonical(
+    node: Mapping[str, Any], path: str, trusted: Sequence[str], drop: frozenset[str], *, shape_only: bool = False
+) -> dict[str, Any]:
     """One component: its class, version and the options that are not its defaults, without those in `drop`.
 
-    Of a method, also the tasks in which it acts, where they are given.
+    An option that the class has handed on to a part of it is the part's, wherever it was set. Of a method, also the
+    tasks in which it acts, where they are given.
     """
     target = locate(node, path, trusted)
+    parts = {key: handed for key, handed in getattr(target, "parts", {}).items() if isinstance(node.get(key), Mapping)}
+    drop = frozenset().union(drop, *parts.values(), getattr(target, "PER_RUN", ()) if shape_only else ())
     defaults = {name: normalise(parameter.default) for name, parameter in parameters(target).items()}
     own, span = taken_out(node, defaults) if path.startswith("algorithm.") else (node, {})
-    given = {key: normalise(value) for key, value in options(own).items() if key not in drop}
+    given = {key: normalise(value) for key, value in options(own).items() if key not in drop and key not in parts}
     kept = {key: value for key, value in given.items() if key not in defaults or defaults[key] != value}
     kept |= {key: normalise(value) for key, value in span.items()}
+    for key, handed in parts.items():
+        part = canonical(_handed(node, key, handed), f"{path}.{key}", trusted, frozenset(), shape_only=shape_only)
+        kept[key] = {**part, "handed": sorted(handed)}
     return {"target": node["_target_"], "version": getattr(target, "version", 1), "options": kept}
+
+
+def _handed(node: Mapping[str, Any], key: str, handed: Iterable[str]) -> dict[str, Any]:
+    """The node of a part, with what the whole hands on to it."""
+    return {**node[key], **{name: node[name] for name in handed if node.get(name) is not None}}
 
 
 def scientific(config: Mapping[str, Any], trusted: Sequence[str] = (), *, shape_only: bool = False) -> dict[str, Any]:
@@ -64,10 +77,8 @@ def scientific(config: Mapping[str, Any], trusted: Sequence[str] = (), *, shape_
     """
 
     def part(node: Mapping[str, Any], path: str) -> dict[str, Any]:
-        drop: frozenset[str] = LENGTHS if path == "benchmark" else frozenset()
-        if shape_only:
-            drop |= getattr(locate(node, path, trusted), "PER_RUN", frozenset())
-        return canonical(node, path, trusted, drop)
+        drop = LENGTHS if path == "benchmark" else frozenset()
+        return canonical(node, path, trusted, drop, shape_only=shape_only)
 
     protocol = locate(config["benchmark"], "benchmark", trusted).protocol
     start = Start.of(config)
@@ -95,8 +106,13 @@ def run_id(config: Mapping[str, Any], trusted: Sequence[str] = ()) -> str:
 
 def configured(stored: Mapping[str, Any]) -> dict[str, Any]:
     """A stored configuration without the facts that were added for readers: what components are built from."""
-    benchmark = {key: value for key, value in stored["benchmark"].items() if key not in DESCRIPTION}
+    benchmark = {key: value for key, value in stored["benchmark"].items() if not _is_fact(key, value)}
     return {**{key: value for key, value in stored.items() if key not in FACTS}, "benchmark": benchmark}
+
+
+def _is_fact(key: str, value: Any) -> bool:
+    """Of a benchmark: the number of inputs is one, a word for their scale is an option."""
+    return key in DESCRIPTION and not (key == "inputs" and isinstance(value, str))
 
 
 def compare(
@@ -161,15 +177,27 @@ def _options(path: str, node: Any, part: Any) -> list[tuple[str, Any, Any]]:
     """(path, value, recorded value) of a component's class and of each of its options that is recorded."""
     if not isinstance(node, Mapping) or not isinstance(part, Mapping):
         return [(path, node, part)]
-    options = [(f"{path}.{key}", node.get(key), value) for key, value in part["options"].items()]
-    return [(f"{path}._target_", node.get("_target_"), part["target"]), *options]
+    found = [(f"{path}._target_", node.get("_target_"), part["target"])]
+    for key, value in part["options"].items():
+        if isinstance(value, Mapping) and "handed" in value and isinstance(node.get(key), Mapping):
+            found += _options(f"{path}.{key}", _handed(node, key, value["handed"]), value)
+        else:
+            found.append((f"{path}.{key}", node.get(key), value))
+    return found
 
 
 def _parts(content: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The components of an identity."""
     science = content["science"]
     rest = [science[group] for group in ("benchmark", "network", "optimizer", "agent") if group in science]
-    return [*rest, *science["algorithm"]]
+    return [one for part in (*rest, *science["algorithm"]) for one in _with_parts(part)]
+
+
+def _with_parts(part: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield part
+    for value in part["options"].values():
+        if isinstance(value, dict) and "handed" in value:
+            yield from _with_parts(value)
 
 
 def _versions(content: Mapping[str, Any]) -> list[str]:

@@ -52,8 +52,8 @@ SECTIONS = {"checkpoint": ("first", "every", "keep"), "paths": ("sweeps", "data"
 class Components:
     """What one run consists of.
 
-    trusted: module prefixes that its targets may come from. units: of each hidden layer; weights: in each weight
-    matrix. packs_on: the devices on which packs are faster than one run after another. engine: fused or torch;
+    trusted: module prefixes that its targets may come from. units, features: of each hidden layer; weights: in each
+    weight matrix. packs_on: the devices on which packs are faster than one run after another. engine: fused or torch;
     reason: why. device: cpu or cuda; device_reason: why. tf32: whether products may be of TF32. agent: in control, how
     it learns. diagnostics: what is measured of it, by the key in the configuration. spans: the tasks in which each of
     the interventions acts.
@@ -66,6 +66,7 @@ class Components:
     dtype: torch.dtype
     trusted: Sequence[str]
     units: tuple[int, ...] = ()
+    features: tuple[int, ...] = ()
     weights: tuple[int, ...] = ()
     packs_on: frozenset[str] = frozenset()
     engine: str = "torch"
@@ -158,6 +159,8 @@ def assemble(config: Mapping[str, Any], trusted: Sequence[str] = (), *, data: bo
     if agent and not isinstance(network, ActorCritic):
         allowed = "must be a policy and a value network, such as network=actor_critic"
         raise ConfigError("network._target_", config["network"]["_target_"], allowed)
+    if check := getattr(optimizer, "check", None):
+        call("optimizer", check, network)
     for name, intervention in interventions:
         call(f"algorithm.{name}", intervention.check, network)
         _check_needs(f"algorithm.{name}", intervention, benchmark.protocol)
@@ -182,6 +185,7 @@ def assemble(config: Mapping[str, Any], trusted: Sequence[str] = (), *, data: bo
     return replace(
         made,
         units=tuple(layer.units for layer in network.unit_graph()),
+        features=tuple(layer.num_features for layer in network.unit_graph()),
         weights=tuple(network.get_parameter(name).numel() for name in network.weights()),
         # Environments are stepped one after the other; on a CPU what is mapped takes three times as long.
         packs_on=frozenset(() if agent else network.packs_on if network.stackable else network.packs_on - {"cpu"}),

@@ -311,6 +311,15 @@ class ControlStage:
         loss = self.loss if run is None else Loss([self.control.agents[run]], output)
         return loss.gradient(output, y)[0]
 
+    def losses(self, output: Tensor, y: Experience) -> Tensor:
+        return self.loss.of_policy(output, y)
+
+    def asked(self, output: Tensor) -> Tensor:
+        return output
+
+    def ends_round(self, step: int) -> bool:
+        return (step + 1) % self.agent.updates == 0
+
     def end(self, position: Position) -> list[dict[str, Any]]:
         sums = {name: (value / position.samples).tolist() for name, value in position.sums.items()}
         rows = []

@@ -19,7 +19,7 @@ from lop_sweeps.benchmarks.benchmark import HELD_OUT, EpochsBenchmark, EpochsTas
 from lop_sweeps.diagnostics.measure import LayerSample, join, sample
 from lop_sweeps.errors import ConfigError
 from lop_sweeps.training.learner import TorchLearner
-from lop_sweeps.training.losses import mean_loss, slope
+from lop_sweeps.training.losses import mean_loss, score, slope
 from lop_sweeps.training.session import Position, before_task
 
 INTERVAL = 25  # steps; an epoch's last interval may be shorter
@@ -261,6 +261,17 @@ class EpochsStage:
     def slope(self, output: Tensor, y: Tensor, run: int | None = None) -> Tensor:
         outputs = self._outputs if self._outputs is None or run is None else self._outputs[run : run + 1]
         return slope(self.learner.loss, output, y, outputs)
+
+    def losses(self, output: Tensor, y: Tensor) -> Tensor:
+        return score(self.learner.loss, output, y, self._outputs)[0]
+
+    def asked(self, output: Tensor) -> Tensor:
+        if self._outputs is None:
+            return output
+        return output.gather(2, self._outputs.unsqueeze(1).expand(-1, output.shape[1], -1))
+
+    def ends_round(self, step: int) -> bool:
+        return (step - self.first_step + 1) % self.steps_per_epoch == 0
 
     @torch.no_grad()
     def end(self, position: Position) -> list[dict[str, Any]]:

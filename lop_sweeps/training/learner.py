@@ -18,7 +18,7 @@ from lop_sweeps.benchmarks.benchmark import Task
 from lop_sweeps.diagnostics.measure import measure_weights
 from lop_sweeps.errors import LopError
 from lop_sweeps.networks.actor_critic import ActorCritic
-from lop_sweeps.networks.network import Network, output_parameters
+from lop_sweeps.networks.network import Network
 from lop_sweeps.optimizers.optimizer import Optimizer
 from lop_sweeps.training import explicit
 from lop_sweeps.training.acting import WROTE_TOO_EARLY, Actor, active, actors
@@ -62,6 +62,7 @@ class TorchLearner(PackedNetwork):
         self.optimizer = optimizers[0].pack(optimizers, self.parameters, resets_units=resets_units)
         self.optimizer.attach(self)
         self.inputs, self.targets = torch.zeros(0), cast(Any, None)
+        self._output, self._looked = torch.zeros(0), 0  # of this step; writes that were taken back
         self.activations: list[Tensor] = []
         self.activation_gradients: list[Tensor] = []
         self.interventions: list[PackedIntervention[Any]] = [
@@ -133,6 +134,7 @@ class TorchLearner(PackedNetwork):
         """
         acting, self.inputs, self.targets = self._acting(step), x, y
         output, self.activations = self._forward(x, self._draw(step, x.shape[1]))
+        self._output = output.detach()
         losses, accuracy = self.score(output, y, outputs)
         self._update(self._slope(losses, torch.ones_like(losses), acting), step, acting)
         if self.show is not None:
@@ -146,6 +148,7 @@ class TorchLearner(PackedNetwork):
             output, self.activations = self._explicit.forward(x)
         else:
             output, self.activations = self._forward(x, self._draw(step, x.shape[1]))
+        self._output = output.detach()
         return output
 
     def learn_from(
@@ -183,11 +186,11 @@ class TorchLearner(PackedNetwork):
     @torch.no_grad()
     def _update(self, gradient: Tensor, step: int, acting: Sequence[Actor], max_norm: Tensor | None = None) -> None:
         self.activations = [h.detach() for h in self.activations] if self.interventions else []
-        version = self.parameters._version  # which PyTorch counts up when somebody writes
+        version = self.parameters._version - self._looked  # which PyTorch counts up when somebody writes
         for actor in acting:
             if actor.before_update:
                 actor.before_update(gradient, step)
-        if self.parameters._version != version:
+        if self.parameters._version - self._looked != version:
             raise LopError(WROTE_TOO_EARLY)
         if max_norm is not None:
             gradient *= (max_norm / gradient.norm(dim=1, keepdim=True).clamp(min=1e-12)).clamp(max=1.0)
@@ -201,27 +204,44 @@ class TorchLearner(PackedNetwork):
             if actor.after_update:
                 actor.after_update(step)
 
-    def outputs_of(self, x: Tensor) -> Tensor:
-        """Outputs (runs, batch, outputs) of x (runs, batch, inputs), without dropout; it leaves no trace."""
+    def outputs_of(self, x: Tensor, parameters: Tensor | None = None) -> Tensor:
+        """Outputs (runs, batch, outputs) of x (runs, batch, inputs), without dropout; it leaves no trace.
+
+        parameters: (runs, parameters) that are used instead of those in training.
+        """
         with torch.no_grad(), self.looking(batch_statistics=self.network.training):
-            return self._forward(x, None)[0]
+            if parameters is None:
+                return self._forward(x, None)[0]
+            kept, version = self.parameters.clone(), self.parameters._version
+            self.parameters.copy_(parameters)
+            output = self._forward(x, None)[0]
+            self.parameters.copy_(kept)
+            self._looked += self.parameters._version - version
+            return output
 
     def gradient_of(self, x: Tensor, y: Any, run: int | None = None) -> Tensor:
         """(runs, parameters): gradient of the mean loss on inputs x and targets y, without dropout; no trace.
 
         run: of this one alone, for which x and y are; the leading dimension of all three is then 1.
         """
-        if run is not None and len(self.seeds) > 1:
-            return self._gradient_of_one(run, x, lambda output: self._slope_of(output, y, run))
-        kept = self.gradient.clone()
-        with torch.enable_grad(), self.looking(batch_statistics=self.network.training):
-            output, _ = self._forward(x, None)
-            found = self._gradient(output, self._slope_of(output.detach(), y, None)).clone()
-        self.gradient.copy_(kept)
-        return found
 
-    def _slope_of(self, output: Tensor, y: Any, run: int | None) -> Tensor:
-        return self.source.slope(output, y, run) if self.source else slope(self.loss, output, y)
+        def slope_of(output: Tensor) -> Tensor:
+            return self.source.slope(output, y, run) if self.source else slope(self.loss, output, y)
+
+        alone = run is not None and len(self.seeds) > 1
+        return self._gradient_of_one(run or 0, x, slope_of) if alone else self._gradient_along(slope_of, x)
+
+    def step_losses(self) -> Tensor:
+        """(runs,): the mean loss of the current step before its update; in control the policy's."""
+        return self._source.losses(self._output, self.targets)
+
+    def asked(self, output: Tensor) -> Tensor:
+        """Of outputs (runs, batch, outputs), those that the task asks for."""
+        return self._source.asked(output)
+
+    def ends_round(self, step: int) -> bool:
+        """Whether it is the last update of an epoch, or in control the last on a rollout."""
+        return self._source.ends_round(step)
 
     def other_batch(self, step: int) -> tuple[Tensor, Any]:
         """Inputs and targets of a mini-batch drawn from the same data, independently of the one learned from."""
@@ -297,11 +317,6 @@ class TorchLearner(PackedNetwork):
         for name, value in kept.items():
             self.buffers[name].copy_(value)
         return output
-
-    def zero_outputs(self) -> None:
-        """Set the output layer to zero."""
-        for name in output_parameters(self.network):
-            self.view(self.parameters, name).zero_()
 
     def _draw(self, step: int, batch: int) -> list[Tensor] | None:
         shapes = self.network.draws(batch)

@@ -14,7 +14,7 @@ from lop_sweeps.benchmarks.benchmark import HELD_OUT, OnlineBenchmark
 from lop_sweeps.diagnostics.measure import PROBE_SAMPLES, LayerSample, sample
 from lop_sweeps.errors import LopError
 from lop_sweeps.training.engine import Learner
-from lop_sweeps.training.losses import mean_loss, slope
+from lop_sweeps.training.losses import mean_loss, score, slope
 from lop_sweeps.training.session import Position, before_task
 
 INTERVAL = 1_000  # steps
@@ -94,6 +94,15 @@ class OnlineStage:
 
     def slope(self, output: Tensor, y: Tensor, run: int | None = None) -> Tensor:
         return slope(self.benchmark.loss, output, y)
+
+    def losses(self, output: Tensor, y: Tensor) -> Tensor:
+        return score(self.benchmark.loss, output, y)[0]
+
+    def asked(self, output: Tensor) -> Tensor:
+        return output
+
+    def ends_round(self, step: int) -> bool:
+        return True
 
     def end(self, position: Position) -> list[dict[str, Any]]:
         benchmark = self.benchmark

@@ -17,8 +17,7 @@ from torch import Tensor, nn
 
 from lop_sweeps.errors import LopError
 from lop_sweeps.networks.affine import Affine, Slot
-from lop_sweeps.networks.network import Network, draw_network, named_state
-from lop_sweeps.training.fresh_parameters import FreshParameters
+from lop_sweeps.networks.network import Network, draw_network, named_state, output_parameters
 
 # Values of a gradient, over all runs, from which copying them costs more than writing them in place does in Python.
 WRITTEN_FROM = {"cpu": 250_000, "cuda": 16_000_000}
@@ -157,6 +156,27 @@ class PackedNetwork:
                 slot.into.zero_()
         return self.gradient
 
+    def differentiate(self, of: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, Tensor]:
+        """Numbers (runs,) that `of` makes of the outputs of x, and their gradient (runs, parameters); no trace."""
+        values: list[Tensor] = []
+
+        def slope_of(output: Tensor) -> Tensor:
+            leaf = output.requires_grad_()
+            values.append(of(leaf))
+            return torch.autograd.grad(values[0].sum(), leaf)[0]
+
+        gradient = self._gradient_along(slope_of, x)
+        return values[0].detach(), gradient
+
+    def _gradient_along(self, slope_of: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+        """(runs, parameters): gradient of what has this slope with respect to the outputs of x."""
+        kept = self.gradient.clone()
+        with torch.enable_grad(), self.looking(batch_statistics=self.network.training):
+            output, _ = self._forward(x, None)
+            found = self._gradient(output, slope_of(output.detach())).clone()
+        self.gradient.copy_(kept)
+        return found
+
     def _gradient_of_one(self, run: int, x: Tensor, slope_of: Callable[[Tensor], Tensor]) -> Tensor:
         """(1, parameters): gradient of one run's loss on x (1, batch, inputs), without dropout; it leaves no trace.
 
@@ -188,6 +208,11 @@ class PackedNetwork:
             for name, value in kept.items():
                 self.buffers[name].copy_(value)
 
+    def zero_outputs(self) -> None:
+        """Set the output layer to zero."""
+        for name in output_parameters(self.network):
+            self.view(self.parameters, name).zero_()
+
     def network_of(self, run: int) -> Network:
         """A module of run `run` alone, whose parameters and buffers share memory with the pack's."""
         network = self._make_network().to(self.dtype)
@@ -196,10 +221,6 @@ class PackedNetwork:
         for name, stacked in self.buffers.items():
             _assign(network, name, stacked[run])
         return network
-
-    def fresh_parameters(self, purpose: str) -> Callable[[int], Tensor]:
-        """step -> (runs, parameters) of all runs, from the initial law; draws of this purpose and the step."""
-        return FreshParameters(self._make_network, self.seeds, purpose, self.dtype, self.device).at
 
     def redraw(self, run: int, purpose: str, *position: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Fresh parameters and buffers by name, from the network's initial law; draws of this purpose and position.

@@ -27,3 +27,12 @@ class Source(Protocol):
 
         run: whose outputs these are, if they are of one.
         """
+
+    def losses(self, output: Tensor, y: Any) -> Tensor:
+        """Mean losses (runs,) of outputs (runs, batch, outputs); in control the policy's, its entropy included."""
+
+    def asked(self, output: Tensor) -> Tensor:
+        """Of outputs (runs, batch, outputs), those that are asked for."""
+
+    def ends_round(self, step: int) -> bool:
+        """Whether update `step` is the last on what is being learned from: an epoch, a rollout, an example online."""

@@ -120,9 +120,9 @@ def _begin_task(
     active = [member.active for member in members]
     position.before = [{} for _ in members] if measuring is None else measuring.before(stage, position, layers, active)
     for one, span in zip(learner.interventions, learner.spans, strict=False):
-        begin = getattr(one, "begin", None) if span.from_task == position.task > 0 else None
-        for run in range(len(members)) if begin else ():
-            begin(run)
+        if span.from_task == position.task > 0 and hasattr(one, "begin"):
+            for run in range(len(members)):
+                one.begin(run)
     position.samples = 0
     position.sums = stage.begin()
     _mask_inactive(learner, members)
@@ -141,6 +141,7 @@ def _end_task(
         row["weight_magnitude_task"] = (position.sums["magnitude"][run] / position.samples).tolist()
         for intervention in learner.active:
             row |= intervention.report(run)
+        row |= learner.optimizer.report(run)
         if measuring is not None:
             row |= measuring.during(position, run)
         member.log.append(row)

@@ -13,13 +13,13 @@ from torch import Tensor, nn
 
 from lop_sweeps.algorithms.dash import DASH
 from lop_sweeps.algorithms.fire import FIRE, isometric, orthogonal
+from lop_sweeps.algorithms.fresh_parameters import FreshParameters
 from lop_sweeps.algorithms.intervention import Intervention
 from lop_sweeps.algorithms.shrink_and_perturb import ShrinkAndPerturb
 from lop_sweeps.networks.mlp import MLP
 from lop_sweeps.networks.network import Network
 from lop_sweeps.optimizers.adam import Adam
 from lop_sweeps.optimizers.sgd import SGD
-from lop_sweeps.training.fresh_parameters import FreshParameters
 from lop_sweeps.training.learner import TorchLearner
 from lop_sweeps.training.losses import slope
 from tests.field.golden import PACKS, Golden, assert_final, needs_field
@@ -171,7 +171,7 @@ def test_mixing_with_fresh_weights_at_every_step(name: str, pack: int, monkeypat
         row = [torch.from_numpy(pool[name][step % meta["pool"]]).flatten() for name in learner.parameter_names]
         return torch.cat(row).expand(pack, -1)
 
-    monkeypatch.setattr(FreshParameters, "at", drawn)
+    monkeypatch.setattr(FreshParameters, "draw", drawn)
     optimizer = SGD(meta["lr"]) if meta["optimizer"] == "SGD" else Adam(meta["lr"], *meta["betas"], meta["eps"])
     options = ShrinkAndPerturb(law="fresh", shrink=meta["shrink"], perturb_scale=meta["perturb_scale"])
     learner = golden.learner(optimizer, [options], pack)

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import copy
+import json
 from typing import Any
 
 import pytest
 from omegaconf import OmegaConf
 
 from lop_sweeps.algorithms.continual_backprop import ContinualBackprop
+from lop_sweeps.optimizers.adam import Adam
 from lop_sweeps.optimizers.sgd import SGD
+from lop_sweeps.sweeps import identity
 from lop_sweeps.sweeps.identity import run_id, scientific
 from lop_sweeps.sweeps.planning import resolve
+from lop_sweeps.sweeps.run_files import digest
 from tests import runs
 
 CBP = ["algorithm=continual_backprop"]
 SNP, NOISE = ["algorithm=shrink_and_perturb"], "algorithm.shrink_and_perturb.noise"
+TRAC = ["optimizer=trac"]
 RATE = "algorithm.continual_backprop.replacement_rate"
 
 # A change here means that finished runs of every user are run again: raise a component's `version` to mean it.
@@ -59,6 +65,11 @@ SAME = {
     "unused_rows_of_the_scale_table": ([], ["benchmark.scales.paper.num_tasks=3"]),
     "scale_that_sets_the_same": ([], ["scale=paper", "benchmark.examples_per_task=1797"]),
     "a_preset_and_its_option": (["algorithm=l2"], ["optimizer.weight_decay=1e-4"]),
+    "an_option_that_an_optimiser_hands_on": (
+        [*TRAC, "optimizer.step_size=0.01"],
+        [*TRAC, "optimizer.base.step_size=0.01"],
+    ),
+    "what_it_hands_on_is_said_to_be_the_bases": (TRAC, [*TRAC, "optimizer.weight_decay=null"]),
     "order_of_keys": (
         [*CBP, f"{RATE}=1e-3", "algorithm.continual_backprop.decay_rate=0.9"],
         [*CBP, "algorithm.continual_backprop.decay_rate=0.9", f"{RATE}=1e-3"],
@@ -106,6 +117,51 @@ def test_an_option_added_with_a_harmless_default_changes_no_identity() -> None:
     config = resolve(plain, {})
     ids = [scientific({**config, "optimizer": node})["optimizer"] for node in (with_all, before)]
     assert ids[0] == ids[1]
+
+
+def stored(*overrides: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A configuration, and what is recorded of its identity."""
+    config, choices = runs.composer().compose(list(overrides))
+    plain: Any = OmegaConf.to_container(config, resolve=True)
+    resolved = resolve(plain, choices)
+    return resolved, json.loads(json.dumps(identity.of(resolved)))
+
+
+def test_a_base_optimiser_is_part_of_the_identity(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = ([], ["optimizer/base=adamw"], ["optimizer/base=sgd"], ["optimizer.base.beta1=0.5"], ["optimizer.eps=1e-7"])
+    names = [name(*TRAC, *line) for line in lines]
+    assert len(set(names)) == len(names)
+    config, recorded = stored(*TRAC)
+    monkeypatch.setattr(Adam, "version", 2)
+    assert name(*TRAC) != names[0]
+    assert identity.compare(config, names[0], recorded) == ["version 1 of lop_sweeps.optimizers.adam.Adam"]
+
+
+def test_an_edited_base_optimiser_is_found() -> None:
+    config, recorded = stored(*TRAC, "optimizer.base.beta1=0.5", "optimizer.step_size=0.01")
+    described = {**config, "configuration": digest(recorded["science"])}
+    assert identity.disagreement(described, recorded) == ""
+    for path in (("base", "beta1"), ("step_size",)):
+        edited = copy.deepcopy(described)
+        node = edited["optimizer"]
+        for key in path[:-1]:
+            node = node[key]
+        node[path[-1]] = 0.25
+        assert "edited" in identity.disagreement(edited, recorded)
+
+
+def test_runs_with_other_options_of_a_base_optimiser_share_a_pack() -> None:
+    keys = {
+        line: identity.pack_key(stored(*TRAC, line)[0])
+        for line in (
+            "seed=0",
+            "optimizer.base.beta1=0.5",
+            "optimizer.step_size=0.5",
+            "optimizer.base.correction=authors",
+        )
+    }
+    first, *others = keys.values()
+    assert [key == first for key in others] == [True, True, False]
 
 
 @pytest.mark.parametrize("component", [SGD, ContinualBackprop])
