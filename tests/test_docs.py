@@ -58,7 +58,7 @@ def test_metrics_page_lists_exactly_what_is_logged(tmp_path: Path) -> None:
     measured += ["benchmark.examples_per_task=40", f"diagnostics=[{','.join(DIAGNOSTICS)}]"]
     images = ["scale=tiny", *IMAGENET, "optimizer=trac"]
     for line in (*online, images, ["scale=tiny", *CIFAR], control, measured):
-        beside = "c_chain," if line is images else "weight_clipping," if line is measured else ""
+        beside = "c_chain,hare_and_tortoise," if line is images else "weight_clipping," if line is measured else ""
         methods = f"[{beside}continual_backprop]"
         plan = runs.plan(tmp_path, *line, f"algorithm={methods}")
         runs.train(plan)

@@ -56,6 +56,7 @@ _KNOWN = {
         _percent("test_accuracy", "Test accuracy", from_zero=False),
         _percent("best_test_accuracy", "Best test accuracy", from_zero=False),
         _percent("selected_test_accuracy", "Test accuracy at the best validation", from_zero=False),
+        _percent("tortoise_test_accuracy", "Test accuracy of the slow average", from_zero=False),
         _percent("validation_accuracy", "Validation accuracy", from_zero=False),
         _percent("train_accuracy", "Training accuracy in the last epoch", from_zero=False),
         Quantity(
