@@ -404,14 +404,9 @@ ROWS: dict[str, list[str]] = {
     "cifar_upgd_units": [*CIFAR, "optimizer=upgd", "optimizer.scope=feature_wise"],
     "ant_adaupgd_redo": [*ANT, "optimizer=adaupgd", "algorithm=redo", "algorithm.redo.period=3"],
     "muon": [DIGITS, "optimizer=muon"],
-    "muon_bfloat16_redo": [
-        DIGITS,
-        "optimizer=muon",
-        "optimizer.bfloat16=true",
-        "algorithm=redo",
-        "algorithm.redo.threshold=0.5",
-    ],
-    "cifar_muon": [*CIFAR, "optimizer=muon"],
+    "muon_redo": [DIGITS, "optimizer=muon", "algorithm=redo", "algorithm.redo.threshold=0.5"],
+    # With an eps of 1e-10 steps are made of what rounding leaves of gradients that are 0, before a normalisation.
+    "cifar_muon": [*CIFAR, "optimizer=muon", "optimizer.adam_eps=1e-8"],
     "ant_muon": [*ANT, "optimizer=muon"],
     "trac": [DIGITS, "optimizer=trac", "optimizer.base.step_size=0.01"],
     "trac_authors_momentum_cbp": [
@@ -443,6 +438,7 @@ ROWS: dict[str, list[str]] = {
         "algorithm=[c_chain,redo]",
         "algorithm.redo.period=4",
         "algorithm.c_chain.rule=fixed",
+        "algorithm.c_chain.coefficient=0.1",
     ],
     "ant_c_chain": [*ANT, "algorithm=c_chain"],
     "ant_c_chain_divergence": [
