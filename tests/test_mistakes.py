@@ -9,7 +9,7 @@ import random
 import re
 import shutil
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,7 @@ from lop_sweeps.training import checkpoint, online
 from lop_sweeps.training.learner import TorchLearner
 from lop_sweeps.training.session import restore
 from tests import runs
+from tests.contracts.table import FUSED
 from tests.images import CIFAR_FILE, image_data
 
 ROOT = Path(__file__).parents[1]
@@ -387,6 +388,7 @@ TRAC |= {"erfi": "authors"}
 TRACKING = ["benchmark.batch_size=10", "optimizer.s_prev=0.1"]  # with fewer it does not begin to move
 CHURN = "algorithm.c_chain"
 SNP = "algorithm.shrink_and_perturb"
+DASH, HARE, INJECTION = "algorithm.dash", "algorithm.hare_and_tortoise", "algorithm.plasticity_injection"
 IMAGENET = ["benchmark=continual_imagenet", "network.channels=[4,4,4]", "network.hidden=[6,6]"]
 CIFAR = ["benchmark=incremental_cifar100", f"benchmark.file={CIFAR_FILE}", "network.width=2"]
 CHURNING = [*IMAGENET, "algorithm=c_chain", f"{CHURN}.form=cross_entropy", f"{CHURN}.coefficient=0.5"]
@@ -406,8 +408,60 @@ ANT, SLIPPERY = (
     for name in ("ant", "slippery_ant")
 )
 SLIPPERY.append("benchmark.change_every=20")
+# Those that act at every step, on the torch engine.
+REGULARISERS: list[tuple[list[str], str, str]] = [
+    ([], "l2_init.strength", "0.1"),
+    ([], "l2_init.anchor", "resampled"),
+    ([], "l2_init.penalty", "l1"),
+    (["optimizer=adam"], "l2_init.coupling", "decoupled"),
+    ([], "wasserstein.strength", "0.1"),
+    (["algorithm.wasserstein.strength=0.1"], "wasserstein.biases", "true"),
+    ([], "spectral.strength", "0.01"),
+    ([], "spectral.k", "3"),
+    ([], "spectral.power_steps", "3"),
+    (["algorithm.spectral.strength=0.1"], "spectral.bias_exponent", "1"),
+    (["network.norm=layer", "algorithm.spectral.strength=0.1"], "spectral.norm_scales", "false"),
+    ([], "parseval.strength", "0.01"),
+    ([], "parseval.scale", "2"),
+    ([], "parseval.output", "true"),
+    (["network.norm=layer", "algorithm.parseval.strength=0.1"], "parseval.norm_scales", "true"),
+    ([], "parseval.effective", "true"),
+    ([], "isometry.strength", "0.01"),
+    ([], "isometry.step_size", "0.1"),
+    ([], "isometry.output", "false"),
+    ([], "weight_clipping.kappa", "0.5"),
+    ([], "weight_clipping.output", "false"),
+    ([], "soft_weight_rescaling.strength", "0.5"),
+    ([], "normalize_and_project.period", "3"),
+    ([], "normalize_and_project.output", "true"),
+    ([], "normalize_and_project.drop_biases", "false"),
+    ([], "normalize_and_project.scale_offset", "free"),
+    (
+        ["algorithm.normalize_and_project.scale_offset=regularise"],
+        "normalize_and_project.strength",
+        "0.5",
+    ),
+]
 DECAYING = ("momentum", "adam", "adamw", "upgd", "adaupgd", "muon")
+# Of activations: with which each is read, and another value.
+SLOPES = {
+    "leaky_slope": ("leaky_relu", "0.5"),
+    "prelu_per": ("prelu", "layer"),
+    "slope_bounds": ("rrelu", "[0.5,0.7]"),
+    "smooth_leaky": ("smooth_leaky", "[0.3,3,5]"),
+    "aid_p": ("aid", "0.7"),
+    "adalin_of": ("adalin", "tanh"),
+}
 OPTIONS: list[tuple[list[str], str, str]] = [
+    *[
+        ([*needs, f"network.activation={name}"], f"network.{key}", value)
+        for needs in ([], IMAGENET, CIFAR, ANT)
+        for key, (name, value) in SLOPES.items()
+    ],
+    (CIFAR, "network.activation", "tanh"),
+    (DIGITS, "benchmark.inputs", "minus_one_one"),
+    (IMAGENET, "benchmark.inputs", "zero_one"),
+    (CIFAR, "benchmark.inputs", "minus_one_one"),
     (DIGITS, "benchmark.examples_per_task", "60"),
     (DIGITS, "benchmark.batch_size", "5"),
     (REGRESSION, "benchmark.examples_per_task", "60"),
@@ -441,6 +495,20 @@ OPTIONS: list[tuple[list[str], str, str]] = [
     (["algorithm=shrink_and_perturb"], f"{SNP}.noise_std", "1e-3"),
     (["algorithm=shrink_and_perturb"], f"{SNP}.noise", "lazy"),
     ([*CIFAR, "algorithm=shrink_and_perturb", f"{SNP}.noise_std=0.1"], f"{SNP}.normalisation", "true"),
+    (["algorithm=shrink_and_perturb", f"{SNP}.noise_std=0.1"], f"{SNP}.when", "task"),
+    (["algorithm=shrink_and_perturb_task"], f"{SNP}.law", "fresh"),
+    (["algorithm=shrink_and_perturb_task"], f"{SNP}.shrink", "0.2"),
+    (["algorithm=shrink_and_perturb_task", f"{SNP}.law=initial"], f"{SNP}.perturb_scale", "0.3"),
+    (["algorithm=fire"], "algorithm.fire.iterations", "3"),
+    (["algorithm=dash", f"{DASH}.batch_size=30"], f"{DASH}.alpha", "0.9"),
+    (["algorithm=dash"], f"{DASH}.minimum", "0.8"),
+    (["algorithm=dash"], f"{DASH}.samples", "60"),
+    (["algorithm=dash"], f"{DASH}.batch_size", "30"),
+    (["algorithm=hare_and_tortoise", f"{HARE}.period=1"], f"{HARE}.mu", "0.9"),
+    (["algorithm=hare_and_tortoise", f"{HARE}.period=1"], f"{HARE}.period", "3"),
+    (["algorithm=hare_and_tortoise", f"{HARE}.period=9"], f"{HARE}.period_in", "updates"),
+    (["algorithm=plasticity_injection"], "network.injection", "3"),
+    (["algorithm=plasticity_injection"], f"{INJECTION}.at", "{step:20}"),
     (IMAGENET, "benchmark.epochs", "2"),
     (IMAGENET, "benchmark.batch_size", "10"),
     (IMAGENET, "benchmark.classes", "6"),
@@ -501,6 +569,12 @@ OPTIONS: list[tuple[list[str], str, str]] = [
     ([*ANT, "algorithm=redo", "algorithm.redo.threshold=0.5"], "algorithm.redo.period", "2"),
     ([*ANT, "algorithm=redo", "algorithm.redo.period=2"], "algorithm.redo.reset_optimizer", "false"),
     ([*ADAM, *OFTEN], f"{CBP}.reset_optimizer", "false"),
+    *[([f"algorithm={key.split('.')[0]}", *needs], f"algorithm.{key}", value) for needs, key, value in REGULARISERS],
+    (
+        [*IMAGENET, "algorithm=soft_weight_rescaling"],
+        "algorithm.soft_weight_rescaling.classifier_strength",
+        "0.5",
+    ),
     *[(["optimizer=upgd"], f"optimizer.{key}", value) for key, value in {**GATED, "profile": "readme"}.items()],
     *[(["optimizer=adaupgd"], f"optimizer.{key}", value) for key, value in {**GATED, "profile": "paper"}.items()],
     *[(["optimizer=adaupgd"], f"optimizer.{key}", ADAMS[key]) for key in ("beta1", "beta2", "eps")],
@@ -517,9 +591,11 @@ OPTIONS: list[tuple[list[str], str, str]] = [
 # They change what is measured, and not what is learned.
 LOGGED = {"test_per_class", "restore_best", "augment_test", "evaluate_every", "reset_statistics"}
 # All other options are promised on both engines, where their benchmark and network are.
-TORCH_ONLY = {"network.norm", "network.norm_after", f"{CBP}.rate_of", f"{CBP}.averaging", f"{CBP}.reset_optimizer"}
+TORCH_ONLY = {f"network.{key}" for key in ("norm", "norm_after", "injection", *SLOPES)}
+TORCH_ONLY |= {f"{CBP}.rate_of", f"{CBP}.averaging", f"{CBP}.reset_optimizer"}
 FUSED_ONLY = {f"{SNP}.noise"}
-TORCH_OPTIMIZERS = {f"optimizer={name}" for name in ("upgd", "adaupgd", "muon", "trac")}
+FUSED_METHODS = FUSED["algorithm"] | FUSED["optimizer"]
+CORE = FUSED_METHODS | {"layer_norm", "batch_norm", "online_norm"}
 BASE = [
     "scale=tiny",
     "network=mlp",
@@ -541,6 +617,25 @@ def base(needs: Sequence[str]) -> list[str]:
     )
 
 
+def _methods(needs: Sequence[str], key: str) -> set[str]:
+    """The algorithms and the optimiser with which an option is tried."""
+    found = {key.split(".")[1]} if key.startswith("algorithm.") else set()
+    for line in needs:
+        group, _, names = line.partition("=")
+        found |= set(names.strip("[]").split(",")) if group in ("algorithm", "optimizer") else set()
+    return found
+
+
+def _of_the_field(needs: Sequence[str], key: str) -> bool:
+    """Whether it is one of a newer method, or activation; those are tried in `make slow`."""
+    return not _methods(needs, key) <= CORE or key.removeprefix("network.") in SLOPES
+
+
+def _fused(needs: Sequence[str], key: str) -> bool:
+    """Whether the fused engine is promised to read it."""
+    return base(needs) is BASE and key not in TORCH_ONLY and _methods(needs, key) <= FUSED_METHODS
+
+
 ROWS = pytest.mark.parametrize(
     ("needs", "key", "value"),
     [
@@ -549,11 +644,13 @@ ROWS = pytest.mark.parametrize(
             key,
             value,
             id=f"{''.join(needs[:1])}-{key}",
-            marks=[pytest.mark.slow] if TORCH_OPTIMIZERS.intersection(needs) else [],
+            marks=[pytest.mark.slow] * _of_the_field(needs, key),
         )
         for needs, key, value in OPTIONS
     ],
 )
+
+
 ROWS_ON_ENGINES = pytest.mark.parametrize(
     ("needs", "key", "value"),
     [
@@ -563,18 +660,14 @@ ROWS_ON_ENGINES = pytest.mark.parametrize(
             value,
             id=f"{''.join(needs[:1])}-{key}-{engine}",
             # What both read is tried on the fused one; packs, below, are of the torch engine.
-            marks=[pytest.mark.slow]
-            if TORCH_OPTIMIZERS.intersection(needs)
-            or (engine == "torch" and key not in TORCH_ONLY and base(needs) is BASE)
-            else [],
+            marks=[pytest.mark.slow] * (_of_the_field(needs, key) or (engine == "torch" and _fused(needs, key))),
         )
-        for engine, refused in (("torch", FUSED_ONLY), ("fused", TORCH_ONLY))
+        for engine in ("torch", "fused")
         for needs, key, value in OPTIONS
-        if key not in refused
-        and not (engine == "fused" and (base(needs) is not BASE or TORCH_OPTIMIZERS.intersection(needs)))
+        if (key not in FUSED_ONLY if engine == "torch" else _fused(needs, key))
     ],
 )
-FROM_THE_CODE = {"inputs", "outputs", "shape"}  # of a network: its benchmark's
+FROM_THE_CODE = {"inputs", "outputs", "shape"}  # of a network: what its benchmark has
 
 
 def nodes(config: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -587,6 +680,7 @@ def nodes(config: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
         yield f"algorithm.{name}", node
 
 
+@cache
 def composed(*overrides: str) -> dict[str, Any]:
     plain: Any = OmegaConf.to_container(runs.composer().compose(list(overrides))[0], resolve=True)
     return dict(plain)
@@ -611,7 +705,7 @@ def test_option_in_yaml_that_no_constructor_has_or_the_reverse(choice: str) -> N
     """Every option of a choice is a parameter, and every parameter can be set without a `+`."""
     for path, node in nodes(composed(choice)):
         known = set(parameters(locate(node, path)))
-        assert set(options(node)) == known - FROM_THE_CODE, path
+        assert set(options(node)) == known - (FROM_THE_CODE if path == "network" else set()), path
 
 
 def test_every_option_has_a_row_here() -> None:
@@ -664,7 +758,11 @@ def test_setting_that_is_ignored(folder: Path, needs: list[str], key: str, value
 
 @pytest.mark.parametrize(
     ("needs", "key", "value"),
-    [row for row in OPTIONS if row[1] in TORCH_ONLY | FUSED_ONLY and base(row[0]) is BASE],
+    [
+        pytest.param(needs, key, value, marks=[pytest.mark.slow] * _of_the_field(needs, key))
+        for needs, key, value in OPTIONS
+        if base(needs) is BASE and (key in FUSED_ONLY or not _fused(needs, key))
+    ],
 )
 def test_option_of_one_engine_that_the_other_ignores(tmp_path: Path, needs: list[str], key: str, value: str) -> None:
     refusing, able = ("torch", "fused") if key in FUSED_ONLY else ("fused", "torch")

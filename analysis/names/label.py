@@ -5,6 +5,7 @@ import json
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import product
 from typing import Any
 
 COMPONENTS = ("benchmark", "network", "optimizer", "algorithm", "agent")
@@ -16,7 +17,10 @@ BASELINE = re.compile(r"(backprop|bp|baseline)\b", re.IGNORECASE)
 
 
 def flatten(config: Mapping[str, Any]) -> dict[str, Any]:
-    """{'optimizer.step_size': 0.01, …}: all components' hyper-parameters, without `_target_` and the like."""
+    """{'optimizer.step_size': 0.01, …}: all components' hyper-parameters, without `_target_` and the like.
+
+    How many inputs a benchmark has is none; older runs have that number where newer ones have the option of that name.
+    """
     flat: dict[str, Any] = {}
 
     def walk(prefix: str, node: Any) -> None:
@@ -30,6 +34,8 @@ def flatten(config: Mapping[str, Any]) -> dict[str, Any]:
     for component in COMPONENTS:
         if isinstance(config.get(component), Mapping):
             walk(component, config[component])
+    if not isinstance(flat.get("benchmark.inputs", ""), str):
+        del flat["benchmark.inputs"]
     return flat
 
 
@@ -119,17 +125,22 @@ def _extend(
     paths = dict.fromkeys(
         path for flat in flats.values() for path in flat if path.removeprefix("benchmark.") not in LENGTHS
     )
-    values = {path: {json.dumps(_canonical(f.get(path)), default=str) for f in flats.values()} for path in paths}
-    differing = [path for path in paths if len(values[path]) > 1]
-    shorts = {path: short(path, differing) for path in differing}
     texts: dict[Key, str] = {}
-    for number in ("%g", "%.17g"):  # six digits unless two values need more
+    # Older runs do not say what an option is that was added since: if that is all, it is no difference.
+    for given, number in product((True, False), ("%g", "%.17g")):  # six digits unless two values need more
+        differing = [path for path in paths if len(_values(path, flats.values(), given=given)) > 1]
+        shorts = {path: short(path, differing) for path in differing}
         for key, flat in flats.items():
             settings = [f"{shorts[path]}={_text(flat[path], number)}" for path in differing if path in flat]
             texts[key] = ", ".join([bases[key], *settings])
         if len(set(texts.values())) == len(group):
             break
     return texts
+
+
+def _values(path: str, flats: Iterable[Mapping[str, Any]], *, given: bool) -> set[str]:
+    """What an option is in some configurations, as text; given: in those that say it."""
+    return {json.dumps(_canonical(flat.get(path)), default=str) for flat in flats if path in flat or not given}
 
 
 def _groups(bases: Mapping[Key, str]) -> list[list[Key]]:

@@ -54,10 +54,10 @@ def tasks_frame(runs: Sequence[Run], frame: pd.DataFrame) -> pd.DataFrame:
     A list per layer becomes `name/1`, `name/2`, … and `name`, the mean over that run's layers (NaN without
     layers). Where the layer sizes are known, `weight_magnitude` averages over weights and shares of units (`SHARES`)
     over units, as the authors do, and others as the run says of them (`described`); else, and for ranks always, all
-    layers count alike. `effective_rank_fraction` is the effective rank divided by the layer's width, where that is
-    known. In control lists hold the policy's layers and then as many of the value network: `policy_name` is the same
-    mean over the policy's hidden layers, and `policy_last_name` the value of the last of them, or of the weight matrix
-    into it.
+    layers count alike. `effective_rank_fraction` is the effective rank divided by the layer's features,
+    where they are known. In control lists hold the policy's layers and then as many of the value network: `policy_name`
+    is the same mean over the policy's hidden layers, and `policy_last_name` the value of the last of them, or of the
+    weight matrix into it.
     """
     lengths = np.array([run.tasks for run in runs])
     ends = np.cumsum(lengths)
@@ -121,6 +121,12 @@ def layer_sizes(config: Mapping[str, Any]) -> tuple[list[int], list[int]]:
     return hidden, [a * b for a, b in pairwise(widths)]
 
 
+def _features(config: Mapping[str, Any], hidden: list[int]) -> list[int]:
+    """Features per hidden layer, more than units where a unit has several; runs from before that have one each."""
+    layers = config.get("layers")
+    return list(layers.get("features", hidden)) if isinstance(layers, dict) else hidden
+
+
 def _scalars(run: Run) -> dict[str, FloatArray]:
     """Metric → (tasks,), lists taken apart and averaged over layers."""
     hidden, weights = layer_sizes(run.config)
@@ -128,7 +134,7 @@ def _scalars(run: Run) -> dict[str, FloatArray]:
     columns = {n: c for n, c in run.columns.items() if n not in ("task", "examples")}
     rank = columns.get(RANK)
     if rank is not None and rank.ndim == 2 and hidden and rank.shape[1] == len(hidden):
-        columns[RANK_FRACTION] = rank / np.array(hidden, dtype=np.float64)
+        columns[RANK_FRACTION] = rank / np.array(_features(run.config, hidden), dtype=np.float64)
     out: dict[str, FloatArray] = {}
     for name, values in columns.items():
         if name in JOINED:

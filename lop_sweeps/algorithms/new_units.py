@@ -35,10 +35,17 @@ class Part(NamedTuple):
 
     def reset_where(self, mask: Tensor) -> None:
         """Make the units new for which mask (runs, units) is true."""
+        self.tensor.masked_fill_(self._wide(mask), self.fresh)
+
+    def take_where(self, mask: Tensor, values: Tensor) -> None:
+        """Give the units for which mask (runs, units) is true what is theirs of values, of the tensor's shape."""
+        self.tensor.copy_(torch.where(self._wide(mask), values, self.tensor))
+
+    def _wide(self, mask: Tensor) -> Tensor:
         if self.places is not None:
             of_units, mask = mask, mask.new_zeros(len(mask), self.tensor.shape[self.dimension])
             mask[:, self.places.flatten()] = of_units.repeat_interleave(self.places[0].numel(), 1)
-        self.tensor.masked_fill_(along(mask, self.tensor, self.dimension), self.fresh)
+        return along(mask, self.tensor, self.dimension)
 
 
 class HiddenUnits:
@@ -99,12 +106,17 @@ class HiddenUnits:
             values = values[:, self.features]
         return values if values.dim() == 2 else values.mean(2)
 
-    def incoming_magnitude(self) -> Tensor:
-        """Mean |incoming weight| of each unit, (runs, units)."""
+    def incoming_magnitude(self, of: Tensor | None = None) -> Tensor:
+        """Mean |incoming weight| of each unit, (runs, units).
+
+        of: of this tensor (runs, parameters), such as a gradient, instead of the weights.
+        """
+        view = self.learner.view
+        incoming = self.incoming if of is None else [view(of, rows.weight) for rows in self.layer.incoming]
         if self.one_row:
-            return _mean_magnitude(self.incoming[0].flatten(2), 2)
+            return _mean_magnitude(incoming[0].flatten(2), 2)
         found = []
-        for rows, weight, places in zip(self.layer.incoming, self.incoming, self.rows, strict=True):
+        for rows, weight, places in zip(self.layer.incoming, incoming, self.rows, strict=True):
             magnitude = _mean_magnitude(weight.flatten(2), 2)
             of_rows = magnitude if places is None else magnitude[:, places]
             found.append(of_rows.reshape(len(weight), self.layer.units, -1).sum(2) * rows.fan_in)
@@ -167,6 +179,29 @@ class HiddenUnits:
             chosen = along(mask.repeat_interleave(places[0].numel(), 1), old, 1)
             weight[:, indices] = torch.where(chosen, new.reshape(old.shape), old)
 
+    def mix_incoming(self, share: Tensor, drawn: Tensor) -> None:
+        """(1 - share) of the old incoming weights and share of drawn (runs, units, fan_in); share (runs, units)."""
+        for weight, places, new in zip(self.incoming, self.rows, self._apart(drawn), strict=True):
+            new = new.to(weight.dtype)
+            if places is None:
+                part = along(share, weight, 1)
+                weight.copy_((1 - part) * weight + part * new.reshape(weight.shape))
+                continue
+            indices = places.flatten()
+            old = weight[:, indices]
+            part = along(share.repeat_interleave(places[0].numel(), 1), old, 1)
+            weight[:, indices] = (1 - part) * old + part * new.reshape(old.shape)
+
+    def scale_outgoing(self, factor: Tensor) -> None:
+        """Multiply the weights that read each unit by its factor (runs, units)."""
+        for weight, places in zip(self.outgoing, self.columns, strict=True):
+            if places is None:
+                weight.mul_(along(factor, weight, 2))
+                continue
+            indices = places.flatten()
+            old = weight[:, :, indices]
+            weight[:, :, indices] = old * along(factor.repeat_interleave(places[0].numel(), 1), old, 2)
+
     def _apart(self, drawn: Tensor) -> tuple[Tensor, ...]:
         """(..., fan_in) as the share of each of `layer.incoming`."""
         if len(self.incoming) == 1:
@@ -174,17 +209,31 @@ class HiddenUnits:
         found: tuple[Tensor, ...] = drawn.split([rows.fan_in * rows.each for rows in self.layer.incoming], -1)
         return found
 
-    def owned(self, *, optimizer: bool) -> list[Part]:
-        """Everything of the units but their incoming weights; optimizer: the optimiser's state of them, too."""
+    def biases(self) -> list[tuple[str, Part]]:
+        """The biases of the units, by name."""
+        view, parameters = self.learner.view, self.learner.parameters
+        pairs = zip(self.layer.incoming, self.rows, strict=True)
+        return [(r.bias, Part(view(parameters, r.bias), 1, 0.0, places)) for r, places in pairs if r.bias is not None]
+
+    def reading(self) -> list[tuple[str, Part]]:
+        """The weights that read the units, by name."""
+        pairs = zip(self.layer.readers, self.outgoing, self.columns, strict=True)
+        return [(reader.weight, Part(weight, 2, 0.0, places)) for reader, weight, places in pairs]
+
+    def owned(self, *, optimizer: bool, counts: bool = True) -> list[Part]:
+        """Everything of the units but their incoming weights; optimizer: the optimiser's state of them, too.
+
+        counts: also its step counts.
+        """
         learner, layer = self.learner, self.layer
         view, parameters = learner.view, learner.parameters
-        found, own = [], []
-        for rows, places in zip(layer.incoming, self.rows, strict=True):
-            if rows.bias is not None:
-                found.append(Part(view(parameters, rows.bias), 1, 0.0, places))
-            own += [(name, places) for name in (rows.weight, rows.bias) if name is not None]
-        for reader, places in zip(layer.readers, self.columns, strict=True):
-            found.append(Part(view(parameters, reader.weight), 2, 0.0, places))
+        found = [part for _, part in (*self.biases(), *self.reading())]
+        own = [
+            (name, places)
+            for rows, places in zip(layer.incoming, self.rows, strict=True)
+            for name in (rows.weight, rows.bias)
+            if name is not None
+        ]
         for name, value in layer.norm:
             owner = learner.buffers[name] if name in learner.buffers else view(parameters, name)
             places = self.features if owner.shape[1] == layer.num_features else None
@@ -194,6 +243,8 @@ class HiddenUnits:
         if optimizer:
             state = learner.optimizer.state()
             for key, value in learner.optimizer.fresh().items():
+                if key in learner.optimizer.counts and not counts:
+                    continue
                 found += [Part(view(state[key], name), 1, value, places) for name, places in own]
                 for reader, places in zip(layer.readers, self.columns, strict=True):
                     found.append(Part(view(state[key], reader.weight), 2, value, places))

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from lop_sweeps import checks, streams
+from lop_sweeps.benchmarks import pixels
 from lop_sweeps.benchmarks.benchmark import EpochsTask, Split
 from lop_sweeps.data import check_imagenet32, class_images
 from lop_sweeps.data.imagenet32 import manifest_path
@@ -35,7 +36,8 @@ class ContinualImageNet:
 
     classes: of the data set, of which each task takes the next `classes_per_task`. train_per_class, test_per_class:
     the first images of a class's file train, the next ones test. new_heads: whether the outputs are zeroed before each
-    task. evaluate_every: epochs between tests; there is always one after a task's last epoch.
+    task. evaluate_every: epochs between tests; there is always one after a task's last epoch. inputs: what pixels are
+    scaled to, minus_one_one or zero_one.
     """
 
     version: ClassVar[int] = 1
@@ -61,6 +63,7 @@ class ContinualImageNet:
         test_per_class: int = 100,
         new_heads: bool = True,
         evaluate_every: int = 250,
+        inputs: str = pixels.MINUS_ONE_ONE,
     ) -> None:
         self.num_tasks = checks.integer("num_tasks", num_tasks, 1)
         self.epochs = checks.integer("epochs", epochs, 1)
@@ -71,6 +74,7 @@ class ContinualImageNet:
         self.test_per_class = checks.integer("test_per_class", test_per_class, 1)
         self.new_heads = checks.flag("new_heads", new_heads)
         self.evaluate_every = checks.integer("evaluate_every", evaluate_every, 1)
+        self.centred = checks.choice("inputs", inputs, pixels.INPUTS) == pixels.MINUS_ONE_ONE
         if self.classes % self.classes_per_task:
             raise ConfigError("classes_per_task", classes_per_task, f"must divide classes ({self.classes})")
         images = self.classes_per_task * self.train_per_class
@@ -110,4 +114,5 @@ class ContinualImageNet:
         )
 
     def prepare(self, images: Tensor, uniforms: Tensor | None, dtype: torch.dtype) -> Tensor:
-        return images.to(dtype).div_(255.0).mul_(2.0).sub_(1.0).flatten(1)
+        values = images.to(dtype).div_(255.0)
+        return (values.mul_(2.0).sub_(1.0) if self.centred else values).flatten(1)

@@ -19,13 +19,20 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lop_sweeps import checks, streams
-from lop_sweeps.benchmarks import augmentation
+from lop_sweeps.benchmarks import augmentation, pixels
 from lop_sweeps.benchmarks.benchmark import HELD_OUT, EpochsTask, Split
 from lop_sweeps.data import LabelledImages, check_cifar100, load_arrays, load_cifar100
 from lop_sweeps.errors import ConfigError, DataError
 
 CLASSES = 100
 MEAN, STD = (0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)  # per channel, of the training images
+Channels = tuple[float, float, float]
+# Of pixels from 0 to 1, what is subtracted and what divides then.
+SCALES: dict[str, tuple[Channels, Channels]] = {
+    "standardised": (MEAN, STD),
+    pixels.ZERO_ONE: ((0.0,) * 3, (1.0,) * 3),
+    pixels.MINUS_ONE_ONE: ((0.5,) * 3, (0.5,) * 3),
+}
 PROBE_IMAGES = 1_000
 KINDS = ("train", "test")
 Counts = tuple[tuple[int, ...], tuple[int, ...]]  # images of each class, for each kind
@@ -81,6 +88,7 @@ class IncrementalCIFAR100:
     restore_best: whether a task ends with the parameters of its best validation accuracy. augment_test: whether test
     images are augmented. evaluate_every: epochs between evaluations. file: an .npz with x_train, y_train, x_test,
     y_test to use instead of the official archive, a part of it, say; relative to the folder of the data sets.
+    inputs: what pixels are scaled to, one of `SCALES`; what augmentation moves in from outside is 0 in all of them.
     """
 
     version: ClassVar[int] = 1
@@ -107,6 +115,7 @@ class IncrementalCIFAR100:
         augment_test: bool = True,
         evaluate_every: int = 1,
         file: str | None = None,
+        inputs: str = "standardised",
     ) -> None:
         self.classes_per_task = checks.integer("classes_per_task", classes_per_task, 1, CLASSES)
         self.num_tasks = checks.integer("num_tasks", num_tasks, 1, CLASSES // self.classes_per_task)
@@ -120,6 +129,7 @@ class IncrementalCIFAR100:
         self.augmented = frozenset({"train", "test"} if checks.flag("augment_test", augment_test) else {"train"})
         self.evaluate_every = checks.integer("evaluate_every", evaluate_every, 1)
         self.file = None if file is None else checks.text("file", file)
+        self._scale = SCALES[checks.choice("inputs", inputs, SCALES)]
         images = self.classes_per_task * (self.train_per_class - self.validation_per_class)
         if images % self.batch_size:
             allowed = f"must divide the training images that a task adds ({images})"
@@ -176,7 +186,7 @@ class IncrementalCIFAR100:
         )
 
     def prepare(self, images: Tensor, uniforms: Tensor | None, dtype: torch.dtype) -> Tensor:
-        mean, std = _constants(images.device, dtype)
+        mean, std = _constants(*self._scale, images.device, dtype)
         if uniforms is None:
             return augmentation.standardise(images, mean, std, dtype=dtype).flatten(1)
         moved, inside = augmentation.augment(images, uniforms)
@@ -184,5 +194,5 @@ class IncrementalCIFAR100:
 
 
 @lru_cache(maxsize=8)
-def _constants(device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    return torch.tensor(MEAN, dtype=dtype, device=device), torch.tensor(STD, dtype=dtype, device=device)
+def _constants(mean: Channels, std: Channels, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    return torch.tensor(mean, dtype=dtype, device=device), torch.tensor(std, dtype=dtype, device=device)

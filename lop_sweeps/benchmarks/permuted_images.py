@@ -14,7 +14,8 @@ from typing import ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from lop_sweeps import streams
+from lop_sweeps import checks, streams
+from lop_sweeps.benchmarks import pixels
 from lop_sweeps.benchmarks.benchmark import check_lengths
 
 
@@ -27,14 +28,23 @@ class PermutedTask:
     brightest: float  # the value that stands for 1
     pixels: NDArray[np.int64]  # input j is pixel `pixels[j]`
     order: NDArray[np.int64]
+    centred: bool = False  # inputs from -1 to 1 instead of from 0 to 1
 
     def examples(self, start: int, stop: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
         chosen = self.order[np.arange(start, stop) % len(self.order)]
-        return self.images[np.ix_(chosen, self.pixels)] / self.brightest, self.labels[chosen]
+        return self.scaled(self.images[np.ix_(chosen, self.pixels)]), self.labels[chosen]
+
+    def scaled(self, pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
+        """What the network gets of some pixels."""
+        values: NDArray[np.float64] = pixels / self.brightest
+        return 2.0 * values - 1.0 if self.centred else values
 
 
 class PermutedImages:
-    """Base of the online permuted benchmarks; subclasses say which images, in `load`."""
+    """Base of the online permuted benchmarks; subclasses say which images, in `load`.
+
+    inputs: what pixels are scaled to, zero_one or minus_one_one.
+    """
 
     protocol: ClassVar[Literal["online"]] = "online"
     BIN_TASKS: ClassVar[int] = 1
@@ -47,8 +57,11 @@ class PermutedImages:
     images: NDArray[np.uint8]
     labels: NDArray[np.int64]
 
-    def __init__(self, num_tasks: int, examples_per_task: int, batch_size: int = 1) -> None:
+    def __init__(
+        self, num_tasks: int, examples_per_task: int, batch_size: int = 1, inputs: str = pixels.ZERO_ONE
+    ) -> None:
         check_lengths(num_tasks, examples_per_task, batch_size)
+        self.centred = checks.choice("inputs", inputs, pixels.INPUTS) == pixels.MINUS_ONE_ONE
         self.num_tasks, self.examples_per_task, self.batch_size = (
             int(num_tasks),
             int(examples_per_task),
@@ -56,6 +69,6 @@ class PermutedImages:
         )
 
     def task(self, seed: int, index: int) -> PermutedTask:
-        pixels = streams.generator(seed, "pixel permutation", index).permutation(self.inputs)
+        permutation = streams.generator(seed, "pixel permutation", index).permutation(self.inputs)
         order = streams.generator(seed, "example order", index).permutation(len(self.labels))
-        return PermutedTask(self.images, self.labels, self.BRIGHTEST, pixels, order)
+        return PermutedTask(self.images, self.labels, self.BRIGHTEST, permutation, order, self.centred)

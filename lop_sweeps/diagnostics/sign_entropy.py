@@ -26,7 +26,7 @@ class SignEntropy(Diagnostic):
     """Mean over a layer's units of the entropy of the sign of what goes into their activation, on the probe.
 
     By the activations: above what the activation makes of 0, the sign is positive. In a convolutional layer, at every
-    position.
+    position. Fourier and rational activations do not tell that sign; there it is the entropy of their own.
     """
 
     needs: ClassVar[frozenset[str]] = frozenset({"copy"})

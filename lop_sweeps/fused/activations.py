@@ -1,6 +1,7 @@
 """Activations with their derivatives, in arithmetic that the compiler turns into vector instructions.
 
-The functions are those of `lop_sweeps.networks.mlp.ACTIVATIONS` (a test compares them).
+The functions are those of the same names in `lop_sweeps.networks.activations`, with default options (a test compares
+them); of the others there, none is known here.
 """
 
 from __future__ import annotations
@@ -12,12 +13,14 @@ import numba as nb
 import numpy as np
 
 from lop_sweeps.fused.vector import float_of_bits
+from lop_sweeps.networks.activations import Activation
 
 Array = Any
 CODES = {
     name: code
     for code, name in enumerate(("relu", "leaky_relu", "tanh", "sigmoid", "elu", "selu", "swish", "identity"))
 }
+_SLOPE = 0.01  # of leaky_relu
 _RELU, _LEAKY, _TANH, _SIGMOID, _ELU, _SELU, _SWISH, _IDENTITY = range(8)
 _SELU_SCALE, _SELU_ALPHA = 1.0507009873554804934193349852946, 1.6732632423543772848170429916717
 
@@ -26,6 +29,15 @@ _LN2_HIGH = float.fromhex("0x1.62e42fee00000p-1")  # so few digits that multiple
 _LN2_LOW = float.fromhex("0x1.a39ef35793c76p-33")
 _SERIES = tuple(1.0 / math.factorial(i) for i in range(13, -1, -1))
 _REST = _SERIES[1:]
+
+
+def obstacle(activation: Activation) -> str | None:
+    """Why a network's activation is not known here, in words that follow "because"; None if it is."""
+    if activation.name not in CODES:
+        return f"it does not know the activation {activation.name}"
+    if activation.name == "leaky_relu" and activation.options.leaky_slope != _SLOPE:
+        return f"it knows leaky_relu with leaky_slope={_SLOPE} only"
+    return None
 
 
 @nb.njit(inline="always")
@@ -53,7 +65,7 @@ def activate(code: int, units: int, h: Array, slope: Array) -> None:
     elif code == _LEAKY:
         for i in range(units):
             z = h[i]
-            slope[i] = one if z > zero else kind(0.01)
+            slope[i] = one if z > zero else kind(_SLOPE)
             h[i] = z * slope[i]
     elif code == _TANH:
         for i in range(units):

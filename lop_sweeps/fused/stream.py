@@ -53,8 +53,8 @@ def make_stream(task: Task, start: int, stop: int, net: Net) -> Stream:
     dtype, inputs, outputs = net.w.dtype, int(net.layers[0, 2]), int(net.layers[-1, 3])
     nothing = np.zeros(0, np.int64)
     targets = np.zeros((0, 0), dtype)
-    # Only the very class: another one may override `examples`.
-    if type(task) is PermutedTask and task.images.dtype == np.uint8 and task.images.shape[1] <= 2**16:
+    # Only the very class: another one may override `examples`. Where a dark pixel is -1, no input is 0.
+    if type(task) is PermutedTask and not task.centred and _compressible(task.images):
         compressed = compress(task.images)
         order = task.order[np.arange(start, stop) % len(task.order)]
         _check((len(order), len(task.pixels)), task.labels[order], inputs, outputs, net.loss)
@@ -72,6 +72,10 @@ def make_stream(task: Task, start: int, stop: int, net: Net) -> Stream:
     none: tuple[Any, ...] = (nothing, np.zeros(0, np.uint16), np.zeros(0, np.uint8), nothing)
     place, grey = np.zeros(0, np.int32), np.zeros(0, dtype)
     return Stream(np.ascontiguousarray(x, dtype), *none, place, grey, labels, targets)
+
+
+def _compressible(images: NDArray[Any]) -> bool:
+    return images.dtype == np.uint8 and images.shape[1] <= 2**16
 
 
 def _check(shape: tuple[int, ...], y: NDArray[Any], inputs: int, outputs: int, loss: int) -> None:

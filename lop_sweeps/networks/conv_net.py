@@ -7,20 +7,20 @@ max-pooling, two hidden layers of 128 units, linear outputs; PyTorch's default i
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Sequence
 from typing import ClassVar
 
 import numpy as np
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lop_sweeps import checks
 from lop_sweeps.errors import ConfigError
+from lop_sweeps.networks import activations
 from lop_sweeps.networks.affine import Affine
 from lop_sweeps.networks.convolution import Convolution, apart, as_maps, beside
 from lop_sweeps.networks.initialization import LAWS, bias_bound, weight_bound
-from lop_sweeps.networks.mlp import ACTIVATIONS
 from lop_sweeps.networks.network import Network, fill_uniform
 from lop_sweeps.networks.normalization import BatchNorm, ImageBatchNorm, Normalization
 from lop_sweeps.networks.unit_graph import UnitLayer
@@ -32,8 +32,8 @@ class ConvNet(Network):
     """images -> convolutions -> hidden layers -> linear outputs.
 
     shape: of an input image, (channels, height, width). channels: of each convolution. kernels: their sides; no
-    padding, stride 1. hidden: units of each fully connected hidden layer. activation, init, dropout: as in `MLP`; the
-    law of `init` holds for convolutions too, with kernel area x input channels as fan_in.
+    padding, stride 1. hidden: units of each fully connected hidden layer. activation (with its options), init,
+    dropout: as in `MLP`; the law of `init` holds for convolutions too, with kernel area x input channels as fan_in.
     norm: none, or batch, before the activation.
 
     Hidden activations are those after pooling, (batch, channels, height, width) for a convolution.
@@ -54,13 +54,29 @@ class ConvNet(Network):
         init: str = "default",
         dropout: float = 0.0,
         norm: str = "none",
+        leaky_slope: float = 0.01,
+        prelu_per: str = "unit",
+        slope_bounds: Sequence[float] = (1 / 8, 1 / 3),
+        smooth_leaky: Sequence[float] = (0.1, 3.0, 5.0),
+        aid_p: float = 0.9,
+        adalin_of: str = "relu",
     ) -> None:
         super().__init__()
         self.shape = tuple(shape)
         self.channels = checks.integers("channels", channels, 1)
         self.kernels = checks.integers("kernels", kernels, 1)
         self.hidden = checks.integers("hidden", hidden, 1)
-        self.activation = checks.choice("activation", activation, ACTIVATIONS)
+        self.kind = activations.choose(
+            activation,
+            channels=True,
+            leaky_slope=leaky_slope,
+            prelu_per=prelu_per,
+            slope_bounds=slope_bounds,
+            smooth_leaky=smooth_leaky,
+            aid_p=aid_p,
+            adalin_of=adalin_of,
+        )
+        self.activation = self.kind.name
         self.init = checks.choice("init", init, LAWS)
         self.dropout = checks.number("dropout", dropout, 0.0, 1.0, below=True)
         self.norm = checks.choice("norm", norm, ("none", "batch"))
@@ -72,58 +88,71 @@ class ConvNet(Network):
             allowed = f"must list one side for each of the {len(self.channels)} convolutions"
             raise ConfigError("kernels", list(kernels), allowed)
         self._maps = self._sides()
-        inputs = (self.shape[0], *self.channels)
+        features = [self.kind.features * units for units in (*self.channels, *self.hidden)]
+        last = len(self.channels) - 1
+        positions = math.prod(self._maps[last])
+        # Of each weight: the channels or numbers that it reads, and how many it makes.
+        read = (self.shape[0], *features[:last], features[last] * positions, *features[last + 1 :])
+        self._sizes = tuple(zip(read, (*self.channels, *self.hidden, outputs), strict=True))
         self.convolutions = nn.ModuleList(
-            Convolution(a, b, kernel) for (a, b), kernel in zip(itertools.pairwise(inputs), self.kernels, strict=True)
+            Convolution(a, b, kernel) for (a, b), kernel in zip(self._sizes, self.kernels, strict=False)
         )
-        height, width = self._maps[-1]
-        self._sizes = (self.channels[-1] * height * width, *self.hidden, outputs)
-        self.layers = nn.ModuleList(Affine(a, b) for a, b in itertools.pairwise(self._sizes))
+        self.layers = nn.ModuleList(Affine(a, b) for a, b in self._sizes[last + 1 :])
         self.norms = nn.ModuleList()
         if self.norm == "batch":
             self.norms.extend(ImageBatchNorm(units) for units in self.channels)
             self.norms.extend(BatchNorm(units) for units in self.hidden)
-        self._function = ACTIVATIONS[self.activation]
-        self.at_zero = float(self._function(torch.zeros((), device="cpu")))
+        self._functions = [self.kind.layer(units, maps=True) for units in self.channels]
+        self._functions += [self.kind.layer(units) for units in self.hidden]
+        self.activations = activations.modules(self._functions)
+        self.at_zero = self.kind.at_zero
 
-    def _sides(self) -> list[tuple[int, int]]:
-        """Height and width of each convolution's maps after pooling."""
+    def _sides(self, *, pooled: bool = True) -> list[tuple[int, int]]:
+        """Height and width of each convolution's maps, after pooling or before it."""
         _, height, width = self.shape
         sides = []
         for kernel in self.kernels:
-            height, width = (height - kernel + 1) // POOL, (width - kernel + 1) // POOL
+            before = height - kernel + 1, width - kernel + 1
+            height, width = before[0] // POOL, before[1] // POOL
             if min(height, width) < 1:
                 allowed = f"leaves nothing of images of {self.shape[1]} x {self.shape[2]} pixels after pooling"
                 raise ConfigError("kernels", list(self.kernels), allowed)
-            sides.append((height, width))
+            sides.append((height, width) if pooled else before)
         return sides
 
     def forward(self, x: Tensor, uniforms: Sequence[Tensor] | None = None) -> tuple[Tensor, list[Tensor]]:
         runs = len(x) if x.dim() == 3 else None
         x = as_maps(x, self.shape, channels_last=self.channels_last)
-        activations: list[Tensor] = []
+        found: list[Tensor] = []
+        draws = iter(uniforms or ())
         for layer in itertools.chain(self.convolutions, self.layers[:-1]):
-            i = len(activations)
+            i = len(found)
             maps = i < len(self.convolutions)
             if i == len(self.convolutions):
                 x = apart(x, runs).flatten(-3)
             z = layer(x)
             if self.norms:
                 z = self.norms[i](z)
-            x = self._function(z)
+            drawn = next(draws) if uniforms and self.kind.draws else None
             if maps:
-                x = F.max_pool2d(x, POOL)
-            activations.append(apart(x, runs) if maps else x)
-            if uniforms:
-                draws = beside(uniforms[i], runs) if maps else uniforms[i]
-                x = x * (draws >= self.dropout).to(x.dtype) / (1.0 - self.dropout)
-        return self.layers[-1](x if self.hidden else apart(x, runs).flatten(-3)), activations
+                x = F.max_pool2d(activations.on_maps(self._functions[i], z, runs, drawn), POOL)
+            else:
+                x = self._functions[i](z) if drawn is None else self._functions[i](z, drawn)
+            found.append(apart(x, runs) if maps else x)
+            if uniforms and self.dropout:
+                kept = beside(next(draws), runs) if maps else next(draws)
+                x = x * (kept >= self.dropout).to(x.dtype) / (1.0 - self.dropout)
+        return self.layers[-1](x if self.hidden else apart(x, runs).flatten(-3)), found
 
     def draws(self, batch_size: int) -> tuple[tuple[int, ...], ...]:
-        if not self.dropout:
-            return ()
-        maps = [(batch_size, units, *sides) for units, sides in zip(self.channels, self._maps, strict=True)]
-        return (*maps, *((batch_size, units) for units in self.hidden))
+        shapes: list[tuple[int, ...]] = []
+        before = self._sides(pooled=False)
+        for i, units in enumerate((*self.channels, *self.hidden)):
+            maps = i < len(self.channels)
+            shapes += [(batch_size, units, *(before[i] if maps else ()))] * self.kind.draws
+            features = self.kind.features * units
+            shapes += [(batch_size, features, *(self._maps[i] if maps else ()))] * (self.dropout > 0)
+        return tuple(shapes)
 
     def weights(self) -> tuple[str, ...]:
         return (
@@ -136,7 +165,7 @@ class ConvNet(Network):
         last = len(self.channels) - 1
         for i, units in enumerate((*self.channels, *self.hidden)):
             fan_in, bound = self._law(i)
-            kind = ImageBatchNorm if i <= last else BatchNorm
+            norm = ImageBatchNorm if i <= last else BatchNorm
             graph.append(
                 UnitLayer(
                     weight=weights[i],
@@ -146,23 +175,22 @@ class ConvNet(Network):
                     units=units,
                     fan_in=fan_in,
                     bound=bound,
-                    norm=tuple((f"norms.{i}.{name}", value) for name, value in kind.fresh.items())
-                    if self.norms
-                    else (),
-                    spread=self._maps[last][0] * self._maps[last][1] if i == last else 1,
+                    norm=(
+                        *((f"norms.{i}.{name}", value) for name, value in norm.fresh.items() if self.norms),
+                        *self.kind.fresh(f"activations.{i}", maps=i <= last),
+                    ),
+                    spread=math.prod(self._maps[last]) if i == last else 1,
+                    features=self.kind.features_of_units(units),
                 )
             )
         return tuple(graph)
 
     def _law(self, i: int) -> tuple[int, float]:
         """fan_in and bound of weight i."""
-        if i < len(self.channels):
-            area = self.kernels[i] ** 2
-            fan_in = (self.shape[0], *self.channels)[i] * area
-            return fan_in, weight_bound(self.init, self.activation, fan_in, self.channels[i] * area)
-        fan_in, fan_out = self._sizes[i - len(self.channels) :][:2]
-        output = i == len(self.channels) + len(self.hidden)
-        return fan_in, weight_bound(self.init, self.activation, fan_in, fan_out, output=output)
+        area = self.kernels[i] ** 2 if i < len(self.channels) else 1
+        read, made = self._sizes[i]
+        bound = weight_bound(self.init, self.kind, read * area, made * area, output=i == len(self._sizes) - 1)
+        return read * area, bound
 
     def initialize(self, draw: Callable[[int], np.random.Generator]) -> None:
         for i, layer in enumerate(itertools.chain(self.convolutions, self.layers)):
@@ -174,6 +202,7 @@ class ConvNet(Network):
         for norm in self.norms:
             assert isinstance(norm, Normalization)
             norm.initialize()
+        activations.initialize(self)
 
     def check(self, batch_size: int) -> None:
         if self.norm == "batch" and batch_size == 1:

@@ -72,6 +72,8 @@ class PackedAdam(PackedOptimizer):
     1 sets a step count to 0.
     """
 
+    counts = frozenset({"power1", "power2"})
+
     def __init__(self, runs: Sequence[Adam], parameters: Tensor, *, per_parameter: bool) -> None:
         self.step_size = self.undecayed = per_run([run.step_size for run in runs], parameters)
         self.decay = [(run.decay_at, run.decay_by) for run in runs]

@@ -45,6 +45,8 @@ class AdaUPGD(UPGD):
 class PackedAdaUPGD(PackedUPGD):
     """AdaUPGD on parameters (runs, parameters). `power1` and `power2` are as in Adam."""
 
+    counts = frozenset({"power", "power1", "power2"})
+
     def __init__(self, runs: Sequence[AdaUPGD], parameters: Tensor, *, per_parameter: bool) -> None:
         super().__init__(runs, parameters, per_parameter=per_parameter)
         self.beta1 = per_run([run.beta1 for run in runs], parameters)

@@ -78,6 +78,8 @@ class PackedMuon(PackedOptimizer):
     parameter or per run, are of the rest.
     """
 
+    counts = frozenset({"power1", "power2"})
+
     def __init__(self, runs: Sequence[Muon], parameters: Tensor, *, per_parameter: bool) -> None:
         self.step_size = self.undecayed = per_run([run.step_size for run in runs], parameters)
         self.rest_step_size = self.rest_undecayed = per_run([run.adam_step_size for run in runs], parameters)

@@ -34,10 +34,12 @@ class PackedOptimizer:
     """Base of optimisers acting on a pack: a rule writes `update`, and says which state it has.
 
     step_size: (runs, 1), of the next step. step: its number, counted over the whole run, from 0.
+    counts: which of the names in `fresh` are step counts; methods may reset a unit's moments and let them go on.
     """
 
     step_size: Tensor
     step: int = 0
+    counts: frozenset[str] = frozenset()
 
     def attach(self, layout: Layout) -> None:
         """Called once, before a checkpoint is loaded: for rules that draw, or for which matrices are not vectors."""

@@ -95,7 +95,7 @@ class PackedTRAC(PackedOptimizer):
 
     def __init__(self, runs: Sequence[TRAC], parameters: Tensor, *, resets_units: bool) -> None:
         self.base = runs[0].base.pack([run.base for run in runs], parameters, resets_units=resets_units)
-        self.step_size = self.base.step_size
+        self.step_size, self.counts = self.base.step_size, frozenset(f"base.{name}" for name in self.base.counts)
         wide = parameters.new_zeros(len(runs), 1, dtype=torch.float64)
         self.betas = per_run(runs[0].betas, wide).T
         self.smallest, self.eps = (per_run([getattr(run, name) for run in runs], wide) for name in ("s_prev", "eps"))

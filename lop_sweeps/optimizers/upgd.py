@@ -88,6 +88,8 @@ class PackedUPGD(PackedOptimizer):
     `power` is beta_utility^t, per parameter or per run: setting it to 1 sets a step count to 0.
     """
 
+    counts = frozenset({"power"})
+
     def __init__(self, runs: Sequence[UPGD], parameters: Tensor, *, per_parameter: bool) -> None:
         self.step_size = self.undecayed = per_run([run.step_size for run in runs], parameters)
         self.decay = [(run.decay_at, run.decay_by) for run in runs]

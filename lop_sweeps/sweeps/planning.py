@@ -163,10 +163,12 @@ def make_point(resolved: Mapping[str, Any], trusted: Sequence[str] = (), *, data
     benchmark["protocol"] = components.benchmark.protocol
     benchmark["bin_tasks"] = components.benchmark.BIN_TASKS
     benchmark["performance"] = getattr(components.benchmark, "PERFORMANCE", None)
-    benchmark |= {"inputs": components.benchmark.inputs, "outputs": components.benchmark.outputs}
+    numbers = {"inputs": components.benchmark.inputs, "outputs": components.benchmark.outputs}
+    benchmark = {**numbers, **benchmark}  # an option of that name is what it is
     stored = {"schema": SCHEMA, "run": name, "configuration": digest(identity["science"]), **resolved, **begins}
     stored |= {"benchmark": benchmark, "num_tasks": components.benchmark.num_tasks, "seed": identity["seed"]}
-    stored["layers"] = {"units": list(components.units), "weights": list(components.weights)}
+    sizes = {name: list(getattr(components, name)) for name in ("units", "features", "weights")}
+    stored["layers"] = {**numbers, **sizes}
     run = RunDirectory(folder / name)
     steps, first = (
         steps_before(components.benchmark, task) for task in (components.benchmark.num_tasks, first_task(identity))

@@ -48,7 +48,7 @@ class Examples:
         """The tasks' `examples`, gathered on the device from images that are there already."""
         first = tasks[0]
         if self._images is None or self._images[0] is not first.images:
-            values = first.images / first.brightest  # on the host, where the numbers are the same for every engine
+            values = first.scaled(first.images)  # on the host, where the numbers are the same for every engine
             self._images = first.images, torch.from_numpy(values).to(self.device, self.dtype)
         at = np.arange(start, stop) % len(first.order)
         rows = np.stack([task.order[at] for task in tasks])

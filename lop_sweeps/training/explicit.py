@@ -2,8 +2,8 @@
 
 Automatic differentiation of two small MLPs takes half as long again as their matrix products, and a call of PyTorch
 for every environment step twice as long as the policy itself. So here are the forward and the backward pass as matrix
-products into memory that is there already, and acting as a compiled loop. Networks with dropout or normalisation take
-the ordinary way.
+products into memory that is there already, and acting as a compiled loop. Networks with dropout, normalisation or
+an activation that is not compiled take the ordinary way.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lop_sweeps.compiling import njit
-from lop_sweeps.fused.activations import CODES, activate
+from lop_sweeps.fused.activations import CODES, activate, obstacle
 from lop_sweeps.networks.actor_critic import ActorCritic
 from lop_sweeps.networks.mlp import MLP
 from lop_sweeps.networks.network import Network
@@ -31,6 +31,7 @@ def applies(network: Network, device: torch.device) -> bool:
         and device.type == "cpu"
         and network.policy.norm == "none"
         and network.policy.dropout == 0.0
+        and obstacle(network.policy.kind) is None
         and len(network.policy.hidden) > 0
     )
 

@@ -88,12 +88,28 @@ def units_of(name: str) -> list[list[Unit]]:
             Unit([("first", i), ("first", 5 + i)], [("gate", i, i, None), ("up", i, i, None)], [i]) for i in range(5)
         ]
         return [maxout, [Unit([("gate", i), ("up", i)], [("down", i, i, None)], [i]) for i in range(6)]]
+    if name.startswith("conv "):
+        places = (3, "convolutions.0", "layers.0", 4), (4, "layers.0", "layers.1", 1)
+        return [convolutional_units(name, layer, *place) for layer, place in enumerate(places)]
     heads = {"transformer": [[0], [1], [2], [3]], "grouped transformer": [[0, 1], [2, 3]]}[name]
     values = []
     for i in range(2 * len(heads)):
         columns = [("projection", 2 * head + i % 2, i, None) for head in heads[i // 2]]
         values.append(Unit([("qkv", 8 + 2 * len(heads) + i)], columns, [i]))
     return [values, [Unit([("up", i)], [("down", i, i, None)], [i]) for i in range(12)]]
+
+
+def convolutional_units(name: str, layer: int, n: int, here: str, after: str, positions: int) -> list[Unit]:
+    """Of one layer of a convolutional network; its readers read each position."""
+    found = []
+    for i in range(n):
+        features = [i, i + n] if name == "conv crelu" else [i]
+        columns = [
+            (after, j * positions + p, j, p if positions > 1 else None) for j in features for p in range(positions)
+        ]
+        slopes = [(f"activations.{layer}.slope", i, 0.25)] if name == "conv prelu" else []
+        found.append(Unit([(here, i)], columns, features, slopes))
+    return found
 
 
 class Naive:
@@ -193,7 +209,7 @@ class Naive:
             for layer, column, j, _ in unit.columns:
                 reads = self.named[f"{layer}.weight"][:, column]
                 self.named[f"{layer}.bias"] += reads.reshape(len(reads), -1).sum(1) * means[j]
-        normal = [f"{layer}.weight" in self.network.normal for layer, _ in unit.rows]  # type: ignore[operator]
+        normal = [f"{layer}.weight" in getattr(self.network, "normal", ()) for layer, _ in unit.rows]
         sizes = [self.named[f"{layer}.weight"][row].size for layer, row in unit.rows]
         needed = [size * (2 if n else 1) for size, n in zip(sizes, normal, strict=True)]
         key = streams.counter_key(self.seed, "recycled units" if redo else "new units", i)
@@ -428,9 +444,9 @@ def test_redo_by_mask_as_on_a_gpu_is_redo_unit_by_unit(name: str) -> None:
         masked, single = by_mask.interventions[0], by_unit.interventions[0]
         assert isinstance(masked, PackedReDo)
         assert isinstance(single, PackedReDo)
-        masked._replace_by_mask(7, i, mask)
+        masked.resets._by_mask(7, i, mask)
         for run in range(3):
-            single._replace_units(7, i, run, torch.nonzero(mask[run]).flatten())
+            single.resets._one_run(7, i, run, torch.nonzero(mask[run]).flatten())
     for key, value in by_mask.state().items():
         assert torch.equal(value, by_unit.state()[key]), key
 

@@ -345,6 +345,7 @@ OTHER: dict[str, Any] = {
     "test_per_class": 5,
     "new_heads": "false",
     "evaluate_every": 2,
+    "inputs": "zero_one",
 }
 
 

@@ -622,6 +622,7 @@ OTHER: dict[str, Any] = {
     "augment_test": "false",
     "evaluate_every": 2,
     "file": EQUAL,
+    "inputs": "minus_one_one",
 }
 
 

@@ -9,7 +9,7 @@ import pytest
 
 import lop_sweeps
 from lop_sweeps.errors import ConfigError
-from lop_sweeps.networks.mlp import ACTIVATIONS
+from lop_sweeps.networks.activations import ACTIVATIONS
 from lop_sweeps.sweeps.planning import Plan
 from tests import runs
 

@@ -19,8 +19,10 @@ from torch import Tensor
 
 from lop_sweeps.algorithms.intervention import Intervention
 from lop_sweeps.networks.mlp import MLP
+from lop_sweeps.networks.network import Network
 from lop_sweeps.optimizers.optimizer import Optimizer
 from lop_sweeps.training.learner import TorchLearner
+from lop_sweeps.training.losses import slope
 from tests.shared import SHARED
 
 FOLDER = SHARED / "golden" / "field"
@@ -86,7 +88,7 @@ class Golden:
         optimizer: Optimizer,
         interventions: Sequence[Intervention] = (),
         pack: int = 1,
-        network: Callable[[], MLP] | None = None,
+        network: Callable[[], Network] | None = None,
     ) -> TorchLearner:
         """In a pack of three the file's run is in the middle, and the others learn from its examples in other orders.
 
@@ -106,7 +108,10 @@ class Golden:
     def replay(
         self, learner: TorchLearner, each: Callable[[int], None] | None = None, steps: int | None = None
     ) -> NDArray[Any]:
-        """Losses (steps,) of the file's run; each: called after every step."""
+        """Losses (steps,) of the file's run; each: called after every step.
+
+        Where the file cuts the gradient to a length (`clip_global_norm`), so does every step, as PPO's do.
+        """
         x, y = torch.from_numpy(self["x"]), torch.from_numpy(self["y"])
         pack, total = len(learner.seeds), len(x) if steps is None else steps
         orders = [torch.arange(len(x)), torch.arange(len(x)).flip(0), torch.arange(len(x)).roll(7)]
@@ -114,10 +119,21 @@ class Golden:
         losses = []
         for step in range(total):
             at = chosen[:, step]
-            losses.append(learner.learn(x[at], y[at], step)[0][pack // 2].item())
+            losses.append(self._learn(learner, x[at], y[at], step)[pack // 2].item())
             if each is not None:
                 each(step)
         return np.array(losses)
+
+    def _learn(self, learner: TorchLearner, x: Tensor, y: Tensor, step: int) -> Tensor:
+        """One step; its losses (runs,)."""
+        longest = self.meta.get("clip_global_norm")
+        if longest is None:
+            return learner.learn(x, y, step)[0]
+        output = learner.predict(x, step)
+        losses = learner.score(output.detach(), y)[0]
+        max_norm = torch.full((len(x), 1), float(longest), dtype=torch.float64)
+        learner.learn_from(output, slope(learner.loss, output.detach(), y), step, max_norm)
+        return losses
 
 
 def run_of(learner: TorchLearner, flat: Tensor, name: str) -> Tensor:

@@ -12,9 +12,11 @@ from torch import Tensor
 
 from lop_sweeps.algorithms.continual_backprop import UTILITIES, ContinualBackprop
 from lop_sweeps.algorithms.shrink_and_perturb import ShrinkAndPerturb
+from lop_sweeps.fused.activations import CODES
 from lop_sweeps.fused.learner import FusedLearner
+from lop_sweeps.networks.activations import choose
 from lop_sweeps.networks.initialization import LAWS
-from lop_sweeps.networks.mlp import ACTIVATIONS, MLP
+from lop_sweeps.networks.mlp import MLP
 from lop_sweeps.optimizers.adam import Adam, AdamW
 from lop_sweeps.optimizers.sgd import SGD
 from lop_sweeps.training.engine import Learner
@@ -89,12 +91,12 @@ class Mixed(MLP):
 
     def __init__(self, inputs: int, outputs: int, names: Sequence[str], **options: Any) -> None:
         super().__init__(inputs, outputs, **options)
-        self._names = names
-        self._function = self._activate
+        self._shares = [choose(name, channels=False).layer(0) for name in names]
+        self._functions = [self._activate] * len(self.hidden)
 
     def _activate(self, z: Tensor) -> Tensor:
-        parts = z.chunk(len(self._names))
-        return torch.cat([ACTIVATIONS[name](part) for name, part in zip(self._names, parts, strict=True)])
+        parts = z.chunk(len(self._shares))
+        return torch.cat([function(part) for function, part in zip(self._shares, parts, strict=True)])
 
 
 CORE = ("backprop", "adam", "shrink_and_perturb", "cbp_contribution", "cbp_adaptable_contribution")
@@ -105,7 +107,7 @@ def cases() -> list[Any]:
     shorter stretch with some under one; everything over the whole length if slow.
     """
     chosen = []
-    every = list(ACTIVATIONS)
+    every = list(CODES)
     for i, row in enumerate(TABLE):
         for j, loss in enumerate(LOSSES):
             name = f"{row}-{loss}"

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from lop_sweeps.algorithms.continual_backprop import ContinualBackprop
 from lop_sweeps.algorithms.shrink_and_perturb import ShrinkAndPerturb
-from lop_sweeps.networks.mlp import ACTIVATIONS
+from lop_sweeps.fused.activations import CODES
 from lop_sweeps.optimizers.adam import Adam
 from lop_sweeps.optimizers.sgd import SGD
 from lop_sweeps.sweeps.planning import Plan
@@ -61,7 +61,7 @@ def test_the_network_computes_with_what_was_learned(hidden: tuple[int, ...], dty
     assert float(losses[0, 0]) == pytest.approx(float(expected), rel=1e-5 if dtype == torch.float32 else 1e-12)
 
 
-@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("activation", CODES)
 @pytest.mark.parametrize("loss", LOSSES)
 def test_probe_is_the_networks_forward_pass(activation: str, loss: str) -> None:
     """On images and dense inputs; without dropout."""

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lop_sweeps.networks.conv_net import ConvNet
 from lop_sweeps.networks.network import Network, fill_normal, fill_uniform
 from lop_sweeps.networks.unit_graph import Reader, Rows, UnitLayer
 
@@ -227,6 +228,11 @@ class Transformer(Tested):
         )
 
 
+def convolutional(activation: str) -> Callable[[int, int], Network]:
+    """An image of 6 x 6 -> 3 channels of 2 x 2 -> 4 units; initial weights as those of the others."""
+    return lambda inputs, outputs: ConvNet((1, 6, 6), outputs, [3], [3], [4], activation, init="lecun")
+
+
 # The name of a network, how to make it for numbers of inputs and outputs, and its inputs.
 NETWORKS: dict[str, tuple[Callable[[int, int], Network], int]] = {
     "crelu": (CReLU, 6),
@@ -235,4 +241,6 @@ NETWORKS: dict[str, tuple[Callable[[int, int], Network], int]] = {
     "gated": (Gated, 6),
     "transformer": (Transformer, 12),
     "grouped transformer": (lambda inputs, outputs: Transformer(inputs, outputs, value_heads=2), 12),
+    "conv crelu": (convolutional("crelu"), 36),
+    "conv prelu": (convolutional("prelu"), 36),
 }

@@ -372,7 +372,7 @@ def test_each_norm_belongs_to_the_layer_whose_maps_it_normalises() -> None:
         ((3, 4, 4), {}, "kernels", "4 x 4"),
         ((3, 32, 32), {"kernels": [33, 1, 1]}, "kernels", "32 x 32"),
         ((3, 32, 32), {"hidden": [128, 0]}, "hidden[1]", ">= 1"),
-        ((3, 32, 32), {"activation": "gelu"}, "activation", "relu"),
+        ((3, 32, 32), {"activation": "rleu"}, "activation", "relu"),
         ((3, 32, 32), {"init": "orthogonal"}, "init", "default"),
         ((3, 32, 32), {"dropout": 1.0}, "dropout", "< 1"),
         ((3, 32, 32), {"norm": "layer"}, "norm", "batch"),

@@ -12,8 +12,12 @@ from torch import Tensor
 
 from lop_sweeps.errors import ConfigError
 from lop_sweeps.optimizers.adam import Adam, AdamW
+from lop_sweeps.optimizers.adaupgd import AdaUPGD
+from lop_sweeps.optimizers.muon import Muon
 from lop_sweeps.optimizers.optimizer import Optimizer, PackedOptimizer
 from lop_sweeps.optimizers.sgd import SGD
+from lop_sweeps.optimizers.trac import TRAC
+from lop_sweeps.optimizers.upgd import UPGD
 
 STEPS, SIZE = 200, 11
 EXACT: dict[str, Any] = {"rtol": 1e-12, "atol": 1e-12}
@@ -212,3 +216,17 @@ def test_wrong_options_name_their_key(kind: type, options: dict[str, Any], key: 
     with pytest.raises(ConfigError) as caught:
         kind(**options)
     assert caught.value.key == key
+
+
+@pytest.mark.parametrize("options", [SGD(0.1, 0.9), Adam(), AdamW(), UPGD(), AdaUPGD(), Muon(), TRAC(Adam())])
+def test_step_counts_are_what_restarting_the_counts_puts_back(options: Any) -> None:
+    """Resets of units leave by this name what their authors let go on."""
+    optimizer = options.pack([options] * 2, start(2), resets_units=True)
+    fresh = optimizer.fresh()
+    for name, value in optimizer.state().items():
+        value.fill_(0.25 if fresh.get(name) != 0.25 else 0.5)
+    before = {name: value.clone() for name, value in optimizer.state().items()}
+    for run in range(2):
+        optimizer.restart(run, counts_only=True)
+    changed = {name for name, value in optimizer.state().items() if not torch.equal(value, before[name])}
+    assert optimizer.counts == changed & fresh.keys()

@@ -95,7 +95,7 @@ def test_texts_and_mappings_compose_to_the_run_that_run_trains() -> None:
 
 def test_a_configuration_needs_no_data_and_is_not_to_be_changed() -> None:
     config = compose("benchmark=permuted_mnist", "paths.data=nowhere")
-    assert config.benchmark.inputs == 784
+    assert config.layers.inputs == 784
     with pytest.raises(ReadonlyConfigError):
         config.seed = 3
     with pytest.raises(DataError):

@@ -11,8 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lop_sweeps.fused.activations import CODES
 from lop_sweeps.networks.actor_critic import ActorCritic
-from lop_sweeps.networks.mlp import ACTIVATIONS, MLP
+from lop_sweeps.networks.mlp import MLP
 from lop_sweeps.networks.network import Network
 from lop_sweeps.optimizers.adam import Adam
 from lop_sweeps.optimizers.optimizer import per_run
@@ -118,7 +119,7 @@ def case(runs: int, batch: int, seed: int, sizes: tuple[int, int] = (INPUTS, ACT
 
 @pytest.mark.parametrize("hidden", [(6,), (7, 4), (4, 9, 6)])
 @pytest.mark.parametrize("runs", [1, 3])
-@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("activation", CODES)
 def test_equals_autograd(activation: str, runs: int, hidden: tuple[int, ...]) -> None:
     """Outputs, activations and gradients, though batches change their size and buffers hold the call before."""
     learner = make(runs, hidden, activation=activation)
@@ -137,7 +138,7 @@ def test_equals_autograd(activation: str, runs: int, hidden: tuple[int, ...]) ->
 
 
 def test_every_activation_is_tried() -> None:
-    assert set(FUNCTIONS) == set(ACTIVATIONS)
+    assert set(FUNCTIONS) == set(CODES)
 
 
 @pytest.mark.parametrize("runs", [1, 3])

@@ -75,6 +75,13 @@ def test_seeds_and_lengths_share_a_label(sweep: SweepBuilder) -> None:
     assert found[2] == found[3] == "backprop, momentum=0"
 
 
+def test_an_option_that_older_runs_do_not_say_is_no_difference(sweep: SweepBuilder) -> None:
+    """Nor is the number of inputs, where newer runs have an option of that name."""
+    sweep.add(optimizer={"step_size": 0.1}, benchmark={"inputs": 64})
+    sweep.add(optimizer={"step_size": 0.2}, benchmark={"inputs": "zero_one"}, network={"leaky_slope": 0.01})
+    assert labels(sweep) == ["backprop, step_size=0.1", "backprop, step_size=0.2"]
+
+
 def test_labels_are_unique_per_configuration(sweep: SweepBuilder) -> None:
     """Equal to six digits; different only in the class; a variant named like an algorithm."""
     sweep.add(optimizer={"step_size": 0.1234567891})

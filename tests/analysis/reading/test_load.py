@@ -53,6 +53,14 @@ def test_lists_become_columns_per_layer_and_their_mean(sweep: SweepBuilder) -> N
     assert "dead_fraction/1" not in metric_names(tasks)
 
 
+def test_ranks_are_shares_of_the_features_where_a_unit_has_several(sweep: SweepBuilder) -> None:
+    rows = task_rows([0.5])
+    rows[0] |= {"effective_rank": [5.0, 5.0]}
+    layers = {"units": [10, 20], "features": [20, 40], "weights": [1, 1, 1]}
+    sweep.add(rows=rows, config={"layers": layers})
+    assert load(sweep.folder).tasks["effective_rank_fraction"].item() == pytest.approx((0.25 + 0.125) / 2)
+
+
 @pytest.mark.parametrize(
     ("metric", "units"),
     [

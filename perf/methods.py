@@ -1,0 +1,216 @@
+"""The table of docs/methods.md: what each method is, from the code, and what a step of it costs.
+
+python perf/methods.py           # measures, and writes the table anew
+python perf/methods.py --keep    # writes it anew with the costs that it has
+
+Costs: a step of a pack of ten runs on the torch engine, permuted digits, 3 x 100 units, mini-batches of one, one
+thread, as a ratio to the same step without the method; medians of repeats, one after the other in turn.
+"""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import os
+import re
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", MKL_NUM_THREADS="1")  # read at import
+
+import numpy as np
+import torch
+import yaml
+
+from lop_sweeps import compose
+from lop_sweeps.build import locate
+from lop_sweeps.errors import ConfigError
+from lop_sweeps.networks import activations
+from lop_sweeps.training.components import assemble, make_learner
+
+ROOT = Path(__file__).parents[1]
+PAGE = ROOT / "docs" / "methods.md"
+BEGIN, END = "<!-- from here written by perf/methods.py -->", "<!-- to here -->"
+HEAD = "| choice | what it does | options | source | engine | parity | step / backprop |\n|---|---|---|---|---|---|---|"
+BASE = ["benchmark=permuted_digits", "network.hidden=[100,100,100]", "benchmark.num_tasks=2"]
+PACK, STEPS, REPEATS = 10, 150, 7
+# Which of the authors' trajectories a method is held to (tests/field, tests/test_golden.py): files, tolerance.
+PARITY: dict[str, str] = {}
+
+
+@dataclass(frozen=True)
+class Method:
+    """One row: a choice of a config group, or an activation."""
+
+    group: str
+    name: str
+
+    @property
+    def choice(self) -> str:
+        return f"{self.group}={self.name}"
+
+    @property
+    def line(self) -> list[str]:
+        return [*BASE, self.choice]
+
+    @property
+    def file(self) -> Path:
+        return ROOT / "conf" / self.group / f"{self.name}.yaml"
+
+    @property
+    def target(self) -> Any:
+        """The class that is the method; None for a choice that sets options of others."""
+        if self.group == "network.activation":
+            return None
+        nodes = yaml.safe_load(self.file.read_text()) or {}
+        node = nodes if self.group == "optimizer" else nodes.get(self.name, {})
+        return locate(node, self.choice) if isinstance(node, dict) and "_target_" in node else None
+
+    def sentence(self) -> str:
+        """The first line of the class's docstring, or of the choice's comment."""
+        if self.group == "network.activation":
+            return _activations()[self.name][0]
+        if self.target is not None:
+            text = inspect.getdoc(self.target) or ""
+            return text.split("\n\n")[0].replace("\n", " ").split(". ")[0].rstrip(".")
+        comments = [one[1:].strip() for one in self.file.read_text().splitlines() if one.startswith("#")]
+        return next(one for one in comments if "@package" not in one).split(". ")[0].rstrip(".")
+
+    def options(self) -> str:
+        nodes = yaml.safe_load(self.file.read_text()) if self.file.exists() else {}
+        node = nodes if self.group == "optimizer" else (nodes or {}).get(self.name, nodes)
+        flat = _flat({key: value for key, value in (node or {}).items() if key not in ("_target_", "defaults")})
+        return ", ".join(f"`{key}` {_short(value)}" for key, value in flat) or ""
+
+    def source(self) -> str:
+        if self.group == "network.activation":
+            return _activations()[self.name][1]
+        texts = [self.file.read_text()]
+        if self.target is not None:
+            texts = [inspect.getdoc(self.target) or "", inspect.getmodule(self.target).__doc__ or "", *texts]
+        for text in texts:
+            if found := re.findall(r"arXiv[: ]+(\d{4}\.\d{4,5})", text):
+                return ", ".join(f"arXiv {number}" for number in dict.fromkeys(found))
+        return "Dohare et al. 2024" if any("Dohare" in text or "authors" in text for text in texts) else ""
+
+    def engine(self) -> str:
+        """The engine that trains it on permuted digits, or why none does."""
+        try:
+            made = assemble(compose(self.line), data=False)
+        except ConfigError as error:
+            return f"not on mini-batches of one: {error}"
+        return "both" if made.engine == "fused" else "torch"
+
+    def parity(self) -> str:
+        return PARITY.get(self.choice, "")
+
+    def cells(self) -> list[str]:
+        """All but the cost, which is measured."""
+        return [f"`{self.choice}`", self.sentence(), self.options(), self.source(), self.engine(), self.parity()]
+
+
+@lru_cache(maxsize=1)
+def _activations() -> dict[str, tuple[str, str]]:
+    """What each activation makes of z, and its source, as the module's docstring has them."""
+    found, last = {}, ""
+    for line in (activations.__doc__ or "").splitlines():
+        if not line.startswith("| ") or line.startswith("| name"):
+            continue
+        names, text, source = (cell.strip() for cell in line.strip("|").split("|")[-3:])
+        text = text.replace("the same", last) if text.startswith("the same") else text
+        last = text
+        found |= {name: (text, source) for name in names.split(", ")}
+    return found
+
+
+def _flat(node: dict[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in node.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{path}{key}.")
+        else:
+            yield f"{path}{key}", value
+
+
+def _short(value: Any) -> str:
+    text = {True: "true", False: "false", None: "null"}.get(value, str(value)) if not isinstance(value, list) else "..."
+    return text if "$" not in text else "of the base"
+
+
+@lru_cache(maxsize=1)
+def methods() -> list[Method]:
+    """Everything that a paper could call its method, by group and name."""
+    groups = ("algorithm", "optimizer")
+    found = [Method(group, path.stem) for group in groups for path in (ROOT / "conf" / group).glob("*.yaml")]
+    found += [Method("network.activation", name) for name in activations.ACTIVATIONS]
+    return sorted(found, key=lambda one: (one.group, one.name))
+
+
+class Stepper:
+    """Steps of a pack that learns permuted digits with these overrides."""
+
+    def __init__(self, line: list[str]) -> None:
+        made = assemble(compose([*line, "engine=torch"]))
+        benchmark = made.benchmark
+        benchmark.load(None)
+        self.learner = make_learner([made] * PACK, range(PACK), "torch")
+        self.tasks = [benchmark.task(seed, 0) for seed in range(PACK)]
+        self.done = 0
+
+    def step_time(self) -> float:
+        began = time.perf_counter()
+        self.learner.run(self.tasks, 1, self.done, self.done % 1_000, STEPS, STEPS)
+        self.done += STEPS
+        return (time.perf_counter() - began) / STEPS
+
+
+def costs() -> dict[str, str]:
+    """For each choice the cost of a step, in steps of the same optimiser or of SGD without it."""
+    torch.set_num_threads(1)
+    plain, steppers = Stepper(BASE), {}
+    for method in methods():
+        try:
+            steppers[method.choice] = Stepper(method.line)
+        except ConfigError:
+            continue
+    taken: dict[str, list[float]] = {choice: [] for choice in steppers}
+    beside: dict[str, list[float]] = {choice: [] for choice in steppers}
+    for repeat in range(REPEATS + 1):
+        for choice, stepper in steppers.items():
+            pair = plain.step_time(), stepper.step_time()
+            if repeat:
+                beside[choice].append(pair[0])
+                taken[choice].append(pair[1])
+    return {choice: f"{median(taken[choice]) / median(beside[choice]):.2f}" for choice in steppers}
+
+
+def table(measured: dict[str, str]) -> str:
+    rows = [[*method.cells(), measured.get(method.choice, "")] for method in methods()]
+    return "\n".join([HEAD, *("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows)])
+
+
+def written(page: str) -> dict[str, list[str]]:
+    """The cells of the table on the page, by choice."""
+    lines = page[page.index(BEGIN) : page.index(END)].splitlines()[3:]
+    rows = [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines if line.startswith("|")]
+    return {row[0].strip("`"): row for row in rows}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--keep", action="store_true", help="the costs that the table has")
+    keep = parser.parse_args().keep
+    page = PAGE.read_text()
+    measured = {choice: row[-1] for choice, row in written(page).items()} if keep else costs()
+    head, tail = page[: page.index(BEGIN) + len(BEGIN)], page[page.index(END) :]
+    PAGE.write_text(f"{head}\n\n{table(measured)}\n\n{tail}")
+    print(f"{len(methods())} methods in {PAGE.relative_to(ROOT)}")
+
+
+if __name__ == "__main__":
+    np.seterr(all="ignore")
+    main()
