@@ -21,6 +21,7 @@ from hydra.errors import HydraException, OverrideParseException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, flag_override, open_dict
 
+from lop_sweeps.algorithms.span import KEYS
 from lop_sweeps.console import unknown_choice, unknown_key
 from lop_sweeps.errors import ConfigError, LopError, Refusal
 from lop_sweeps.home import at_home
@@ -38,6 +39,7 @@ class Loader(ConfigLoaderImpl):
     """Composes configurations. search: the line that adds to the search path, if one was given."""
 
     search: list[str]
+    _values: Sequence[Override] = ()  # overrides of one value
     _composed_of: list[str]  # the files of the latest configuration, as group/choice
 
     def load_configuration(
@@ -57,6 +59,7 @@ class Loader(ConfigLoaderImpl):
         given, repository, held = overrides, None, []
         try:
             parsed = OverridesParser.create().parse_overrides(overrides)
+            self._values = [one for one in parsed if not one.is_sweep_override()]
             repository = self.groups()
             if run_mode == RunMode.MULTIRUN:
                 held = [one for one in parsed if _is_value(one, repository)]
@@ -78,7 +81,10 @@ class Loader(ConfigLoaderImpl):
 
     def _compose_config_from_defaults_list(self, defaults: list[ResultDefault], repo: IConfigRepository) -> DictConfig:
         self._composed_of = [str(default.config_path) for default in defaults]
-        return super()._compose_config_from_defaults_list(defaults, repo)
+        config = super()._compose_config_from_defaults_list(defaults, repo)
+        for one in self._values:
+            make_room(config, one)
+        return config
 
     def _note_lists(self, config: DictConfig) -> None:
         """Name the choices of groups in which a list was chosen, such as `algorithm`; Hydra names single ones only."""
@@ -149,6 +155,22 @@ def is_group(override: Override, repository: CachingConfigRepository) -> bool:
     if not override.is_sweep_override() and isinstance(override.value(), dict):
         return False
     return override.package is not None or bool(repository.group_exists(override.key_or_group))
+
+
+def is_span(path: Sequence[str]) -> bool:
+    """Whether a key says in which tasks a method acts, which it may of every method."""
+    return len(path) == 3 and path[0] == "algorithm" and path[2] in KEYS
+
+
+def make_room(config: DictConfig, override: Override) -> None:
+    """Such a key is in no choice's file, and is set without a plus all the same."""
+    path = override.key_or_group.split(".")
+    if not is_span(path) or override.is_add() or override.is_force_add() or override.is_delete():
+        return
+    node = OmegaConf.select(config, ".".join(path[:2]))
+    if isinstance(node, DictConfig) and path[2] not in node:
+        with open_dict(node):
+            node[path[2]] = None
 
 
 def _apply_if_possible(override: Override, config: DictConfig) -> None:

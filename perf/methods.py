@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import inspect
+import json
 import os
 import re
 import time
@@ -31,6 +32,7 @@ from lop_sweeps import compose
 from lop_sweeps.build import locate
 from lop_sweeps.errors import ConfigError
 from lop_sweeps.networks import activations
+from lop_sweeps.sweeps.identity import configured
 from lop_sweeps.training.components import assemble, make_learner
 
 ROOT = Path(__file__).parents[1]
@@ -38,9 +40,34 @@ PAGE = ROOT / "docs" / "methods.md"
 BEGIN, END = "<!-- from here written by perf/methods.py -->", "<!-- to here -->"
 HEAD = "| choice | what it does | options | source | engine | parity | step / backprop |\n|---|---|---|---|---|---|---|"
 BASE = ["benchmark=permuted_digits", "network.hidden=[100,100,100]", "benchmark.num_tasks=2"]
+PRESETS = ("momentum_cifar100", "momentum_imagenet")  # step sizes of a paper
 PACK, STEPS, REPEATS = 10, 150, 7
 # Which of the authors' trajectories a method is held to (tests/field, tests/test_golden.py): files, tolerance.
-PARITY: dict[str, str] = {}
+DOHARE = "the authors' code, 1e-9 (tests/test_golden.py)"
+PARITY: dict[str, str] = {
+    "algorithm=continual_backprop": DOHARE,
+    "algorithm=l2": DOHARE,
+    "algorithm=shrink_and_perturb": "sp_fresh_sgd, sp_fresh_adam 1e-10",
+    "algorithm=shrink_and_perturb_task": "sp_boundary 1e-10",
+    "algorithm=l2_init": "l2init_sgd, l2init_adam, l2init_resampled_adam, l1init_sgd 1e-10, huberinit_adam 1e-9",
+    "algorithm=parseval": "parseval 1e-10",
+    "algorithm=weight_clipping": "weight_clipping_sgd, weight_clipping_adam 1e-10",
+    "algorithm=self_normalized_resets": "snr_sgd, snr_adam 1e-10, integers exact",
+    "algorithm=selective_weight_reinitialization": (
+        "swr_threshold_gradient, swr_proportional_gradient, swr_layernorm_ema 1e-10"
+    ),
+    "algorithm=regrama": "regrama_adam, regrama_adam_clipped, grama 1e-10",
+    "algorithm=calibrated_partial_resets": "cpr_adam 1e-10",
+    "algorithm=redo": "redo_mlp, redo_cnn 1e-10",
+    "algorithm=dash": "dash 1e-10",
+    "algorithm=fire": "fire 1e-10",
+    "algorithm=c_chain": "c_chain 1e-10",
+    "optimizer=upgd": ("upgd_global, upgd_global_nonprotecting, upgd_local, upgd_readme, upgd_feature_global 1e-10"),
+    "optimizer=adaupgd": "adaupgd 1e-10",
+    "optimizer=muon": "muon 1e-10",
+    "optimizer=trac": "trac_sgd, trac_adam, trac_sgd_exact, trac_adam_exact, trac_sgd_stuck 1e-8",
+    "network.activation=crelu": "crelu 1e-10",
+}
 
 
 @dataclass(frozen=True)
@@ -68,24 +95,24 @@ class Method:
         if self.group == "network.activation":
             return None
         nodes = yaml.safe_load(self.file.read_text()) or {}
-        node = nodes if self.group == "optimizer" else nodes.get(self.name, {})
-        return locate(node, self.choice) if isinstance(node, dict) and "_target_" in node else None
+        node = nodes if self.group == "optimizer" else {**nodes, **nodes.get("algorithm", {})}.get(self.name, {})
+        return locate(node, self.group) if isinstance(node, dict) and "_target_" in node else None
 
     def sentence(self) -> str:
         """The first line of the class's docstring, or of the choice's comment."""
         if self.group == "network.activation":
             return _activations()[self.name][0]
         if self.target is not None:
-            text = inspect.getdoc(self.target) or ""
-            return text.split("\n\n")[0].replace("\n", " ").split(". ")[0].rstrip(".")
+            return _first_sentence(inspect.getdoc(self.target) or "")
         comments = [one[1:].strip() for one in self.file.read_text().splitlines() if one.startswith("#")]
-        return next(one for one in comments if "@package" not in one).split(". ")[0].rstrip(".")
+        return _first_sentence(" ".join(one for one in comments if "@package" not in one))
 
     def options(self) -> str:
-        nodes = yaml.safe_load(self.file.read_text()) if self.file.exists() else {}
-        node = nodes if self.group == "optimizer" else (nodes or {}).get(self.name, nodes)
-        flat = _flat({key: value for key, value in (node or {}).items() if key not in ("_target_", "defaults")})
-        return ", ".join(f"`{key}` {_short(value)}" for key, value in flat) or ""
+        if self.group == "network.activation":
+            return ", ".join(f"`{name}`" for name in re.findall(r"`(\w+)`", self.sentence()))
+        nodes = yaml.safe_load(self.file.read_text()) or {}
+        node = nodes if self.group == "optimizer" else nodes.get(self.name, nodes)
+        return ", ".join(f"`{key}` {_short(value)}" for key, value in _flat(node))
 
     def source(self) -> str:
         if self.group == "network.activation":
@@ -101,7 +128,7 @@ class Method:
     def engine(self) -> str:
         """The engine that trains it on permuted digits, or why none does."""
         try:
-            made = assemble(compose(self.line), data=False)
+            made = assemble(configured(compose(*self.line)), data=False)
         except ConfigError as error:
             return f"not on mini-batches of one: {error}"
         return "both" if made.engine == "fused" else "torch"
@@ -117,28 +144,41 @@ class Method:
 @lru_cache(maxsize=1)
 def _activations() -> dict[str, tuple[str, str]]:
     """What each activation makes of z, and its source, as the module's docstring has them."""
-    found, last = {}, ""
+    found: dict[str, tuple[str, str]] = {}
+    last = ""
     for line in (activations.__doc__ or "").splitlines():
         if not line.startswith("| ") or line.startswith("| name"):
             continue
         names, text, source = (cell.strip() for cell in line.strip("|").split("|")[-3:])
         text = text.replace("the same", last) if text.startswith("the same") else text
-        last = text
+        last = text if " with " not in text else last
+        if source == "the same":
+            source = next(reversed(found.values()))[1]
         found |= {name: (text, source) for name in names.split(", ")}
     return found
 
 
+def _first_sentence(text: str) -> str:
+    text = " ".join(text.split("\n\n")[0].split())
+    return re.split(r"(?<!et al)(?<!Eq)\.(?: |$)", text)[0]
+
+
 def _flat(node: dict[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
+    """Options by their path, without what is no option."""
     for key, value in node.items():
+        if key in ("_target_", "defaults"):
+            continue
         if isinstance(value, dict):
-            yield from _flat(value, f"{path}{key}.")
+            yield from _flat(value, path if key == "algorithm" else f"{path}{key}.")
         else:
             yield f"{path}{key}", value
 
 
 def _short(value: Any) -> str:
-    text = {True: "true", False: "false", None: "null"}.get(value, str(value)) if not isinstance(value, list) else "..."
-    return text if "$" not in text else "of the base"
+    """A value as it is typed."""
+    if isinstance(value, str):
+        return "that of the base" if "$" in value else value
+    return json.dumps(value).replace(" ", "")
 
 
 @lru_cache(maxsize=1)
@@ -146,7 +186,8 @@ def methods() -> list[Method]:
     """Everything that a paper could call its method, by group and name."""
     groups = ("algorithm", "optimizer")
     found = [Method(group, path.stem) for group in groups for path in (ROOT / "conf" / group).glob("*.yaml")]
-    found += [Method("network.activation", name) for name in activations.ACTIVATIONS]
+    found += [Method("network.activation", name) for name, (_, source) in _activations().items() if source]
+    found = [one for one in found if one.name not in PRESETS]
     return sorted(found, key=lambda one: (one.group, one.name))
 
 
@@ -154,7 +195,7 @@ class Stepper:
     """Steps of a pack that learns permuted digits with these overrides."""
 
     def __init__(self, line: list[str]) -> None:
-        made = assemble(compose([*line, "engine=torch"]))
+        made = assemble(configured(compose(*line, "engine=torch")))
         benchmark = made.benchmark
         benchmark.load(None)
         self.learner = make_learner([made] * PACK, range(PACK), "torch")

@@ -17,6 +17,7 @@ from lop_sweeps.analysis.__main__ import parser as figures_parser
 from lop_sweeps.build import build
 from lop_sweeps.diagnostics.diagnostic import RESERVED, Diagnostic
 from lop_sweeps.errors import ConfigError, DataError
+from lop_sweeps.networks.activations import ACTIVATIONS, OPTIONS
 from lop_sweeps.sweeps.expansion import expand
 from lop_sweeps.training.checkpoint_file import snapshot_tasks
 from tests import runs
@@ -31,6 +32,14 @@ def test_no_measurement_hides_a_module_that_it_needs(script: Path) -> None:
     """Python puts perf/ first on the path of its scripts: numba imports `coverage`, if there is one."""
     places = [sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")]
     assert PathFinder.find_spec(script.stem, places) is None
+
+
+def test_page_of_activations_lists_all_and_their_options() -> None:
+    lines = (ROOT / "docs" / "activations.md").read_text().splitlines()
+    cells = [re.split(r"(?<!\\)\|", line) for line in lines if line.startswith("| `")]
+    names = [name for row in cells for name in re.findall(r"`(\w+)`", row[1])]
+    assert sorted(names) == sorted(ACTIVATIONS)
+    assert {name for row in cells for name in re.findall(r"`(\w+)[`:]", row[3])} >= set(OPTIONS)
 
 
 def diagnostic(choice: str) -> Diagnostic:
@@ -49,7 +58,8 @@ def test_metrics_page_lists_exactly_what_is_logged(tmp_path: Path) -> None:
     measured += ["benchmark.examples_per_task=40", f"diagnostics=[{','.join(DIAGNOSTICS)}]"]
     images = ["scale=tiny", *IMAGENET, "optimizer=trac"]
     for line in (*online, images, ["scale=tiny", *CIFAR], control, measured):
-        methods = "[continual_backprop,c_chain]" if line is images else "continual_backprop"
+        beside = "c_chain,hare_and_tortoise," if line is images else "weight_clipping," if line is measured else ""
+        methods = f"[{beside}continual_backprop]"
         plan = runs.plan(tmp_path, *line, f"algorithm={methods}")
         runs.train(plan)
         logged |= {name for line in runs.metrics(plan.points[0]).splitlines() for name in json.loads(line)}

@@ -73,7 +73,7 @@ CONTRIBUTION = extending.sections()["As a contribution"]
 @pytest.mark.parametrize(
     ("module", "group", "asked"),
     [
-        ("l2_init", "algorithm", "algorithm=l2_init"),
+        ("my_l2_init", "algorithm", "algorithm=my_l2_init"),
         ("crelu", "network", "network=crelu"),
         ("my_benchmark", "benchmark", "benchmark=my_benchmark"),
         ("activation_size", "diagnostics", "diagnostics=activation_size"),
@@ -102,8 +102,8 @@ def test_as_a_contribution_it_lies_elsewhere_and_is_the_same(
 
 
 def test_the_template_of_an_algorithm_is_the_example_of_the_page_with_more_comments() -> None:
-    shown = extending.files(extending.sections()["An algorithm"])["l2_init.py"]
-    written = new.rendered("algorithm", "l2_init")["l2_init.py"]
+    shown = extending.files(extending.sections()["An algorithm"])["my_l2_init.py"]
+    written = new.rendered("algorithm", "my_l2_init")["my_l2_init.py"]
     assert _code(written) == _code(shown)
     assert len([line for line in shown.splitlines() if line]) <= 20
 

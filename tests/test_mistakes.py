@@ -387,6 +387,7 @@ TRAC = {"step_size": "0.002", "weight_decay": "0.5", "betas": "[0.9,0.99]", "s_p
 TRAC |= {"erfi": "authors"}
 CHURN = "algorithm.c_chain"
 SNP = "algorithm.shrink_and_perturb"
+DASH, HARE, INJECTION = "algorithm.dash", "algorithm.hare_and_tortoise", "algorithm.plasticity_injection"
 IMAGENET = ["benchmark=continual_imagenet", "network.channels=[4,4,4]", "network.hidden=[6,6]"]
 CIFAR = ["benchmark=incremental_cifar100", f"benchmark.file={CIFAR_FILE}", "network.width=2"]
 RETRAINED = "algorithm.retrained_network"
@@ -491,6 +492,20 @@ OPTIONS: list[tuple[list[str], str, str]] = [
     (["algorithm=shrink_and_perturb"], f"{SNP}.noise_std", "1e-3"),
     (["algorithm=shrink_and_perturb"], f"{SNP}.noise", "lazy"),
     ([*CIFAR, "algorithm=shrink_and_perturb", f"{SNP}.noise_std=0.1"], f"{SNP}.normalisation", "true"),
+    (["algorithm=shrink_and_perturb", f"{SNP}.noise_std=0.1"], f"{SNP}.when", "task"),
+    (["algorithm=shrink_and_perturb_task"], f"{SNP}.law", "fresh"),
+    (["algorithm=shrink_and_perturb_task"], f"{SNP}.shrink", "0.2"),
+    (["algorithm=shrink_and_perturb_task", f"{SNP}.law=initial"], f"{SNP}.perturb_scale", "0.3"),
+    (["algorithm=fire"], "algorithm.fire.iterations", "3"),
+    (["algorithm=dash", f"{DASH}.batch_size=30"], f"{DASH}.alpha", "0.9"),
+    (["algorithm=dash"], f"{DASH}.minimum", "0.8"),
+    (["algorithm=dash"], f"{DASH}.samples", "60"),
+    (["algorithm=dash"], f"{DASH}.batch_size", "30"),
+    (["algorithm=hare_and_tortoise", f"{HARE}.period=1"], f"{HARE}.mu", "0.9"),
+    (["algorithm=hare_and_tortoise", f"{HARE}.period=1"], f"{HARE}.period", "3"),
+    (["algorithm=hare_and_tortoise", f"{HARE}.period=9"], f"{HARE}.period_in", "updates"),
+    (["algorithm=plasticity_injection"], "network.injection", "3"),
+    (["algorithm=plasticity_injection"], f"{INJECTION}.at", "{step:20}"),
     (IMAGENET, "benchmark.epochs", "2"),
     (IMAGENET, "benchmark.batch_size", "10"),
     (IMAGENET, "benchmark.classes", "6"),
@@ -573,7 +588,7 @@ OPTIONS: list[tuple[list[str], str, str]] = [
 # They change what is measured, and not what is learned.
 LOGGED = {"test_per_class", "restore_best", "augment_test", "evaluate_every", "reset_statistics"}
 # All other options are promised on both engines, where their benchmark and network are.
-TORCH_ONLY = {f"network.{key}" for key in ("norm", "norm_after", *SLOPES)}
+TORCH_ONLY = {f"network.{key}" for key in ("norm", "norm_after", "injection", *SLOPES)}
 TORCH_ONLY |= {f"{CBP}.rate_of", f"{CBP}.averaging", f"{CBP}.reset_optimizer"}
 FUSED_ONLY = {f"{SNP}.noise"}
 FUSED_METHODS = FUSED["algorithm"] | FUSED["optimizer"]

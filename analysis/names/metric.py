@@ -7,7 +7,7 @@ WEIGHT_METRICS = ("weight_magnitude", "weight_magnitude_task")
 # Shares of a hidden layer's units or activations, averaged over units: then they are shares of all units.
 SHARES = re.compile(r"(dead|rarely_active|inactive|saturated)_fraction|dormant_fraction_tau.+")
 # Lists of what happens while a task is learned; all other lists are measured before.
-DURING = ("weight_change", "weight_magnitude_task", "replaced_units")
+DURING = ("weight_change", "weight_magnitude_task", "replaced_units", "clipped_fraction")
 # Before a metric, in control: its mean over the policy's hidden layers; its value in the last of them.
 POLICY, POLICY_LAST = "policy_", "policy_last_"
 RANK, RANK_FRACTION = "effective_rank", "effective_rank_fraction"

@@ -56,6 +56,7 @@ _KNOWN = {
         _percent("test_accuracy", "Test accuracy", from_zero=False),
         _percent("best_test_accuracy", "Best test accuracy", from_zero=False),
         _percent("selected_test_accuracy", "Test accuracy at the best validation", from_zero=False),
+        _percent("tortoise_test_accuracy", "Test accuracy of the slow average", from_zero=False),
         _percent("validation_accuracy", "Validation accuracy", from_zero=False),
         _percent("train_accuracy", "Training accuracy in the last epoch", from_zero=False),
         Quantity(
@@ -87,6 +88,7 @@ _KNOWN = {
             from_zero=True,
             part="weight matrix",
         ),
+        Quantity("clipped_fraction", "Clipped weights", "Clipped weights (%)", "%", 100.0, True, part="weight matrix"),
         Quantity("return", "Return", "Return of an episode"),
         Quantity("episode_length", "Episode length", "Episode length (steps)", "steps", from_zero=True),
         Quantity("friction", "Friction", "Friction", from_zero=True),

@@ -6,7 +6,7 @@ rather not think in packs derives from `OneRun` (one_run.py) and writes one clas
 
 The order of calls, which is the same on every engine and in every protocol:
 
-    a task      diagnostics -> before_task(run, task), for each run -> steps
+    a task      diagnostics -> (begin(run), where `from_task` is) -> before_task(run, task), for each run -> steps
     a stretch   plan(step, steps), before at most 1,000 steps
     a step      forward pass -> gradient of the loss -> before_update(gradient, step) of each intervention
                 -> the gradient is cut to `max_gradient_norm` -> the optimiser, with its own weight decay
@@ -84,12 +84,21 @@ class Learner(Protocol):
         As `outputs_of`: x (runs, batch, inputs), outputs (runs, batch, outputs), without dropout.
         """
 
-    def gradient_of(self, x: Tensor, y: Any) -> Tensor:
-        """(runs, parameters): gradient of the mean loss on inputs x and targets y, without dropout; no trace."""
+    def gradient_of(self, x: Tensor, y: Any, run: int | None = None) -> Tensor:
+        """(runs, parameters): gradient of the mean loss on inputs x and targets y, without dropout; no trace.
+
+        run: of this one alone, for which x and y are; the leading dimension of all three is then 1.
+        """
 
     def other_batch(self, step: int) -> tuple[Tensor, Any]:
         """In epochs and control: inputs and targets of a mini-batch drawn from the same data, independently of the one
         that is learned from; draws of this step."""
+
+    def epochs_over(self, step: int) -> int | None:
+        """How many passes over its data the run has made after update `step`; None: it is in the middle of one.
+
+        Online a task is one; in control each pass over a rollout is.
+        """
 
     def step_losses(self) -> Tensor:
         """(runs,): the mean loss of the current step before its update; in control the policy's."""
@@ -100,10 +109,11 @@ class Learner(Protocol):
     def ends_round(self, step: int) -> bool:
         """Whether it is the last update of an epoch, or in control the last on a rollout; online each is."""
 
-    def task_data(self, run: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def task_data(self, run: int, samples: int | None = None) -> Iterator[tuple[Tensor, Tensor]]:
         """In `before_task`: mini-batches of inputs (batch, inputs) and targets of the task that is to come.
 
-        In epochs all of its training set, without augmentation; online its first 2,000 examples at most.
+        The first `samples` of its examples, or all if there are fewer. None: in epochs all of its training set, online
+        2,000. Images are not augmented.
         """
 
 
@@ -183,6 +193,12 @@ class PackedIntervention(Generic[Options]):
         """An option of all runs as a column (runs, 1), which broadcasts over parameters or units."""
         return per_run([getattr(run, name) for run in self.options], self.learner.parameters)
 
+    def begin(self, run: int) -> None:
+        """Before the first task in which it acts, if `from_task` says that this is not the run's first.
+
+        For what is kept and depends on the parameters: until now it is what the initial ones made of it.
+        """
+
     def plan(self, step: int, steps: int) -> None:
         """Called before steps `step` ... `step + steps - 1` (a fixed grid, at most 1,000 at a time)."""
 
@@ -204,6 +220,13 @@ class PackedIntervention(Generic[Options]):
     def evaluated_parameters(self, run: int) -> Tensor | None:
         """(parameters,): what is tested instead of what is trained; None: the same. In epochs."""
         return None
+
+    def tested_beside(self) -> dict[str, Tensor]:
+        """Of all runs, parameters (runs, parameters) that are tested, too, and logged as NAME_test_accuracy. In epochs.
+
+        The names must be the same in all tasks in which it acts.
+        """
+        return {}
 
     def state(self) -> dict[str, Tensor]:
         """All state, each tensor with a leading run dimension; restored by copying into these tensors."""

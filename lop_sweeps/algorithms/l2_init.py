@@ -23,7 +23,8 @@ class L2Init(Intervention):
 
     The gradient becomes g + strength * pull(theta - theta_0), that of the loss + strength * sum of penalties:
     penalty: l2: d^2 / 2, so pull(d) = d (the code's form; the paper's text leaves out the 1/2, so that its strength is
-        half of this one). l1: |d|, pull(d) = sign(d). huber: d^2 / 2 up to |d| = 1, |d| - 1/2 beyond; d cut to [-1, 1].
+        half of this one). l1: |d|, pull(d) = sign(d), 0 at 0; of a weight that the loss does not move, rounding decides
+        it. huber: d^2 / 2 up to |d| = 1, |d| - 1/2 beyond; d cut to [-1, 1].
     anchor: initial: theta_0 is what the run began with. resampled: a fresh draw of the network's initial law at each
         step.
     coupling: coupled: the optimiser sees the pull, and Adam's moments with it, as in the authors' code. decoupled: it

@@ -172,7 +172,8 @@ class Run:
 
     def gradient_of(self, x: Tensor, y: Any) -> Named:
         """By name, the gradient of the mean loss on inputs x and targets y, without dropout; it leaves no trace."""
-        return self.named(self._learner.gradient_of(self._for_all(x), self._for_all(y)))
+        found = self._learner.gradient_of(_alone(x), _alone(y), self._number)
+        return Named({name: self._learner.view(found, name)[0] for name in self._learner.parameter_names})
 
     def differentiate(self, of: Callable[[Tensor, list[Tensor]], Tensor], x: Tensor | None = None) -> Named:
         """By name, the gradient of a number that `of` makes of outputs and activations on inputs x; it leaves no trace.
@@ -192,14 +193,17 @@ class Run:
         x, y = self._learner.other_batch(self.step)
         return x[self._number], _share(y, self._number)
 
-    def task_data(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """In `before_task`: mini-batches of the task that is to come."""
-        return self._learner.task_data(self._number)
+    def task_data(self, samples: int | None = None) -> Iterator[tuple[Tensor, Tensor]]:
+        """In `before_task`: mini-batches of the task that is to come; samples: of its first examples, how many."""
+        return self._learner.task_data(self._number, samples)
 
-    def _for_all(self, one: Any) -> Any:
-        if isinstance(one, tuple):
-            return type(one)(*(self._for_all(each) for each in one))
+    def _for_all(self, one: Tensor) -> Tensor:
         return one.unsqueeze(0).expand(len(self._learner.seeds), *one.shape)
+
+
+def _alone(one: Any) -> Any:
+    """With a leading run dimension."""
+    return type(one)(*(_alone(each) for each in one)) if isinstance(one, tuple) else one.unsqueeze(0)
 
 
 def _share(of_pack: Any, number: int) -> Any:
@@ -221,7 +225,10 @@ class OneRun(Intervention):
             raise ConfigError("", None, f"{type(self).__name__} does nothing: it has none of {', '.join(METHODS)}")
 
     def start(self, run: Run) -> dict[str, Tensor]:
-        """What is to be kept in checkpoints, by name, with its values at the start of the run; then `run.state`."""
+        """What is to be kept in checkpoints, by name, with its values at the start; then `run.state`.
+
+        The start of the run; with `from_task`, once more before that task, with the parameters of then.
+        """
         return {}
 
     def before_update(self, run: Run) -> None:
@@ -276,6 +283,10 @@ class RunByRun(PackedIntervention[OneRun]):
         for options, run in zip(self.options, self.runs, strict=True):
             run.step = run.step if step is None else step
             yield options, run
+
+    def begin(self, run: int) -> None:
+        for name, value in self.options[run].start(self.runs[run]).items():
+            self.runs[run].state[name] = value
 
     def before_update(self, gradient: Tensor, step: int) -> None:
         for options, run in self._pairs(step):

@@ -24,7 +24,8 @@ class WeightClipping(Intervention):
     """After each update, cut every weight to [-kappa s, kappa s], s = 1 / sqrt(fan_in) of its matrix.
 
     A bias has the bound of the weights beside it. The fan-in of a convolution is inputs x height x width.
-    kappa: PyTorch's default initial weights are uniform within kappa = 1; a large one (1e30) never clips.
+    kappa: the authors' initial weights (`network.init=default`) are uniform within kappa = 1, kaiming's for rectifiers
+        within 2.45, so that a smaller one cuts them at the first update. A large one (1e30) never clips.
     output: also the output layers.
 
     The optimiser's state stays as it is. Parameters of normalisations and activations are not clipped. The log has

@@ -19,6 +19,7 @@ from lop_sweeps import streams
 from lop_sweeps.algorithms.continual_backprop import PackedContinualBackprop
 from lop_sweeps.algorithms.intervention import Intervention, PackedIntervention
 from lop_sweeps.algorithms.shrink_and_perturb import PackedShrinkAndPerturb
+from lop_sweeps.algorithms.span import Span
 from lop_sweeps.benchmarks.benchmark import Task
 from lop_sweeps.diagnostics.measure import measure_weights
 from lop_sweeps.fused import arrays
@@ -31,7 +32,7 @@ from lop_sweeps.fused.vector import LANES
 from lop_sweeps.networks.mlp import MLP
 from lop_sweeps.networks.network import Network, draw_network, named_state
 from lop_sweeps.optimizers.optimizer import Optimizer
-from lop_sweeps.training.acting import actors
+from lop_sweeps.training.acting import active, actors
 from lop_sweeps.training.losses import score
 from lop_sweeps.training.source import Source
 
@@ -54,6 +55,7 @@ class FusedLearner:
         seed: int,
         loss: str,
         dtype: torch.dtype,
+        spans: Sequence[Span] = (),
     ) -> None:
         self.seeds: Sequence[int] = (seed,)
         self.loss, self.dtype, self.device = loss, dtype, torch.device("cpu")
@@ -70,21 +72,42 @@ class FusedLearner:
         self.optimizer = optimizer.pack([optimizer], self.parameters, resets_units=resets_units)
         self.interventions: list[PackedIntervention[Any]] = [one.pack([one], self) for one in interventions]
         self.source: Source | None = None  # while a task is learned
-        self._stops = self._make_stops(interventions)
+        self.spans = spans
+        self._options = interventions
+        self._stops: Stops | None = None  # of the task at hand
+        self._all_stops: dict[frozenset[int], Stops | None] = {}  # by the positions of the interventions that act
         self._now: tuple[Task, int, int] | None = None  # task, first example, and batch of the stretch in training
         self.intervals_at_once = self._intervals_at_once()
 
-    def _make_stops(self, interventions: Sequence[Intervention]) -> Stops | None:
-        """For those interventions that have no compiled part; None if there are none."""
+    @property
+    def active(self) -> list[PackedIntervention[Any]]:
+        """Those of the interventions that act in the task at hand."""
+        return active(self.interventions, self.spans, self.source)
+
+    def _stops_now(self) -> Stops | None:
+        """Those of the interventions that act in the task at hand."""
+        acting = active(range(len(self.interventions)), self.spans, self.source)
+        if (key := frozenset(acting)) not in self._all_stops:
+            self._all_stops[key] = self._make_stops(acting)
+        return self._all_stops[key]
+
+    def _make_stops(self, acting: Sequence[int]) -> Stops | None:
+        """For those interventions that have no compiled part; None if there are none. acting: their positions."""
         parts, others = {}, []
-        for i, packed in enumerate(self.interventions):
+        first = noise_of([self.interventions[i] for i in acting]).first
+        for i in acting:
+            packed = self.interventions[i]
             if isinstance(packed, PackedContinualBackprop):
                 parts[i] = REPLACEMENT
             elif isinstance(packed, PackedShrinkAndPerturb):
-                parts[i] = FIRST_NOISE if noise_of(self.interventions).first else LAST_NOISE
+                parts[i] = FIRST_NOISE if first else LAST_NOISE
             else:
                 others.append(packed)
-        found = [actor for actor in actors(interventions, self.interventions) if actor.position not in parts]
+        found = [
+            actor
+            for actor in actors(self._options, self.interventions)
+            if actor.position in acting and actor.position not in parts
+        ]
         if not found:
             return None
 
@@ -184,7 +207,7 @@ class FusedLearner:
             output: Tensor = torch.func.functional_call(self.network, named, (x[0], None))[0]
             return output[None]
 
-    def gradient_of(self, x: Tensor, y: Any) -> Tensor:
+    def gradient_of(self, x: Tensor, y: Any, run: int | None = None) -> Tensor:
         """(1, size): gradient of the mean loss on inputs x and targets y, without dropout, in this engine's layout."""
         return self.differentiate(lambda output: score(self.loss, output, y)[0], x)[1]
 
@@ -212,10 +235,14 @@ class FusedLearner:
         assert self.source is not None
         return self.source.other_batch(step)
 
-    def task_data(self, run: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def epochs_over(self, step: int) -> int | None:
+        assert self.source is not None
+        return self.source.epochs_over(step)
+
+    def task_data(self, run: int, samples: int | None = None) -> Iterator[tuple[Tensor, Tensor]]:
         """In `before_task`: the first examples of the task that is to come."""
         assert self.source is not None
-        return self.source.task_data(run)
+        return self.source.task_data(run, samples)
 
     def run(
         self, tasks: Sequence[Task], batch: int, first: int, start: int, steps: int, interval: int
@@ -228,9 +255,10 @@ class FusedLearner:
         intervals = -(-steps // interval)
         losses, correct = np.empty(steps), np.empty(steps)
         magnitudes = np.empty((intervals, len(self._layers)))
-        net, noise = self._net(), noise_of(self.interventions)
+        self._stops, acting = self._stops_now(), self.active
+        net, noise = self._net(), noise_of(acting)
         all_units = int(self._layers[:, 1].sum())
-        replacement = replacement_of(self.interventions, self.graph, self._units, all_units, self._dtype)
+        replacement = replacement_of(acting, self.graph, self._units, all_units, self._dtype)
         stream = make_stream(tasks[0], start * batch, (start + steps) * batch, net)
         loop = Loop(
             net,
@@ -244,7 +272,7 @@ class FusedLearner:
         train = self._stops.run if self._stops else compiled.train
         arguments: tuple[Any, ...] = (loop,) if self._stops else loop
         done = train(*arguments, first, batch, steps, interval, losses, correct, magnitudes)
-        take_back(replacement, self.interventions, self._units)
+        take_back(replacement, acting, self._units)
         intervals = -(-done // interval)
         return (
             torch.from_numpy(losses[:done, None]),

@@ -15,10 +15,15 @@ from lop_sweeps.optimizers.adam import Adam, AdamW
 from lop_sweeps.optimizers.optimizer import Optimizer
 from lop_sweeps.optimizers.sgd import SGD
 
-COMPILED: tuple[type, ...] = (ContinualBackprop, ShrinkAndPerturb)  # one of a kind; others act between compiled steps
 FEW = range(3)  # who acts at all of these steps acts at every step
 # One example after another is faster than PyTorch's matrix products up to about here (perf/online.py --batch).
 LARGEST_BATCH, LARGE, LARGEST_BATCH_OF_LARGE = 128, 1_000_000, 32  # LARGE: parameters
+
+
+def is_compiled(intervention: Intervention) -> bool:
+    """Whether it has a part in the compiled loop; others act between compiled steps."""
+    kind: type = type(intervention)
+    return kind is ContinualBackprop or (isinstance(intervention, ShrinkAndPerturb) and intervention.compiled)
 
 
 def obstacle(network: Network, optimizer: Optimizer, interventions: Sequence[Intervention]) -> str | None:
@@ -27,6 +32,8 @@ def obstacle(network: Network, optimizer: Optimizer, interventions: Sequence[Int
         return f"{type(network).__name__} is not a fully connected network that it knows"
     if network.norms:
         return f"it has no {network.norm} normalisation"
+    if network.injection is not None:
+        return "it has no frozen heads"
     if unknown := activations.obstacle(network.kind):
         return unknown
     rule: type = type(optimizer)
@@ -34,8 +41,8 @@ def obstacle(network: Network, optimizer: Optimizer, interventions: Sequence[Int
         return f"it does not know the optimizer {rule.__name__}"
     if isinstance(optimizer, SGD) and optimizer.step_size * optimizer.weight_decay > 0.5:
         return "each step shrinks the weights to less than half"
-    kinds: list[type] = [type(one) for one in interventions]
-    for kind in COMPILED:
+    kinds: list[type] = [type(one) for one in interventions if is_compiled(one)]
+    for kind in kinds:
         if kinds.count(kind) > 1:
             return f"it takes one intervention of a kind, and here are {kinds.count(kind)} {kind.__name__}"
     for one in interventions:
@@ -43,7 +50,7 @@ def obstacle(network: Network, optimizer: Optimizer, interventions: Sequence[Int
             return "it knows continual backprop with rate_of=mature and averaging=running only"
         if isinstance(one, ContinualBackprop) and not one.reset_optimizer:
             return "it resets the optimizer's state of new units"
-    within = [one for one in interventions if type(one) not in COMPILED and next_step(one, 0) is not None]
+    within = [one for one in interventions if not is_compiled(one) and next_step(one, 0) is not None]
     for one in within:
         if all(next_step(one, step) == step for step in FEW):
             return f"{type(one).__name__} acts at every step, and has no compiled part"

@@ -13,6 +13,7 @@ from lop_sweeps.errors import ConfigError
 from lop_sweeps.networks import activations
 from lop_sweeps.networks.affine import Affine
 from lop_sweeps.networks.initialization import LAWS, bias_bound, weight_bound
+from lop_sweeps.networks.injection import Injection
 from lop_sweeps.networks.network import Network, fill_uniform
 from lop_sweeps.networks.normalization import NORMALIZATIONS, Normalization
 from lop_sweeps.networks.unit_graph import UnitLayer
@@ -28,6 +29,7 @@ class MLP(Network):
     dropout: probability of setting a hidden activation to 0 in training (kept ones are scaled by 1/(1 - dropout)).
     norm: none, layer, batch, or online (for batch size 1). norm_after: normalise after the activation instead of
         before it.
+    injection: for plasticity injection, how many layers at the end, the output's included, are the head.
 
     Interventions and diagnostics see a layer's activations before dropout and before a norm that follows them.
     """
@@ -51,6 +53,7 @@ class MLP(Network):
         smooth_leaky: Sequence[float] = (0.1, 3.0, 5.0),
         aid_p: float = 0.9,
         adalin_of: str = "relu",
+        injection: int = 0,
     ) -> None:
         super().__init__()
         self.hidden = checks.integers("hidden", hidden, 1)
@@ -80,11 +83,26 @@ class MLP(Network):
         self._functions = [self.kind.layer(units) for units in self.hidden]
         self.activations = activations.modules(self._functions)
         self.at_zero = self.kind.at_zero
+        self.injection: Injection | None = None
+        if checks.integer("injection", injection, 0, len(self.layers)):
+            first = len(self.layers) - int(injection)
+            size, of_activation = (
+                self._sizes[first][0],
+                (leaky_slope, prelu_per, slope_bounds, smooth_leaky, aid_p, adalin_of),
+            )
+
+            def make_head() -> MLP:
+                hidden = self.hidden[first:]
+                return MLP(size, outputs, hidden, activation, init, dropout, norm, norm_after, *of_activation)
+
+            self.injection = Injection(make_head, first)
 
     def forward(self, x: Tensor, uniforms: Sequence[Tensor] | None = None) -> tuple[Tensor, list[Tensor]]:
         found = []
+        into: list[Tensor] = []  # of each layer
         draws = iter(uniforms or ())
         for i, layer in enumerate(self.layers[:-1]):
+            into.append(x)
             z = layer(x)
             if self.norms and not self.norm_after:
                 z = self.norms[i](z)
@@ -95,7 +113,10 @@ class MLP(Network):
                 x = self.norms[i](x)
             if uniforms and self.dropout:
                 x = x * (next(draws) >= self.dropout).to(x.dtype) / (1.0 - self.dropout)
-        return self.layers[-1](x), found
+        output = self.layers[-1](x)
+        if self.injection is not None:
+            output = output + self.injection([*into, x][self.injection.first], uniforms)
+        return output, found
 
     def draws(self, batch_size: int) -> tuple[tuple[int, ...], ...]:
         shapes: list[tuple[int, ...]] = []
@@ -140,6 +161,8 @@ class MLP(Network):
         for norm in self.norms:
             assert isinstance(norm, Normalization)
             norm.initialize()
+        if self.injection is not None:
+            self.injection.initialize()
 
     def check(self, batch_size: int) -> None:
         if self.norm == "online" and batch_size != 1:

@@ -30,7 +30,8 @@ class Muon(Optimizer):
     isaac7778/FIRE). As in the code, rows / columns are the last two dimensions of the weight, of a convolution hence
     those of a kernel.
 
-    bfloat16: iterate in bfloat16, as released; in our precision otherwise.
+    bfloat16: iterate in bfloat16, as released; in our precision otherwise. A run in a pack and the same alone are then
+        equal up to that rounding only.
     adam_step_size, adam_beta1, adam_beta2, adam_eps: of the rest.
     decay_at: in training by epochs, shares of each task's epochs after which step sizes are multiplied by decay_by.
     """

@@ -17,6 +17,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from lop_sweeps.algorithms.span import taken_out
 from lop_sweeps.build import locate, options, parameters
 from lop_sweeps.errors import IdentityError
 from lop_sweeps.sweeps.run_files import digest, run_name
@@ -46,14 +47,17 @@ def canonical(
 ) -> dict[str, Any]:
     """One component: its class, version and the options that are not its defaults, without those in `drop`.
 
-    An option that the class has handed on to a part of it is the part's, wherever it was set.
+    An option that the class has handed on to a part of it is the part's, wherever it was set. Of a method, also the
+    tasks in which it acts, where they are given.
     """
     target = locate(node, path, trusted)
     parts = {key: handed for key, handed in getattr(target, "parts", {}).items() if isinstance(node.get(key), Mapping)}
     drop = frozenset().union(drop, *parts.values(), getattr(target, "PER_RUN", ()) if shape_only else ())
     defaults = {name: normalise(parameter.default) for name, parameter in parameters(target).items()}
-    given = {key: normalise(value) for key, value in options(node).items() if key not in drop and key not in parts}
+    own, span = taken_out(node, defaults) if path.startswith("algorithm.") else (node, {})
+    given = {key: normalise(value) for key, value in options(own).items() if key not in drop and key not in parts}
     kept = {key: value for key, value in given.items() if key not in defaults or defaults[key] != value}
+    kept |= {key: normalise(value) for key, value in span.items()}
     for key, handed in parts.items():
         part = canonical(_handed(node, key, handed), f"{path}.{key}", trusted, frozenset(), shape_only=shape_only)
         kept[key] = {**part, "handed": sorted(handed)}

@@ -4,23 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from torch import Tensor
 
 from lop_sweeps.algorithms.intervention import has, next_step
+from lop_sweeps.algorithms.span import ALWAYS, Span
+from lop_sweeps.training.source import Source
+
+Active = TypeVar("Active")
 
 # The gradient belongs to the parameters that it was made at; the fused engine makes it at those that it then finds.
 WROTE_TOO_EARLY = "before_update may change the gradient only: parameters are for after_optimizer and after_update"
 
 
 class Actor(NamedTuple):
-    """An intervention at work. position: in the order of the configuration. needs: as `Intervention.needs`.
+    """An intervention at work. position: in the order of the configuration. span: its tasks. needs: as
+    `Intervention.needs`.
 
     The three methods of a step are None where the intervention has none of its own.
     """
 
     position: int
+    span: Span
     next_step: Callable[[int], int | None]
     needs: frozenset[str]
     before_update: Callable[[Tensor, int], None] | None
@@ -31,7 +37,7 @@ class Actor(NamedTuple):
         return self.next_step(step) == step
 
 
-def actors(options: Sequence[Any], packed: Sequence[Any]) -> list[Actor]:
+def actors(options: Sequence[Any], packed: Sequence[Any], spans: Sequence[Span] = ()) -> list[Actor]:
     """Those of a pack's interventions that act within tasks; options: of its first run, one for each of `packed`."""
     found = []
     for position, (one, acting) in enumerate(zip(options, packed, strict=True)):
@@ -40,8 +46,20 @@ def actors(options: Sequence[Any], packed: Sequence[Any]) -> list[Actor]:
             for name in ("before_update", "after_optimizer", "after_update")
         ]
         if any(methods):
-            found.append(Actor(position, partial(next_step, one), getattr(one, "needs", frozenset()), *methods))
+            needs: frozenset[str] = getattr(one, "needs", frozenset())
+            found.append(Actor(position, span_of(spans, position), partial(next_step, one), needs, *methods))
     return found
+
+
+def span_of(spans: Sequence[Span], position: int) -> Span:
+    """The tasks in which the intervention at this position acts: in all, if nothing is said of it."""
+    return spans[position] if position < len(spans) else ALWAYS
+
+
+def active(packed: Sequence[Active], spans: Sequence[Span], source: Source | None) -> list[Active]:
+    """Those of a pack's interventions that act in the task at hand."""
+    task = source.task if source else None
+    return [one for position, one in enumerate(packed) if task in span_of(spans, position)]
 
 
 def next_stop(found: Sequence[Actor], step: int, end: int) -> int:

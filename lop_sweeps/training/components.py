@@ -15,6 +15,7 @@ from lop_sweeps import build as build_module
 from lop_sweeps import checks
 from lop_sweeps.agents.ppo import PPO
 from lop_sweeps.algorithms.intervention import NEEDS, Intervention
+from lop_sweeps.algorithms.span import Span, make_span, taken_out
 from lop_sweeps.benchmarks.benchmark import Benchmark
 from lop_sweeps.build import KINDS, build, call, check_trusted, locate, parameters, suggest
 from lop_sweeps.data import data_root
@@ -54,7 +55,8 @@ class Components:
     trusted: module prefixes that its targets may come from. units, features: of each hidden layer; weights: in each
     weight matrix. packs_on: the devices on which packs are faster than one run after another. engine: fused or torch;
     reason: why. device: cpu or cuda; device_reason: why. tf32: whether products may be of TF32. agent: in control, how
-    it learns. diagnostics: what is measured of it, by the key in the configuration.
+    it learns. diagnostics: what is measured of it, by the key in the configuration. spans: the tasks in which each of
+    the interventions acts.
     """
 
     benchmark: Benchmark
@@ -74,6 +76,7 @@ class Components:
     tf32: bool = False
     agent: PPO | None = None
     diagnostics: tuple[tuple[str, Diagnostic], ...] = ()
+    spans: tuple[Span, ...] = ()
 
     def make_network(self) -> Network:
         """The network of this run, its weights not yet initialised."""
@@ -135,16 +138,20 @@ def assemble(config: Mapping[str, Any], trusted: Sequence[str] = (), *, data: bo
     if agent is None and benchmark.loss not in LOSSES:
         raise ConfigError("benchmark", benchmark.loss, f"its loss must be one of: {', '.join(LOSSES)}")
     optimizer: Optimizer = build(config["optimizer"], "optimizer", trusted)
-    interventions = []
+    interventions, spans = [], []
     for name, node in config["algorithm"].items():
         if not isinstance(node, Mapping):
             raise ConfigError(f"algorithm.{name}", node, "must be an intervention with a _target_")
+        known = parameters(locate(node, f"algorithm.{name}", trusted))
+        node, span = taken_out(node, known)
+        spans.append(call(f"algorithm.{name}", make_span, span))
         intervention: Intervention = build(node, f"algorithm.{name}", trusted)
         if not hasattr(intervention, "resets_units"):
             raise ConfigError(f"algorithm.{name}._target_", node["_target_"], "must have `resets_units`, true or false")
         interventions.append((name, intervention))
     dtype = DTYPES[config["precision"]]
-    made = Components(benchmark, config["network"], optimizer, tuple(i for _, i in interventions), dtype, trusted)
+    acting = tuple(intervention for _, intervention in interventions)
+    made = Components(benchmark, config["network"], optimizer, acting, dtype, trusted, spans=tuple(spans))
     shape = getattr(benchmark, "shape", None)
     network = _network_to_look_at(json.dumps(config["network"]), trusted, benchmark.inputs, benchmark.outputs, shape)
     batch_size = agent.batch_size if agent else int(getattr(benchmark, "batch_size", 1))
@@ -286,7 +293,9 @@ def make_learner(
         from lop_sweeps.fused.learner import FusedLearner  # it loads compiled code
 
         (run,), (seed,) = runs, seeds
-        return FusedLearner(run.make_network, run.optimizer, run.interventions, seed, run.benchmark.loss, run.dtype)
+        return FusedLearner(
+            run.make_network, run.optimizer, run.interventions, seed, run.benchmark.loss, run.dtype, run.spans
+        )
     interventions = list(zip(*[run.interventions for run in runs], strict=True))
     return TorchLearner(
         runs[0].make_network,
@@ -296,4 +305,5 @@ def make_learner(
         runs[0].benchmark.loss,
         runs[0].dtype,
         device,
+        runs[0].spans,
     )

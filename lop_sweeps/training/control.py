@@ -300,11 +300,16 @@ class ControlStage:
         batch = self._experience.at((draws * self.agent.rollout).long())
         return batch.inputs, batch
 
-    def task_data(self, run: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def epochs_over(self, step: int) -> int | None:
+        passed, left = divmod(step + 1, self.agent.rollout // self.agent.batch_size)
+        return None if left else passed
+
+    def task_data(self, run: int, samples: int | None = None) -> Iterator[tuple[Tensor, Tensor]]:
         raise LopError("in control a task has no data before it is acted in")
 
-    def slope(self, output: Tensor, y: Experience) -> Tensor:
-        return self.loss.gradient(output, y)[0]
+    def slope(self, output: Tensor, y: Experience, run: int | None = None) -> Tensor:
+        loss = self.loss if run is None else Loss([self.control.agents[run]], output)
+        return loss.gradient(output, y)[0]
 
     def losses(self, output: Tensor, y: Experience) -> Tensor:
         return self.loss.of_policy(output, y)

@@ -14,6 +14,7 @@ from torch import Tensor
 from lop_sweeps.algorithms import intervention
 from lop_sweeps.algorithms.intervention import Intervention, PackedIntervention
 from lop_sweeps.algorithms.shrink_and_perturb import ShrinkAndPerturb
+from lop_sweeps.algorithms.span import Span
 from lop_sweeps.benchmarks.benchmark import Task
 from lop_sweeps.errors import ConfigError
 from lop_sweeps.fused import limits
@@ -31,7 +32,11 @@ class Learner(intervention.Learner, Protocol):
     device: torch.device
     source: Source | None
     interventions: list[PackedIntervention[Any]]
+    spans: Sequence[Span]
     intervals_at_once: int
+
+    @property
+    def active(self) -> list[PackedIntervention[Any]]: ...
 
     def run(
         self, tasks: Sequence[Task], batch: int, first: int, start: int, steps: int, interval: int

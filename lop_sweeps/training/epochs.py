@@ -128,7 +128,8 @@ class EpochsStage:
         shapes: dict[str, tuple[int, ...]] = {"loss": (runs,), "magnitude": (runs, matrices)}
         shapes |= {"epoch_loss": (runs,), "epoch_accuracy": (runs,)}
         sums = {name: torch.zeros(shape, dtype=torch.float64) for name, shape in shapes.items()}
-        names = [f"{split}_{what}" for split in ("train", *self._evaluated()) for what in ("cross_entropy", "accuracy")]
+        tested = ["train", *self._evaluated(), *(f"{name}_test" for name in self.learner.tested_beside())]
+        names = [f"{what_of}_{what}" for what_of in tested for what in ("cross_entropy", "accuracy")]
         sums |= {f"curve/{name}": torch.zeros(runs, evaluations, dtype=torch.float64) for name in names}
         if self.benchmark.restore_best:
             sums["best_accuracy"] = torch.full((runs,), -1.0, dtype=torch.float64)  # so that the first is kept
@@ -203,6 +204,10 @@ class EpochsStage:
             loss, accuracy = self._evaluate(split, epoch)
             sums[f"curve/{split}_cross_entropy"][:, at] = loss
             sums[f"curve/{split}_accuracy"][:, at] = accuracy
+        for name, parameters in self.learner.tested_beside().items():
+            loss, accuracy = self._evaluate("test", epoch, parameters)
+            sums[f"curve/{name}_test_cross_entropy"][:, at] = loss
+            sums[f"curve/{name}_test_accuracy"][:, at] = accuracy
         if self.benchmark.restore_best:
             self._keep_best(sums, sums["curve/validation_accuracy"][:, at])
 
@@ -216,13 +221,13 @@ class EpochsStage:
             best.copy_(torch.where(better.view(-1, *[1] * (value.dim() - 1)), value, best))
 
     @torch.no_grad()
-    def _evaluate(self, split: str, epoch: int) -> tuple[Tensor, Tensor]:
-        """Mean loss and accuracy (runs,) over a split, in evaluation mode."""
+    def _evaluate(self, split: str, epoch: int, parameters: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Mean loss and accuracy (runs,) over a split, in evaluation mode, of these parameters or of the network's."""
         rows, labels = self._rows([getattr(one, split) for one in self.tasks])
         uniforms = self._uniforms(split, epoch, rows.shape[1])
         loss = torch.zeros(len(self.seeds), dtype=torch.float64, device=rows.device)
         accuracy = torch.zeros_like(loss)
-        with self.learner.evaluating():
+        with self.learner.evaluating(parameters):
             for start in range(0, rows.shape[1], EVALUATED):
                 span = slice(start, start + EVALUATED)
                 x = self._inputs(rows[:, span], None if uniforms is None else uniforms[:, span])
@@ -240,17 +245,22 @@ class EpochsStage:
         at = (draws * rows.shape[1]).long()
         return self._inputs(rows.gather(1, at), None), labels.gather(1, at)
 
-    def task_data(self, run: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def epochs_over(self, step: int) -> int | None:
+        passed, left = divmod(step + 1 - self.first_step, self.steps_per_epoch)
+        return None if left else self.task * self.benchmark.epochs + passed
+
+    def task_data(self, run: int, samples: int | None = None) -> Iterator[tuple[Tensor, Tensor]]:
         """The training set of the task in its own order, without augmentation, `EVALUATED` images at a time."""
         split = self.tasks[run].train
-        rows = self._on_device([split.rows + self._offsets[run]])
-        labels = self._on_device([split.labels])
+        rows = self._on_device([split.rows[:samples] + self._offsets[run]])
+        labels = self._on_device([split.labels[:samples]])
         for start in range(0, rows.shape[1], EVALUATED):
             span = slice(start, start + EVALUATED)
             yield self._inputs(rows[:, span], None)[0], labels[0, span]
 
-    def slope(self, output: Tensor, y: Tensor) -> Tensor:
-        return slope(self.learner.loss, output, y, self._outputs)
+    def slope(self, output: Tensor, y: Tensor, run: int | None = None) -> Tensor:
+        outputs = self._outputs if self._outputs is None or run is None else self._outputs[run : run + 1]
+        return slope(self.learner.loss, output, y, outputs)
 
     def losses(self, output: Tensor, y: Tensor) -> Tensor:
         return score(self.learner.loss, output, y, self._outputs)[0]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 from math import prod
 from typing import Any, cast
 
@@ -14,14 +13,15 @@ from torch import Tensor
 
 from lop_sweeps import counter_random, streams
 from lop_sweeps.algorithms.intervention import Intervention, PackedIntervention, has
+from lop_sweeps.algorithms.span import Span
 from lop_sweeps.benchmarks.benchmark import Task
 from lop_sweeps.diagnostics.measure import measure_weights
 from lop_sweeps.errors import LopError
 from lop_sweeps.networks.actor_critic import ActorCritic
-from lop_sweeps.networks.network import Network, output_parameters
+from lop_sweeps.networks.network import Network
 from lop_sweeps.optimizers.optimizer import Optimizer
 from lop_sweeps.training import explicit
-from lop_sweeps.training.acting import WROTE_TOO_EARLY, Actor, actors
+from lop_sweeps.training.acting import WROTE_TOO_EARLY, Actor, active, actors
 from lop_sweeps.training.examples import Examples
 from lop_sweeps.training.explicit import ExplicitActorCritic
 from lop_sweeps.training.losses import score, slope
@@ -35,7 +35,7 @@ class TorchLearner(PackedNetwork):
     make_network: builds the network of one run. optimizers: one per run. interventions: for each intervention, its
     options in every run, in the order in which they act. loss: cross_entropy (mean over the mini-batch, on logits) or
     squared_error (mean over mini-batch and outputs). device: where everything lies; a GPU makes the draws of a step
-    itself, the same ones up to rounding.
+    itself, the same ones up to rounding. spans: the tasks in which each intervention acts; all, if none are given.
     """
 
     intervals_at_once = 1  # that `run` should be asked for
@@ -49,6 +49,7 @@ class TorchLearner(PackedNetwork):
         loss: str,
         dtype: torch.dtype,
         device: torch.device | str = "cpu",
+        spans: Sequence[Span] = (),
     ) -> None:
         super().__init__(make_network, seeds, dtype, device)
         self.loss = loss
@@ -67,7 +68,8 @@ class TorchLearner(PackedNetwork):
         self.interventions: list[PackedIntervention[Any]] = [
             options[0].pack(options, self) for options in interventions
         ]
-        self._actors = actors([options[0] for options in interventions], self.interventions)
+        self.spans = spans
+        self._actors = actors([options[0] for options in interventions], self.interventions, spans)
         self.show: Callable[[Tensor, Tensor, Tensor, Tensor | None, int], None] | None = None  # each update, once made
         self._examples = Examples(self.device, dtype, targets=loss == "squared_error")
         self._draw_keys = counter_random.Keys([streams.counter_key(seed, "dropout") for seed in seeds], device)
@@ -121,7 +123,7 @@ class TorchLearner(PackedNetwork):
         """Prepare for steps `step` ... `step + steps - 1`; called on a fixed grid, never because of a checkpoint."""
         self.network.train()
         self.optimizer.tidy()
-        for intervention in self.interventions:
+        for intervention in self.active:
             intervention.plan(step, steps)
 
     def learn(self, x: Tensor, y: Tensor, step: int, outputs: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
@@ -163,8 +165,14 @@ class TorchLearner(PackedNetwork):
         else:
             self._update(self._slope(output, gradient, acting), step, acting, max_norm)
 
+    @property
+    def active(self) -> list[PackedIntervention[Any]]:
+        """Those of the interventions that act in the task at hand."""
+        return active(self.interventions, self.spans, self.source)
+
     def _acting(self, step: int) -> list[Actor]:
-        return [actor for actor in self._actors if actor.acts_at(step)]
+        task = self.source.task if self.source else None
+        return [actor for actor in self._actors if task in actor.span and actor.acts_at(step)]
 
     def _slope(self, of: Tensor, along: Tensor, acting: Sequence[Actor]) -> Tensor:
         """(runs, parameters): gradient of the sum of `of`, weighted by `along`; and what else is needed of it."""
@@ -211,31 +219,17 @@ class TorchLearner(PackedNetwork):
             self._looked += self.parameters._version - version
             return output
 
-    def gradient_of(self, x: Tensor, y: Any) -> Tensor:
-        """(runs, parameters): gradient of the mean loss on inputs x and targets y, without dropout; no trace."""
-        of_source = self.source.slope if self.source else partial(slope, self.loss)
-        return self._gradient_along(lambda output: of_source(output, y), x)
+    def gradient_of(self, x: Tensor, y: Any, run: int | None = None) -> Tensor:
+        """(runs, parameters): gradient of the mean loss on inputs x and targets y, without dropout; no trace.
 
-    def differentiate(self, of: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, Tensor]:
-        """Numbers (runs,) that `of` makes of the outputs of x, and their gradient (runs, parameters); no trace."""
-        values: list[Tensor] = []
+        run: of this one alone, for which x and y are; the leading dimension of all three is then 1.
+        """
 
         def slope_of(output: Tensor) -> Tensor:
-            leaf = output.requires_grad_()
-            values.append(of(leaf))
-            return torch.autograd.grad(values[0].sum(), leaf)[0]
+            return self.source.slope(output, y, run) if self.source else slope(self.loss, output, y)
 
-        gradient = self._gradient_along(slope_of, x)
-        return values[0].detach(), gradient
-
-    def _gradient_along(self, slope_of: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-        """(runs, parameters): gradient of what has this slope with respect to the outputs of x."""
-        kept = self.gradient.clone()
-        with torch.enable_grad(), self.looking(batch_statistics=self.network.training):
-            output, _ = self._forward(x, None)
-            found = self._gradient(output, slope_of(output.detach())).clone()
-        self.gradient.copy_(kept)
-        return found
+        alone = run is not None and len(self.seeds) > 1
+        return self._gradient_of_one(run or 0, x, slope_of) if alone else self._gradient_along(slope_of, x)
 
     def step_losses(self) -> Tensor:
         """(runs,): the mean loss of the current step before its update; in control the policy's."""
@@ -253,9 +247,13 @@ class TorchLearner(PackedNetwork):
         """Inputs and targets of a mini-batch drawn from the same data, independently of the one learned from."""
         return self._source.other_batch(step)
 
-    def task_data(self, run: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def epochs_over(self, step: int) -> int | None:
+        """How many passes over its data the run has made after update `step`; None: it is in the middle of one."""
+        return self._source.epochs_over(step)
+
+    def task_data(self, run: int, samples: int | None = None) -> Iterator[tuple[Tensor, Tensor]]:
         """In `before_task`: mini-batches of inputs (batch, inputs) and targets of the task that is to come."""
-        return self._source.task_data(run)
+        return self._source.task_data(run, samples)
 
     @property
     def _source(self) -> Source:
@@ -263,11 +261,19 @@ class TorchLearner(PackedNetwork):
             raise LopError("an intervention asked for data of the task while none is learned")
         return self.source
 
+    def tested_beside(self) -> dict[str, Tensor]:
+        """By name, further parameters (runs, parameters) that interventions want tested."""
+        found = [one.tested_beside() for one in self.active if has(one, "tested_beside")]
+        return {name: parameters for each in found for name, parameters in each.items()}
+
     @contextmanager
-    def evaluating(self) -> Iterator[None]:
-        """While the network is tested: in evaluation mode, with the parameters that interventions want tested."""
+    def evaluating(self, parameters: Tensor | None = None) -> Iterator[None]:
+        """While the network is tested: in evaluation mode, with these parameters, or those that interventions want."""
         kept = None
-        for intervention in self.interventions:
+        if parameters is not None:
+            kept = self.parameters.clone()
+            self.parameters.copy_(parameters)
+        for intervention in self.active if parameters is None else ():
             if not has(intervention, "evaluated_parameters"):
                 continue
             for run in range(len(self.seeds)):
@@ -311,11 +317,6 @@ class TorchLearner(PackedNetwork):
         for name, value in kept.items():
             self.buffers[name].copy_(value)
         return output
-
-    def zero_outputs(self) -> None:
-        """Set the output layer to zero."""
-        for name in output_parameters(self.network):
-            self.view(self.parameters, name).zero_()
 
     def _draw(self, step: int, batch: int) -> list[Tensor] | None:
         shapes = self.network.draws(batch)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -77,16 +78,21 @@ class OnlineStage:
     def other_batch(self, step: int) -> tuple[Tensor, Tensor]:
         raise LopError("learning online, there is no other mini-batch of the same data")
 
-    def task_data(self, run: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """The task's first examples, as many as the diagnostics look at."""
-        examples = min(PROBE_SAMPLES, self.benchmark.examples_per_task)
-        x, y = self.tasks[run].examples(0, examples)
-        targets = torch.from_numpy(np.ascontiguousarray(y)).to(self.learner.device)
-        if self.benchmark.loss != "cross_entropy":
-            targets = targets.to(self.learner.dtype)
-        yield torch.from_numpy(np.ascontiguousarray(x)).to(self.learner.device, self.learner.dtype), targets
+    def epochs_over(self, step: int) -> int | None:
+        passed, left = divmod(step + 1, self.benchmark.examples_per_task // self.batch_size)
+        return None if left else passed
 
-    def slope(self, output: Tensor, y: Tensor) -> Tensor:
+    def task_data(self, run: int, samples: int | None = None) -> Iterator[tuple[Tensor, Tensor]]:
+        """The task's first examples, by default as many as the diagnostics look at, and so many at a time."""
+        examples = min(PROBE_SAMPLES if samples is None else samples, self.benchmark.examples_per_task)
+        for start, stop in pairwise([*range(0, examples, PROBE_SAMPLES), examples]):
+            x, y = self.tasks[run].examples(start, stop)
+            targets = torch.from_numpy(np.ascontiguousarray(y)).to(self.learner.device)
+            if self.benchmark.loss != "cross_entropy":
+                targets = targets.to(self.learner.dtype)
+            yield torch.from_numpy(np.ascontiguousarray(x)).to(self.learner.device, self.learner.dtype), targets
+
+    def slope(self, output: Tensor, y: Tensor, run: int | None = None) -> Tensor:
         return slope(self.benchmark.loss, output, y)
 
     def losses(self, output: Tensor, y: Tensor) -> Tensor:

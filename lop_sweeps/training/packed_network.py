@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from lop_sweeps.errors import LopError
 from lop_sweeps.networks.affine import Affine, Slot
-from lop_sweeps.networks.network import Network, draw_network, named_state
+from lop_sweeps.networks.network import Network, draw_network, named_state, output_parameters
 
 # Values of a gradient, over all runs, from which copying them costs more than writing them in place does in Python.
 WRITTEN_FROM = {"cpu": 250_000, "cuda": 16_000_000}
@@ -113,6 +113,7 @@ class PackedNetwork:
             for name, module in self.network.named_modules()
             if isinstance(module, Affine)
             for key in ("weight", "bias")
+            if f"{name}.{key}" in self._shapes
         ]
         if 2 * sum(prod(self._shapes[name]) for name in affine) < self.parameters.shape[1]:
             return
@@ -155,6 +156,40 @@ class PackedNetwork:
                 slot.into.zero_()
         return self.gradient
 
+    def differentiate(self, of: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, Tensor]:
+        """Numbers (runs,) that `of` makes of the outputs of x, and their gradient (runs, parameters); no trace."""
+        values: list[Tensor] = []
+
+        def slope_of(output: Tensor) -> Tensor:
+            leaf = output.requires_grad_()
+            values.append(of(leaf))
+            return torch.autograd.grad(values[0].sum(), leaf)[0]
+
+        gradient = self._gradient_along(slope_of, x)
+        return values[0].detach(), gradient
+
+    def _gradient_along(self, slope_of: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+        """(runs, parameters): gradient of what has this slope with respect to the outputs of x."""
+        kept = self.gradient.clone()
+        with torch.enable_grad(), self.looking(batch_statistics=self.network.training):
+            output, _ = self._forward(x, None)
+            found = self._gradient(output, slope_of(output.detach())).clone()
+        self.gradient.copy_(kept)
+        return found
+
+    def _gradient_of_one(self, run: int, x: Tensor, slope_of: Callable[[Tensor], Tensor]) -> Tensor:
+        """(1, parameters): gradient of one run's loss on x (1, batch, inputs), without dropout; it leaves no trace.
+
+        slope_of: from outputs to the gradient with respect to them, both (1, batch, outputs).
+        """
+        network = self.network_of(run).train(self.network.training)
+        named = {name: p.detach().requires_grad_() for name, p in network.named_parameters()}
+        buffers = {name: value.clone() for name, value in network.named_buffers()}
+        with torch.enable_grad():
+            output, _ = torch.func.functional_call(network, (named, buffers), (x[0], None))
+            gradients = torch.autograd.grad(output, list(named.values()), slope_of(output.detach()[None])[0])
+        return torch.cat([gradient.reshape(-1) for gradient in gradients])[None]
+
     def forward(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
         """Outputs (runs, batch, outputs) and hidden activations of x (runs, batch, inputs), without dropout."""
         return self._forward(x, None)
@@ -172,6 +207,11 @@ class PackedNetwork:
         finally:
             for name, value in kept.items():
                 self.buffers[name].copy_(value)
+
+    def zero_outputs(self) -> None:
+        """Set the output layer to zero."""
+        for name in output_parameters(self.network):
+            self.view(self.parameters, name).zero_()
 
     def network_of(self, run: int) -> Network:
         """A module of run `run` alone, whose parameters and buffers share memory with the pack's."""

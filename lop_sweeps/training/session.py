@@ -154,7 +154,7 @@ class Stage(Protocol):
 
 def before_task(learner: Learner, run: int, task: int) -> None:
     """Let the interventions do to a run what they do before a task."""
-    for intervention in learner.interventions:
+    for intervention in learner.active:
         if act := getattr(intervention, "before_task", None):
             act(run, task)
 

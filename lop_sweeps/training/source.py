@@ -9,14 +9,24 @@ from torch import Tensor
 
 
 class Source(Protocol):
-    """The data of a task in training, as interventions may ask for them; each protocol has one."""
+    """The data of a task in training, as interventions may ask for them; each protocol has one.
+
+    task: its index; in control that of the row of the log.
+    """
+
+    task: int
 
     def other_batch(self, step: int) -> tuple[Tensor, Any]: ...
 
-    def task_data(self, run: int) -> Iterator[tuple[Tensor, Tensor]]: ...
+    def task_data(self, run: int, samples: int | None = None) -> Iterator[tuple[Tensor, Tensor]]: ...
 
-    def slope(self, output: Tensor, y: Any) -> Tensor:
-        """Gradient of the mean loss with respect to outputs (runs, batch, outputs), of the same shape."""
+    def epochs_over(self, step: int) -> int | None: ...
+
+    def slope(self, output: Tensor, y: Any, run: int | None = None) -> Tensor:
+        """Gradient of the mean loss with respect to outputs (runs, batch, outputs), of the same shape.
+
+        run: whose outputs these are, if they are of one.
+        """
 
     def losses(self, output: Tensor, y: Any) -> Tensor:
         """Mean losses (runs,) of outputs (runs, batch, outputs); in control the policy's, its entropy included."""

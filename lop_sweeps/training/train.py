@@ -119,6 +119,10 @@ def _begin_task(
             layers = [layer.without(~finite) for layer in layers]
     active = [member.active for member in members]
     position.before = [{} for _ in members] if measuring is None else measuring.before(stage, position, layers, active)
+    for one, span in zip(learner.interventions, learner.spans, strict=False):
+        if span.from_task == position.task > 0 and hasattr(one, "begin"):
+            for run in range(len(members)):
+                one.begin(run)
     position.samples = 0
     position.sums = stage.begin()
     _mask_inactive(learner, members)
@@ -135,13 +139,13 @@ def _end_task(
             continue
         row = {"task": position.task, **measured[run], **position.before[run]}
         row["weight_magnitude_task"] = (position.sums["magnitude"][run] / position.samples).tolist()
-        for intervention in learner.interventions:
+        for intervention in learner.active:
             row |= intervention.report(run)
         row |= learner.optimizer.report(run)
         if measuring is not None:
             row |= measuring.during(position, run)
         member.log.append(row)
-    for intervention in learner.interventions:
+    for intervention in learner.active:
         intervention.clear_report()
     position.task, position.step = position.task + 1, 0
 

@@ -56,7 +56,7 @@ class Moment:
 
     def _losses(self, updates: int, *, copies: bool) -> Tensor:
         seeds = [int(streams.counter_key(seed, "plasticity probe", self.task)) for seed in self.learner.seeds]
-        plain = [replace(one, interventions=()) for one in self.components]
+        plain = [replace(one, interventions=(), spans=()) for one in self.components]
         trained = make_learner(plain, seeds, self.name, self.learner.parameters.device)
         if copies:
             with torch.no_grad():

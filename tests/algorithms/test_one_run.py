@@ -62,7 +62,7 @@ def small_network() -> MLP:
 
 
 @pytest.mark.parametrize("rule", RULES)
-@pytest.mark.parametrize("form", ["l2_init.L2Init", "l2_init_packed.L2Init"])
+@pytest.mark.parametrize("form", ["my_l2_init.MyL2Init", "my_l2_init_packed.MyL2Init"])
 def test_l2_init_is_the_gradient_of_its_penalty(form: str, rule: str, page: Callable[[str], Any]) -> None:
     """Against autograd and torch.optim, for two runs side by side with strengths of their own."""
     ours, theirs = RULES[rule]
@@ -87,7 +87,7 @@ def test_l2_init_is_the_gradient_of_its_penalty(form: str, rule: str, page: Call
             torch.testing.assert_close(learner.view(learner.parameters, name)[run], expected.detach(), **EXACT)
 
 
-@pytest.mark.parametrize("form", ["l2_init.L2Init", "l2_init_packed.L2Init"])
+@pytest.mark.parametrize("form", ["my_l2_init.MyL2Init", "my_l2_init_packed.MyL2Init"])
 def test_in_ppo_the_pull_is_cut_with_the_gradient(form: str, page: Callable[[str], Any]) -> None:
     """To `max_gradient_norm`, together, before the optimiser's own decay."""
     longest, decay = 0.2, 0.25

@@ -129,3 +129,100 @@ def test_wrong_deviation_names_its_key(value: Any) -> None:
     with pytest.raises(ConfigError) as caught:
         ShrinkAndPerturb(value)
     assert caught.value.key == "noise_std"
+
+
+NORM = ("norms.0.weight", "norms.0.bias", "norms.1.weight", "norms.1.bias")
+
+
+def between_tasks(options: ShrinkAndPerturb, task: int, **network: Any) -> tuple[TorchLearner, torch.Tensor]:
+    """A learner of two runs, the second of which has come to `task`, and the parameters before that."""
+    learner = TorchLearner(
+        lambda: MLP(40, 3, [60, 50], norm="layer", **network), [STILL] * 2, [[options] * 2], [4, 9], "cross_entropy",
+        torch.float64,
+    )  # fmt: skip
+    learner.parameters.add_(1.0)  # no longer what the run began with
+    before = learner.parameters.clone()
+    learner.interventions[0].before_task(1, task)
+    return learner, before
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("normalisation", [False, True])
+def test_between_tasks_weights_shrink_and_get_noise(normalisation: bool) -> None:
+    options = ShrinkAndPerturb(0.01, when="task", shrink=0.4, normalisation=normalisation)
+    learner, before = between_tasks(options, 3)
+    noise = []
+    for name in learner.parameter_names:
+        after, value = learner.view(learner.parameters, name), learner.view(before, name)
+        assert torch.equal(after[0], value[0])
+        if name in NORM and not normalisation:
+            assert torch.equal(after[1], value[1])
+        else:
+            noise.append((after[1] - 0.6 * value[1]).flatten())
+    assert stats.kstest(torch.cat(noise).numpy() / 0.01, "norm").pvalue > 1e-4
+    again, _ = between_tasks(options, 3)
+    other, _ = between_tasks(options, 4)
+    assert torch.equal(again.parameters, learner.parameters)
+    assert not bool((other.parameters == learner.parameters)[1, :2000].any())
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("law", ["initial", "fresh"])
+def test_between_tasks_all_parameters_are_mixed(law: str) -> None:
+    learner, before = between_tasks(ShrinkAndPerturb(when="task", law=law, shrink=0.3, perturb_scale=0.2), 2)
+    others, _ = learner.redraw(1, "initial weights") if law == "initial" else learner.redraw(
+        1, "perturbation between tasks", 2
+    )  # fmt: skip
+    for name in learner.parameter_names:
+        expected = 0.7 * learner.view(before, name)[1] + 0.2 * others[name]
+        torch.testing.assert_close(learner.view(learner.parameters, name)[1], expected, rtol=1e-12, atol=1e-14)
+
+
+@torch.no_grad()
+def test_nothing_happens_before_the_first_task() -> None:
+    learner, before = between_tasks(ShrinkAndPerturb(0.1, when="task"), 0)
+    assert torch.equal(learner.parameters, before)
+
+
+def test_shrink_of_its_own_at_every_step_comes_before_the_noise() -> None:
+    noisy, options = make([0.1]), ShrinkAndPerturb(0.1, shrink=0.25)
+    both = TorchLearner(lambda: MLP(6, 3, [8, 7]), [STILL], [[options]], [0], "cross_entropy", torch.float64)
+    before = both.parameters.clone()
+    with torch.no_grad():
+        for one in (noisy, both):
+            one.interventions[0].after_update(5)
+    torch.testing.assert_close(both.parameters, noisy.parameters - 0.25 * before, rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize(
+    ("options", "shares"),
+    [
+        ({}, (0.0, 0.0)),
+        ({"when": "task"}, (0.4, 0.0)),
+        ({"when": "task", "law": "initial"}, (0.8, 0.8)),
+        ({"law": "fresh"}, (1e-3, 1e-2)),
+        ({"law": "fresh", "shrink": 0.1}, (0.1, 0.1)),
+        ({"law": "initial", "perturb_scale": 0.5}, (1e-6, 0.5)),
+    ],
+)
+def test_what_is_not_given_is_as_published(options: dict[str, Any], shares: tuple[float, float]) -> None:
+    assert ShrinkAndPerturb(**options).shares == shares
+
+
+@pytest.mark.parametrize(
+    ("options", "key"),
+    [
+        ({"when": "never"}, "when"),
+        ({"law": "uniform"}, "law"),
+        ({"shrink": 1.1}, "shrink"),
+        ({"perturb_scale": 0.1}, "perturb_scale"),
+        ({"law": "fresh", "perturb_scale": -1}, "perturb_scale"),
+        ({"noise": "lazy", "when": "task"}, "noise"),
+        ({"noise": "lazy", "law": "fresh"}, "noise"),
+        ({"noise": "lazy", "shrink": 0.1}, "noise"),
+    ],
+)
+def test_options_that_do_not_go_together(options: dict[str, Any], key: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        ShrinkAndPerturb(**options)
+    assert caught.value.key == key

@@ -19,6 +19,7 @@ DIGITS, REGRESSION = "benchmark=permuted_digits", "benchmark=slowly_changing_reg
 MNIST = ["benchmark=permuted_mnist", f"paths.data={SHARED / 'data'}", "benchmark.num_tasks=2"]
 CBP, SNP = "algorithm.continual_backprop", "algorithm.shrink_and_perturb"
 L2_INIT = "algorithm.l2_init"
+DASH, HARE, INJECTION = "algorithm.dash", "algorithm.hare_and_tortoise", "algorithm.plasticity_injection"
 OFTEN = [f"{CBP}.replacement_rate=0.01", f"{CBP}.maturity_threshold=20"]
 SOON = [f"{CBP}.replacement_rate=0.05", f"{CBP}.maturity_threshold=4"]
 SNR, SWR = "algorithm.self_normalized_resets", "algorithm.selective_weight_reinitialization"
@@ -336,8 +337,14 @@ ROWS: dict[str, list[str]] = {
         *IMAGENET,
         "algorithm=[l2_init,batch_norm]",
         "optimizer=adam",
-        f"{L2_INIT}.penalty=l1",
         f"{L2_INIT}.coupling=decoupled",
+    ],
+    "l2_init_l1": [
+        DIGITS,
+        "algorithm=l2_init",
+        "benchmark.batch_size=10",
+        f"{L2_INIT}.penalty=l1",  # where nothing else moves a weight, rounding decides the sign: no norm here
+        f"{L2_INIT}.strength=1e-3",
     ],
     "cifar_l2_init_resampled": [*CIFAR, "algorithm=l2_init", f"{L2_INIT}.anchor=resampled"],
     "wasserstein": [DIGITS, "algorithm=wasserstein", "benchmark.batch_size=10"],
@@ -397,14 +404,9 @@ ROWS: dict[str, list[str]] = {
     "cifar_upgd_units": [*CIFAR, "optimizer=upgd", "optimizer.scope=feature_wise"],
     "ant_adaupgd_redo": [*ANT, "optimizer=adaupgd", "algorithm=redo", "algorithm.redo.period=3"],
     "muon": [DIGITS, "optimizer=muon"],
-    "muon_bfloat16_redo": [
-        DIGITS,
-        "optimizer=muon",
-        "optimizer.bfloat16=true",
-        "algorithm=redo",
-        "algorithm.redo.threshold=0.5",
-    ],
-    "cifar_muon": [*CIFAR, "optimizer=muon"],
+    "muon_redo": [DIGITS, "optimizer=muon", "algorithm=redo", "algorithm.redo.threshold=0.5"],
+    # With an eps of 1e-10 steps are made of what rounding leaves of gradients that are 0, before a normalisation.
+    "cifar_muon": [*CIFAR, "optimizer=muon", "optimizer.adam_eps=1e-8"],
     "ant_muon": [*ANT, "optimizer=muon"],
     "trac": [DIGITS, "optimizer=trac", "optimizer.base.step_size=0.01"],
     "trac_authors_momentum_cbp": [
@@ -436,6 +438,7 @@ ROWS: dict[str, list[str]] = {
         "algorithm=[c_chain,redo]",
         "algorithm.redo.period=4",
         "algorithm.c_chain.rule=fixed",
+        "algorithm.c_chain.coefficient=0.1",
     ],
     "ant_c_chain": [*ANT, "algorithm=c_chain"],
     "ant_c_chain_divergence": [
@@ -474,6 +477,98 @@ ROWS: dict[str, list[str]] = {
     "minus_one_one": [DIGITS, "benchmark.inputs=minus_one_one"],
     "imagenet_zero_one": [*IMAGENET, "benchmark.inputs=zero_one"],
     "cifar_minus_one_one": [*CIFAR, "benchmark.inputs=minus_one_one"],
+    "fire": [DIGITS, "algorithm=fire"],
+    "fire_norm_batch": [DIGITS, "algorithm=[fire,layer_norm]", "optimizer=adam", "benchmark.batch_size=10"],
+    "imagenet_fire_norm": [*IMAGENET, "algorithm=[fire,batch_norm]"],
+    "cifar_fire": [*CIFAR, "algorithm=fire", "algorithm.fire.iterations=5"],
+    "slippery_fire": [*SLIPPERY, "algorithm=fire"],
+    "dash": [DIGITS, "algorithm=dash", f"{DASH}.samples=150", f"{DASH}.batch_size=40"],
+    "regression_dash_batch": [REGRESSION, "algorithm=dash", "optimizer=adam", "benchmark.batch_size=10"],
+    "imagenet_dash_norm": [*IMAGENET, "algorithm=[dash,batch_norm]"],
+    "cifar_dash": [*CIFAR, "algorithm=dash", f"{DASH}.batch_size=5"],
+    "shrink_and_perturb_task": [DIGITS, "algorithm=shrink_and_perturb_task"],
+    "initial_task": [DIGITS, "algorithm=[shrink_and_perturb_task,dropout]", f"{SNP}.law=initial", "optimizer=adam"],
+    "imagenet_fresh_task": [*IMAGENET, "algorithm=[shrink_and_perturb_task,batch_norm]", f"{SNP}.law=fresh"],
+    "slippery_noise_task": [*SLIPPERY, "algorithm=[shrink_and_perturb_task,layer_norm]", f"{SNP}.normalisation=true"],
+    "fresh_step": [DIGITS, "algorithm=shrink_and_perturb", f"{SNP}.when=step", f"{SNP}.law=fresh"],
+    "initial_step_batch": [
+        DIGITS,
+        "algorithm=shrink_and_perturb",
+        f"{SNP}.when=step",
+        f"{SNP}.law=initial",
+        f"{SNP}.shrink=0.01",
+        "optimizer=adam",
+        "benchmark.batch_size=10",
+    ],
+    "noise_step_shrink": [
+        DIGITS,
+        "algorithm=[shrink_and_perturb,layer_norm]",
+        f"{SNP}.when=step",
+        f"{SNP}.shrink=0.001",
+    ],
+    "cifar_fresh_step": [*CIFAR, "algorithm=shrink_and_perturb", f"{SNP}.when=step", f"{SNP}.law=fresh"],
+    "ant_fresh_step": [*ANT, "algorithm=shrink_and_perturb", f"{SNP}.when=step", f"{SNP}.law=fresh"],
+    "hare_and_tortoise": [DIGITS, "algorithm=hare_and_tortoise", f"{HARE}.period=1", f"{HARE}.mu=0.9"],
+    "hare_updates_adam": [
+        DIGITS,
+        "algorithm=[hare_and_tortoise,dropout]",
+        f"{HARE}.period=30",
+        f"{HARE}.period_in=updates",
+        "optimizer=adam",
+    ],
+    "imagenet_hare_norm": [*IMAGENET, "algorithm=[hare_and_tortoise,batch_norm]", f"{HARE}.period=2"],
+    "cifar_hare": [*CIFAR, "algorithm=hare_and_tortoise", f"{HARE}.period=1", f"{HARE}.mu=0.5"],
+    "slippery_hare": [*SLIPPERY, "algorithm=hare_and_tortoise", f"{HARE}.period=3", f"{HARE}.mu=0.9"],
+    "plasticity_injection": [DIGITS, "algorithm=plasticity_injection"],
+    "injection_step_adam_cbp": [
+        DIGITS,
+        "algorithm=[continual_backprop,plasticity_injection,layer_norm,dropout]",
+        "network.injection=3",
+        f"{INJECTION}.at={{step:250}}",
+        "optimizer=adam",
+        *OFTEN,
+    ],
+    "imagenet_mlp_injection": [
+        "benchmark=continual_imagenet",
+        IMAGES,
+        "network=mlp",
+        "network.hidden=[12,12]",
+        "algorithm=[plasticity_injection,batch_norm]",
+    ],
+    "strong_baseline": [DIGITS, "algorithm=strong_baseline"],
+    "strong_baseline_redo": [DIGITS, "algorithm=[strong_baseline,redo]", "benchmark.batch_size=10"],
+    "redo_in_some_tasks": [
+        DIGITS,
+        "algorithm=redo",
+        "algorithm.redo.threshold=0.5",
+        "algorithm.redo.period=30",
+        "algorithm.redo.from_task=1",
+        "algorithm.redo.until_task=2",
+    ],
+    "noise_and_cbp_in_some_tasks": [
+        DIGITS,
+        "algorithm=[shrink_and_perturb,continual_backprop,redo]",
+        *OFTEN,
+        f"{SNP}.noise_std=0.001",
+        f"{SNP}.until_task=2",
+        f"{CBP}.from_task=1",
+        "algorithm.redo.period=50",
+        "algorithm.redo.until_task=1",
+    ],
+    "imagenet_hare_from_a_task": [
+        *IMAGENET,
+        "algorithm=[hare_and_tortoise,fire]",
+        f"{HARE}.period=1",
+        f"{HARE}.from_task=1",
+        "algorithm.fire.until_task=2",
+    ],
+    "slippery_redo_from_a_task": [
+        *SLIPPERY,
+        "algorithm=[redo,head_resetting]",
+        "algorithm.redo.period=3",
+        "algorithm.redo.from_task=1",
+        "algorithm.head_resetting.until_task=2",
+    ],
     "mnist_backprop": MNIST,
     "mnist_cbp": [*MNIST, "algorithm=continual_backprop", *OFTEN, f"{CBP}.utility=adaptation"],
 }
@@ -498,6 +593,7 @@ METHODS = frozenset(
         "aid",
         "slippery_head_resetting",
     }
+    | {"fire", "dash", "fresh_step", "imagenet_hare_norm", "plasticity_injection", "noise_and_cbp_in_some_tasks"}
     | {"l2_init", "wasserstein", "spectral", "parseval", "isometry"}
     | {"weight_clipping", "soft_weight_rescaling", "normalize_and_project"}
     | {"upgd", "muon", "trac", "imagenet_c_chain"}
@@ -512,15 +608,16 @@ FUSED = {
     "algorithm": {
         *("l2", "dropout", "shrink_and_perturb", "continual_backprop", "redo"),
         *("head_resetting", "retrained_network", "reset", "regrama", "selective_weight_reinitialization"),
+        *("fire", "dash", "shrink_and_perturb_task"),
     },
 }
-FUSED_ONLY = f"{SNP}.noise=lazy"
+FUSED_ONLY, TORCH_ONLY = f"{SNP}.noise=lazy", f"{SNP}.when=step"  # which is spelled out for other laws than noise
 
 
 def engines(name: str) -> list[str]:
     """The engines that are promised to train a row."""
     torch = [] if FUSED_ONLY in ROWS[name] else ["torch"]
-    promised = all(chosen(name, group) <= choices for group, choices in FUSED.items())
+    promised = all(chosen(name, group) <= choices for group, choices in FUSED.items()) and TORCH_ONLY not in ROWS[name]
     return [*torch, *(["fused"] if promised else [])]
 
 

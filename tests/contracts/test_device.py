@@ -98,6 +98,7 @@ def test_no_step_mixes_devices_or_waits(tmp_path: Path, monkeypatch: pytest.Monk
     assert not any(waits)
     plans = made.agent.epochs if made.agent else 1
     planning = any(name in line for line in overrides for name in PLANNED if line.startswith("algorithm="))
+    planning &= not any(f"{name}.from_task" in line for line in overrides for name in PLANNED)  # not in task 0
     accuracies = made.benchmark.protocol == "online" and made.benchmark.loss == "cross_entropy"
     assert reads == READS[made.benchmark.protocol] + accuracies + plans * planning
 

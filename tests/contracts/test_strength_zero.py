@@ -11,15 +11,19 @@ import pytest
 from lop_sweeps.algorithms.c_chain import PackedCChain
 from lop_sweeps.algorithms.calibrated_partial_resets import PackedCalibratedPartialResets
 from lop_sweeps.algorithms.continual_backprop import PackedContinualBackprop
+from lop_sweeps.algorithms.dash import PackedDASH
+from lop_sweeps.algorithms.fire import PackedFIRE
+from lop_sweeps.algorithms.hare_and_tortoise import PackedHareAndTortoise
 from lop_sweeps.algorithms.isometry import PackedIsometry
 from lop_sweeps.algorithms.l2_init import PackedL2Init
 from lop_sweeps.algorithms.parseval import PackedParseval
+from lop_sweeps.algorithms.plasticity_injection import PackedPlasticityInjection
 from lop_sweeps.algorithms.redo import PackedReDo
 from lop_sweeps.algorithms.regrama import PackedReGraMa
 from lop_sweeps.algorithms.reset import PackedReset
 from lop_sweeps.algorithms.selective_weight_reinitialization import PackedSelectiveWeightReinitialization
 from lop_sweeps.algorithms.self_normalized_resets import PackedSelfNormalizedResets
-from lop_sweeps.algorithms.shrink_and_perturb import PackedShrinkAndPerturb
+from lop_sweeps.algorithms.shrink_and_perturb import PackedBetweenTasks, PackedMixing, PackedShrinkAndPerturb
 from lop_sweeps.algorithms.soft_weight_rescaling import PackedSoftWeightRescaling
 from lop_sweeps.algorithms.spectral import PackedSpectral
 from lop_sweeps.algorithms.wasserstein import PackedWasserstein
@@ -33,7 +37,9 @@ from tests.contracts.table import (
     CPR,
     DIGITS,
     GRAMA,
+    HARE,
     IMAGENET,
+    INJECTION,
     OFTEN,
     REGRESSION,
     RESET,
@@ -68,8 +74,15 @@ ZERO: dict[str, tuple[list[str], type]] = {
     ),
     "calibrated_partial_resets": ([f"{CPR}.replacement_rate=0", f"{CPR}.period=3"], PackedCalibratedPartialResets),
     "reset": ([f"{RESET}.of=last_k", f"{RESET}.k=0", f"{RESET}.at={{every: 3}}"], PackedReset),
+    "fire": (["algorithm.fire.iterations=0"], PackedFIRE),
+    "dash": (["algorithm.dash.minimum=1"], PackedDASH),
+    "shrink_and_perturb_task": ([f"{SNP}.shrink=0", f"{SNP}.noise_std=0"], PackedBetweenTasks),
+    "mixing": ([f"{SNP}.law=fresh", f"{SNP}.shrink=0", "optimizer.weight_decay=0.001"], PackedMixing),
+    "hare_and_tortoise": ([f"{HARE}.mu=0", f"{HARE}.period=1"], PackedHareAndTortoise),
+    "plasticity_injection": ([f"{INJECTION}.at=1000"], PackedPlasticityInjection),
 }
 # Normalize-and-project is not here: it projects or it does not, and has no strength.
+CHOICE = {"mixing": "shrink_and_perturb"}  # of which it is an option
 COMPILED = ("shrink_and_perturb", "continual_backprop")
 SILENT = ("redo", "regrama")  # that reset a unit which is silent, whatever their strength
 WHERE = {
@@ -82,7 +95,16 @@ WHERE = {
 }
 BESIDE = {"nothing": [], "l2": ["l2"], "continual_backprop": ["continual_backprop"]}
 REPORTED = {"replaced_units", "clipped_fraction", "output_churn", "churn_coefficient"}
+REPORTED |= {"tortoise_test_accuracy", "tortoise_test_cross_entropy"}
 FUSED = {"digits", "digits_adam_batch", "regression"}
+
+
+def acting(method: str) -> str:
+    """By what it acts, at steps or between tasks."""
+    names = ("before_update", "after_optimizer", "after_update", "before_task")
+    if method == "plasticity_injection":  # at a task, as it is set here
+        return "before_task"
+    return next(name for name in names if name in vars(ZERO[method][1]))
 
 
 def cases() -> list[Any]:
@@ -95,6 +117,10 @@ def cases() -> list[Any]:
                     if method == beside or (method in SILENT and where == "cifar"):  # its ReLUs die
                         continue
                     if method == "c_chain" and where in FUSED:  # there is no second mini-batch online
+                        continue
+                    if method == "plasticity_injection" and where not in FUSED:
+                        continue
+                    if where == "ant" and acting(method) == "before_task":  # it never changes
                         continue
                     if (method, beside) == ("regrama", "continual_backprop"):  # no gradient reaches a new unit
                         continue
@@ -116,7 +142,7 @@ def test_strength_zero_is_the_run_without_it(
 ) -> None:
     zero, kind = ZERO[method]
     called: list[int] = []
-    acts = next(name for name in ("before_update", "after_optimizer", "after_update") if name in vars(kind))
+    acts = acting(method)
     act = getattr(kind, acts)
 
     def counted(self: Any, *arguments: Any) -> None:
@@ -127,7 +153,7 @@ def test_strength_zero_is_the_run_without_it(
     shared = [line for line in zero if not line.startswith("algorithm")]
     logs = []
     for methods in (BESIDE[beside], [*BESIDE[beside], method]):
-        chosen = f"algorithm=[{','.join(methods)}]" if methods else "algorithm=backprop"
+        chosen = f"algorithm=[{','.join(CHOICE.get(one, one) for one in methods)}]" if methods else "algorithm=backprop"
         options = [line for line in zero if line not in shared] if method in methods else []
         options += OFTEN if "continual_backprop" in methods and method != "continual_backprop" else []
         options += ["benchmark.num_tasks=2"] if where in FUSED else []
@@ -142,4 +168,6 @@ def test_strength_zero_is_the_run_without_it(
 
 def _shared(row: bytes) -> dict[str, Any]:
     """A row without what only the methods report."""
-    return {key: value for key, value in json.loads(row).items() if key not in REPORTED}
+    found = {key: value for key, value in json.loads(row).items() if key not in REPORTED}
+    found["epochs"] = {key: value for key, value in found.get("epochs", {}).items() if key not in REPORTED}
+    return found
