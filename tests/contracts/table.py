@@ -247,7 +247,7 @@ ROWS: dict[str, list[str]] = {
     ],
     "imagenet_swr": [
         *IMAGENET,
-        "algorithm=[selective_weight_reinitialization,batch_norm]",
+        "algorithm=selective_weight_reinitialization",
         f"{SWR}.period=4",
         f"{SWR}.reinit_factor=0.01",
         f"{SWR}.pruning=proportional",
