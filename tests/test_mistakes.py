@@ -509,6 +509,7 @@ OPTIONS: list[tuple[list[str], str, str]] = [
     (["algorithm=hare_and_tortoise", f"{HARE}.period=9"], f"{HARE}.period_in", "updates"),
     (["algorithm=plasticity_injection"], "network.injection", "3"),
     (["algorithm=plasticity_injection"], f"{INJECTION}.at", "{step:20}"),
+    ([*ANT, "algorithm=plasticity_injection", f"{INJECTION}.at={{step:3}}"], "network.injection", "3"),
     (IMAGENET, "benchmark.epochs", "2"),
     (IMAGENET, "benchmark.batch_size", "10"),
     (IMAGENET, "benchmark.classes", "6"),

@@ -529,6 +529,8 @@ ROWS: dict[str, list[str]] = {
         "optimizer=adam",
         *OFTEN,
     ],
+    "slippery_injection": [*SLIPPERY, "algorithm=[plasticity_injection,layer_norm]"],
+    "ant_injection_step": [*ANT, "algorithm=plasticity_injection", f"{INJECTION}.at={{step:7}}"],
     "imagenet_mlp_injection": [
         "benchmark=continual_imagenet",
         IMAGES,
