@@ -442,6 +442,57 @@ REGULARISERS: list[tuple[list[str], str, str]] = [
         "0.5",
     ),
 ]
+# Those that reset units or weights; each resets much and often enough to be seen in 200 steps.
+REDOES = ["algorithm.redo.period=5", "algorithm.redo.threshold=0.9"]
+GRAMAS = ["algorithm.regrama.period=5", "algorithm.regrama.threshold=0.9"]
+SILENCES = [
+    f"algorithm.self_normalized_resets.{option}"
+    for option in ("initial_threshold=8", "floor=2", "refresh_every=20", "refresh_in=steps", "percentile=0.5")
+]
+WEIGHTS = ["algorithm.selective_weight_reinitialization.period=5"]
+MANY_WEIGHTS = [*WEIGHTS, "algorithm.selective_weight_reinitialization.reinit_factor=0.1"]
+PARTIAL = [
+    "algorithm.calibrated_partial_resets.period=5",
+    "algorithm.calibrated_partial_resets.replacement_rate=0.2",
+    "algorithm.calibrated_partial_resets.decay_rate=0.5",
+]
+RESETS: list[tuple[list[str], str, str]] = [
+    ([*REDOES, "network.hidden=[12,1]"], "redo.score", "eps"),
+    ([*REDOES, "network.init=default"], "redo.new_bias", "initial"),
+    (REDOES, "redo.outgoing", "initial"),
+    ([*REDOES, "optimizer=adam"], "redo.step_counts", "layers"),
+    (GRAMAS, "regrama.threshold", "0.5"),
+    (GRAMAS, "regrama.period", "7"),
+    (GRAMAS, "regrama.signal", "weight_gradient"),
+    (GRAMAS, "regrama.max_reset_fraction", "0.1"),
+    ([*GRAMAS, "optimizer=adam"], "regrama.reset_optimizer", "none"),
+    ([], "reset.of", "head"),
+    (["algorithm.reset.of=last_k"], "reset.k", "2"),
+    ([], "reset.to", "initial"),
+    ([], "reset.at", "{every: 50}"),
+    (["optimizer=adam"], "reset.reset_optimizer", "false"),
+    (SILENCES, "self_normalized_resets.percentile", "0.95"),
+    (SILENCES, "self_normalized_resets.refresh_every", "40"),
+    (SILENCES, "self_normalized_resets.refresh_in", "tasks"),
+    (SILENCES, "self_normalized_resets.expansion", "3"),
+    (SILENCES, "self_normalized_resets.tau_max", "12"),
+    (SILENCES, "self_normalized_resets.initial_threshold", "4"),
+    (SILENCES, "self_normalized_resets.floor", "6"),
+    (SILENCES, "self_normalized_resets.empty", "authors"),
+    ([*SILENCES, "optimizer=adam"], "self_normalized_resets.reset_optimizer", "none"),
+    (MANY_WEIGHTS, "selective_weight_reinitialization.period", "7"),
+    (WEIGHTS, "selective_weight_reinitialization.reinit_factor", "0.2"),
+    (MANY_WEIGHTS, "selective_weight_reinitialization.pruning", "proportional"),
+    (MANY_WEIGHTS, "selective_weight_reinitialization.utility", "magnitude"),
+    (MANY_WEIGHTS, "selective_weight_reinitialization.decay_rate", "0.9"),
+    (MANY_WEIGHTS, "selective_weight_reinitialization.reinitialisation", "mean"),
+    (PARTIAL, "calibrated_partial_resets.replacement_rate", "0.1"),
+    (PARTIAL, "calibrated_partial_resets.period", "7"),
+    (PARTIAL, "calibrated_partial_resets.sharpness", "4"),
+    (PARTIAL, "calibrated_partial_resets.threshold", "0.5"),
+    (PARTIAL, "calibrated_partial_resets.decay_rate", "0.9"),
+    (PARTIAL, "calibrated_partial_resets.transform", "exp"),
+]
 DECAYING = ("momentum", "adam", "adamw", "upgd", "adaupgd", "muon")
 # Of activations: with which each is read, and another value.
 SLOPES = {
@@ -570,7 +621,10 @@ OPTIONS: list[tuple[list[str], str, str]] = [
     ([*ANT, "algorithm=redo", "algorithm.redo.threshold=0.5"], "algorithm.redo.period", "2"),
     ([*ANT, "algorithm=redo", "algorithm.redo.period=2"], "algorithm.redo.reset_optimizer", "false"),
     ([*ADAM, *OFTEN], f"{CBP}.reset_optimizer", "false"),
-    *[([f"algorithm={key.split('.')[0]}", *needs], f"algorithm.{key}", value) for needs, key, value in REGULARISERS],
+    *[
+        ([f"algorithm={key.split('.')[0]}", *needs], f"algorithm.{key}", value)
+        for needs, key, value in (*REGULARISERS, *RESETS)
+    ],
     (
         [*IMAGENET, "algorithm=soft_weight_rescaling"],
         "algorithm.soft_weight_rescaling.classifier_strength",
@@ -586,13 +640,15 @@ OPTIONS: list[tuple[list[str], str, str]] = [
     ([*IMAGENET, "algorithm=c_chain"], f"{CHURN}.absent", "4"),
     ([*CHURNING, f"{CHURN}.rule=fixed"], f"{CHURN}.rule", "gym"),
     ([*CHURNING, f"{CHURN}.rule=gym"], f"{CHURN}.rho", "3"),
+    ([*CIFAR, "algorithm=reset"], "algorithm.reset.buffers", "false"),
     ([*CIFAR, "algorithm=retrained_network"], f"{RETRAINED}.reset_statistics", "true"),
     ([*CIFAR, "algorithm=retrained_network"], f"{RETRAINED}.reset_optimizer", "true"),
 ]
 # They change what is measured, and not what is learned.
-LOGGED = {"test_per_class", "restore_best", "augment_test", "evaluate_every", "reset_statistics"}
+LOGGED = {"buffers", "test_per_class", "restore_best", "augment_test", "evaluate_every", "reset_statistics"}
 # All other options are promised on both engines, where their benchmark and network are.
 TORCH_ONLY = {f"network.{key}" for key in ("norm", "norm_after", "injection", *SLOPES)}
+TORCH_ONLY |= {"algorithm.selective_weight_reinitialization.decay_rate"}
 TORCH_ONLY |= {f"{CBP}.rate_of", f"{CBP}.averaging", f"{CBP}.reset_optimizer"}
 FUSED_ONLY = {f"{SNP}.noise"}
 FUSED_METHODS = FUSED["algorithm"] | FUSED["optimizer"]
