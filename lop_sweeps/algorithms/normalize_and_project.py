@@ -31,9 +31,9 @@ class NormalizeAndProject(Intervention):
     scale_offset: project: scale and shift of each normalisation together are put back to their initial length.
         regularise: the gradient gets strength * (their distance from 1 and 0) instead, at each step. free: neither.
 
-    There is no strength at which NaP does nothing. Convolutions of shortcuts are projected, too. The optimiser's state
-    stays as it is. No code of the authors was found. (Plasticine's puts one normalisation behind the last layer, and
-    the pair of scale and shift to length sqrt(2) whatever their number.)
+    There is no strength at which NaP does nothing; `until_task` ends it. Convolutions of shortcuts are projected, too.
+    The optimiser's state stays as it is. No code of the authors was found. (Plasticine's puts one normalisation behind
+    the last layer, and the pair of scale and shift to length sqrt(2) whatever their number.)
     """
 
     PER_RUN: ClassVar[frozenset[str]] = frozenset({"strength"})

@@ -21,8 +21,8 @@ class PlasticityInjection(Intervention):
     many layers are the head is `network.injection`, which the choice `algorithm=plasticity_injection` sets to 2; with
     1, the output layer alone, nothing can change but the optimiser's state, because that layer is linear.
 
-    at: the number of the task before which it happens; or {step: 5000}, the update after which it does. The published
-        moment is half of the training (FIRE's code).
+    at: the number of the task before which it happens (in control, of the environment's change); or {step: 5000}, the
+        update after which it does. The published moment is half of the training (FIRE's code).
 
     The trained head stays where the head was, so other methods act on h1 alone; its optimiser's state begins anew.
     """
@@ -50,8 +50,8 @@ class PlasticityInjection(Intervention):
         return True
 
     def check(self, network: Network) -> None:
-        if getattr(network, "injection", None) is None:
-            allowed = "needs network.injection, the number of layers that are the head, which network=mlp has"
+        if not any(isinstance(module, Injection) for module in network.modules()):
+            allowed = "needs network.injection, the number of layers that are the head: of network=mlp or actor_critic"
             raise ConfigError("", None, allowed)
 
     def next_step(self, step: int) -> int | None:
@@ -64,6 +64,11 @@ class PlasticityInjection(Intervention):
 class PackedPlasticityInjection(PackedIntervention[PlasticityInjection]):
     """Plasticity injection on a pack."""
 
+    def __init__(self, runs: Sequence[PlasticityInjection], learner: Learner) -> None:
+        super().__init__(runs, learner)
+        named = learner.network.named_modules()
+        self.injections = [(name, module) for name, module in named if isinstance(module, Injection)]
+
     def before_task(self, run: int, task: int) -> None:
         if task == self.options[0].task:
             self._inject(run)
@@ -73,8 +78,7 @@ class PackedPlasticityInjection(PackedIntervention[PlasticityInjection]):
             self._inject(run)
 
     def _inject(self, run: int) -> None:
-        learner, injection = self.learner, self.learner.network.injection
-        assert isinstance(injection, Injection)
+        learner = self.learner
         parameters, buffers = learner.redraw(run, "plasticity injection")
         drawn = parameters | buffers
         state = [
@@ -82,11 +86,13 @@ class PackedPlasticityInjection(PackedIntervention[PlasticityInjection]):
             for name, value in learner.optimizer.state().items()
             if value.shape == learner.parameters.shape
         ]
-        for name, kept, begun in injection.copies():
-            trained = learner.view(learner.parameters, name) if name in parameters else learner.buffers[name]
-            learner.buffers[f"injection.{kept}"][run] = trained[run]
-            trained[run] = drawn[name].to(trained.device)
-            learner.buffers[f"injection.{begun}"][run] = trained[run]
-            for value, fresh in state if name in parameters else ():
-                learner.view(value, name)[run] = fresh
-        learner.buffers["injection.injected"][run].fill_(1.0)
+        for place, injection in self.injections:
+            for name, kept, begun in injection.copies():
+                name = place.removesuffix("injection") + name
+                trained = learner.view(learner.parameters, name) if name in parameters else learner.buffers[name]
+                learner.buffers[f"{place}.{kept}"][run] = trained[run]
+                trained[run] = drawn[name].to(trained.device)
+                learner.buffers[f"{place}.{begun}"][run] = trained[run]
+                for value, fresh in state if name in parameters else ():
+                    learner.view(value, name)[run] = fresh
+            learner.buffers[f"{place}.injected"][run].fill_(1.0)

@@ -18,7 +18,7 @@ from lop_sweeps.networks.unit_graph import UnitLayer
 class ActorCritic(Network):
     """Two MLPs that share nothing: the mean of a diagonal Gaussian over actions, and the value of a state.
 
-    hidden, activation (with its options), init, dropout, norm, norm_after: of both networks, as in `MLP`.
+    hidden, activation (with its options), init, dropout, norm, norm_after, injection: of both networks, as in `MLP`.
     log_std: initial log standard deviation of every action; it is learned and does not depend on the state.
 
     Its outputs are (batch, 2 * actions + 1): means, log standard deviations, value. Hidden layers, weight matrices and
@@ -45,11 +45,12 @@ class ActorCritic(Network):
         smooth_leaky: Sequence[float] = (0.1, 3.0, 5.0),
         aid_p: float = 0.9,
         adalin_of: str = "relu",
+        injection: int = 0,
     ) -> None:
         super().__init__()
-        of_activation = (leaky_slope, prelu_per, slope_bounds, smooth_leaky, aid_p, adalin_of)
-        self.policy = MLP(inputs, outputs, hidden, activation, init, dropout, norm, norm_after, *of_activation)
-        self.value = MLP(inputs, 1, hidden, activation, init, dropout, norm, norm_after, *of_activation)
+        rest = (leaky_slope, prelu_per, slope_bounds, smooth_leaky, aid_p, adalin_of, injection)
+        self.policy = MLP(inputs, outputs, hidden, activation, init, dropout, norm, norm_after, *rest)
+        self.value = MLP(inputs, 1, hidden, activation, init, dropout, norm, norm_after, *rest)
         self.at_zero = self.policy.at_zero
         self._initial_log_std = checks.number("log_std", log_std)
         self.log_std = nn.Parameter(torch.empty(outputs))

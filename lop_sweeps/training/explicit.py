@@ -33,6 +33,7 @@ def applies(network: Network, device: torch.device) -> bool:
         and network.policy.dropout == 0.0
         and obstacle(network.policy.kind) is None
         and len(network.policy.hidden) > 0
+        and network.policy.injection is None
     )
 
 

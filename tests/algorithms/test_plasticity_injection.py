@@ -19,6 +19,7 @@ from lop_sweeps.optimizers.adam import Adam
 from lop_sweeps.optimizers.sgd import SGD
 from lop_sweeps.training.learner import TorchLearner
 from tests import runs
+from tests.images import image_data
 
 INPUTS, CLASSES = 6, 3
 OPTIMIZERS = {"adam": Adam(0.01, weight_decay=0.01), "momentum": SGD(0.05, 0.9, 0.01)}
@@ -137,5 +138,7 @@ def test_choice_on_networks_that_have_no_such_head(tmp_path: Path) -> None:
         runs.point(tmp_path, *line, "network.injection=0")
     with pytest.raises(ConfigError, match=r"injection.* must be an integer >= 0 and <= 2"):
         runs.point(tmp_path, *line, "network.hidden=[9]", "network.injection=3")
+    with pytest.raises(ConfigError, match=r"injection.* is not an option of ConvNet"):
+        runs.point(tmp_path, *line, "network=conv_net", "benchmark=continual_imagenet", f"paths.data={image_data()}")
     with pytest.raises(ConfigError, match="it has no frozen heads"):
         runs.point(tmp_path, *line, "engine=fused")

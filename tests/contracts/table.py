@@ -408,13 +408,14 @@ ROWS: dict[str, list[str]] = {
     # With an eps of 1e-10 steps are made of what rounding leaves of gradients that are 0, before a normalisation.
     "cifar_muon": [*CIFAR, "optimizer=muon", "optimizer.adam_eps=1e-8"],
     "ant_muon": [*ANT, "optimizer=muon"],
-    "trac": [DIGITS, "optimizer=trac", "optimizer.base.step_size=0.01"],
+    "trac": [DIGITS, "optimizer=trac", "optimizer.s_prev=0.01", "benchmark.batch_size=10"],
     "trac_authors_momentum_cbp": [
         DIGITS,
         "optimizer=trac",
         "optimizer/base=momentum",
         "optimizer.erfi=authors",
         "optimizer.s_prev=0.01",
+        "benchmark.batch_size=10",
         "algorithm=continual_backprop",
         *OFTEN,
     ],
@@ -528,6 +529,8 @@ ROWS: dict[str, list[str]] = {
         "optimizer=adam",
         *OFTEN,
     ],
+    "slippery_injection": [*SLIPPERY, "algorithm=[plasticity_injection,layer_norm]"],
+    "ant_injection_step": [*ANT, "algorithm=plasticity_injection", f"{INJECTION}.at={{step:7}}"],
     "imagenet_mlp_injection": [
         "benchmark=continual_imagenet",
         IMAGES,
