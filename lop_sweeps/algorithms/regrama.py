@@ -32,7 +32,8 @@ class ReGraMa(Intervention):
 
     signal: activation_gradient = mean |dL/dh| over the mini-batch (positions, and features of a unit); or
         weight_gradient = mean over a unit's incoming weights of the absolute gradient of the mini-batch. Either is
-        divided by its mean over the layer + 1e-8, so a layer without any gradient is reset as a whole. The gradient is
+        divided by its mean over the layer + 1e-8. In a layer that no gradient reaches, as behind an output layer of
+        zeros, nothing is reset (the codes reset it as a whole, which would be the network). The gradient is
         that of the loss, before it is cut, with what methods further up in the configuration have added.
     max_reset_fraction: at most this share of a layer is reset at once, but one unit at least: those of the lowest
         scores (of equal ones, the first). null: no limit.
@@ -116,7 +117,7 @@ class PackedReGraMa(PackedIntervention[ReGraMa]):
 
     def inactive(self, i: int, score: Tensor) -> Tensor:
         """(runs, units): which units of hidden layer i are to be reset."""
-        mask = score <= self.thresholds
+        mask = (score <= self.thresholds) & (score.amax(1, keepdim=True) > 0)
         if self.most is None:
             return mask
         rank = score.argsort(dim=1, stable=True).argsort(dim=1)

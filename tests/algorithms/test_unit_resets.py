@@ -215,6 +215,15 @@ def test_units_that_are_dormant_have_no_weight_gradient() -> None:
     assert packed.report(0)["replaced_units"] == [2, 1]
 
 
+def test_a_layer_that_no_gradient_reaches_is_left_alone() -> None:
+    """As when the outputs begin a task at 0; it tells nothing of single units."""
+    learner = small(ReGraMa(0.5), 2)
+    packed = learner.interventions[0]
+    assert isinstance(packed, PackedReGraMa)
+    score = torch.stack([torch.zeros(8), torch.tensor([0.0] * 4 + [2.0] * 4)]).double()
+    assert packed.inactive(0, score).tolist() == [[False] * 8, [True] * 4 + [False] * 4]
+
+
 def test_no_more_than_a_share_is_reset_and_of_equal_units_the_first() -> None:
     learner = small(ReGraMa(0.5, max_reset_fraction=0.26), 2)  # of eight units, two
     packed = learner.interventions[0]

@@ -63,7 +63,16 @@ ZERO: dict[str, tuple[list[str], type]] = {
     "isometry": (["algorithm.isometry.strength=0"], PackedIsometry),
     "weight_clipping": (["algorithm.weight_clipping.kappa=1e30"], PackedWeightClipping),
     "soft_weight_rescaling": (["algorithm.soft_weight_rescaling.strength=0"], PackedSoftWeightRescaling),
-    "regrama": ([f"{GRAMA}.threshold=1e-300", f"{GRAMA}.period=3", "network.activation=sigmoid"], PackedReGraMa),
+    # With the other signal PPO's gradients are autograd's, which rounds otherwise than the explicit ones.
+    "regrama": (
+        [
+            f"{GRAMA}.threshold=1e-300",
+            f"{GRAMA}.period=3",
+            f"{GRAMA}.signal=weight_gradient",
+            "network.activation=sigmoid",
+        ],
+        PackedReGraMa,
+    ),
     "self_normalized_resets": (
         [f"{SNR}.initial_threshold=1000000", f"{SNR}.tau_max=10", f"{SNR}.refresh_every=1000"],
         PackedSelfNormalizedResets,
