@@ -17,16 +17,17 @@ import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, cast
 
 os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", MKL_NUM_THREADS="1")  # read at import
 
 import numpy as np
 import torch
 import yaml
+from omegaconf import OmegaConf
 
 from lop_sweeps import compose
 from lop_sweeps.build import locate
@@ -125,10 +126,11 @@ class Method:
                 return ", ".join(f"arXiv {number}" for number in dict.fromkeys(found))
         return "Dohare et al. 2024" if any("Dohare" in text or "authors" in text for text in texts) else ""
 
+    @cached_property
     def engine(self) -> str:
         """The engine that trains it on permuted digits, or why none does."""
         try:
-            made = assemble(configured(compose(*self.line)), data=False)
+            made = assemble(_configuration(self.line), data=False)
         except ConfigError as error:
             return f"not on mini-batches of one: {error}"
         return "both" if made.engine == "fused" else "torch"
@@ -138,7 +140,7 @@ class Method:
 
     def cells(self) -> list[str]:
         """All but the cost, which is measured."""
-        return [f"`{self.choice}`", self.sentence(), self.options(), self.source(), self.engine(), self.parity()]
+        return [f"`{self.choice}`", self.sentence(), self.options(), self.source(), self.engine, self.parity()]
 
 
 @lru_cache(maxsize=1)
@@ -156,6 +158,11 @@ def _activations() -> dict[str, tuple[str, str]]:
             source = next(reversed(found.values()))[1]
         found |= {name: (text, source) for name in names.split(", ")}
     return found
+
+
+def _configuration(line: list[str]) -> dict[str, Any]:
+    """Of a run with these overrides."""
+    return configured(cast(dict[str, Any], OmegaConf.to_container(compose(*line))))
 
 
 def _first_sentence(text: str) -> str:
@@ -195,7 +202,7 @@ class Stepper:
     """Steps of a pack that learns permuted digits with these overrides."""
 
     def __init__(self, line: list[str]) -> None:
-        made = assemble(configured(compose(*line, "engine=torch")))
+        made = assemble(_configuration([*line, "engine=torch"]))
         benchmark = made.benchmark
         benchmark.load(None)
         self.learner = make_learner([made] * PACK, range(PACK), "torch")

@@ -385,11 +385,14 @@ MUON = {"step_size": "0.02", "momentum": "0.5", "weight_decay": "0.5", "iteratio
 MUON |= {"adam_step_size": "0.01", "adam_beta1": "0.5", "adam_beta2": "0.5", "adam_eps": "1e-2"}
 TRAC = {"step_size": "0.002", "weight_decay": "0.5", "betas": "[0.9,0.99]", "s_prev": "1e-4", "eps": "1e-7"}
 TRAC |= {"erfi": "authors"}
+TRACKING = ["benchmark.batch_size=10", "optimizer.s_prev=0.1"]  # with fewer it does not begin to move
 CHURN = "algorithm.c_chain"
 SNP = "algorithm.shrink_and_perturb"
 DASH, HARE, INJECTION = "algorithm.dash", "algorithm.hare_and_tortoise", "algorithm.plasticity_injection"
 IMAGENET = ["benchmark=continual_imagenet", "network.channels=[4,4,4]", "network.hidden=[6,6]"]
 CIFAR = ["benchmark=incremental_cifar100", f"benchmark.file={CIFAR_FILE}", "network.width=2"]
+CHURNING = [*IMAGENET, "algorithm=c_chain", f"{CHURN}.form=cross_entropy", f"{CHURN}.coefficient=0.5"]
+CHURNING += ["benchmark.epochs=15"]
 RETRAINED = "algorithm.retrained_network"
 ANT, SLIPPERY = (
     [
@@ -577,12 +580,12 @@ OPTIONS: list[tuple[list[str], str, str]] = [
     *[(["optimizer=adaupgd"], f"optimizer.{key}", value) for key, value in {**GATED, "profile": "paper"}.items()],
     *[(["optimizer=adaupgd"], f"optimizer.{key}", ADAMS[key]) for key in ("beta1", "beta2", "eps")],
     *[(["optimizer=muon"], f"optimizer.{key}", value) for key, value in MUON.items()],
-    *[(["optimizer=trac"], f"optimizer.{key}", value) for key, value in TRAC.items()],
+    *[([*TRACKING, "optimizer=trac"], f"optimizer.{key}", value) for key, value in TRAC.items()],
     ([*IMAGENET, "algorithm=c_chain"], f"{CHURN}.coefficient", "10"),
     ([*IMAGENET, "algorithm=c_chain"], f"{CHURN}.form", "cross_entropy"),
     ([*IMAGENET, "algorithm=c_chain"], f"{CHURN}.absent", "4"),
-    ([*IMAGENET, "algorithm=c_chain", "benchmark.epochs=15"], f"{CHURN}.rule", "gym"),
-    ([*IMAGENET, "algorithm=c_chain", "benchmark.epochs=15", f"{CHURN}.rule=gym"], f"{CHURN}.rho", "1e4"),
+    ([*CHURNING, f"{CHURN}.rule=fixed"], f"{CHURN}.rule", "gym"),
+    ([*CHURNING, f"{CHURN}.rule=gym"], f"{CHURN}.rho", "3"),
     ([*CIFAR, "algorithm=retrained_network"], f"{RETRAINED}.reset_statistics", "true"),
     ([*CIFAR, "algorithm=retrained_network"], f"{RETRAINED}.reset_optimizer", "true"),
 ]

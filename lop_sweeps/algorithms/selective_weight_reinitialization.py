@@ -33,7 +33,8 @@ class SelectiveWeightReinitialization(Intervention):
     reinitialisation: resample = from the tensor's initial law (what is not drawn, such as biases of 0 and scales of 1,
         gets its initial value); or mean = the mean of that law, which is 0 where it is drawn.
 
-    The optimiser's state stays.
+    The optimiser's state stays. (A bias in front of batch normalisation has a gradient of rounding errors alone, and so
+    it is these that choose among such biases.)
     """
 
     PER_RUN: ClassVar[frozenset[str]] = frozenset({"reinit_factor"})

@@ -35,7 +35,8 @@ class SelfNormalizedResets(Intervention):
     `expansion` times what it was, then at most tau_max and at least floor; the histogram begins anew, ages go on.
 
     percentile: 1 minus the paper's rejection percentile.
-    refresh_every, refresh_in: thresholds are refreshed every so many tasks, or steps.
+    refresh_every, refresh_in: thresholds are refreshed every so many tasks, or steps. (In control a task is a change of
+        the environment; where there is none, steps it must be.)
     tau_max: also the size of the histograms: each unit has tau_max + 1 numbers of four bytes, in checkpoints, too.
     initial_threshold: null = half of tau_max.
     floor: 100, whatever the mini-batch, as in the authors' code (their mini-batches have 100 examples).

@@ -35,9 +35,10 @@ class TRAC(Optimizer):
     betas: the discounts. s_prev: the smallest scale.
     erfi: exact, or authors = their series, which lost its first term (about 1 % less), for comparing with their runs.
 
-    If the first products h are positive, S is 0 for a very long time, in which nothing is learned: the log has S after
-    each task as `trac_scale`. Scales are computed in float64 (theirs in float32). A weight that is made new with its
-    unit has its new value as its theta_ref; otherwise D would be as large as 1/S.
+    If the first products h are positive, S is 0 for a very long time, in which nothing is learned; with mini-batches of
+    one, each of another class, that is usual. The log has S after each task as `trac_scale`. Scales are computed in
+    float64 (theirs in float32). A weight that is made new with its unit has its new value as its theta_ref; otherwise
+    D would be as large as 1/S.
     """
 
     PER_RUN: ClassVar[frozenset[str]] = frozenset({"step_size", "weight_decay", "s_prev", "eps"})

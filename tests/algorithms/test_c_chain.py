@@ -23,6 +23,8 @@ RULES = {"gym": Rule(WINDOW, 3, 1.0, False), "dmc": Rule(WINDOW, 3, 0.0, True)} 
 class Given:
     """Data, and losses of two runs at each step that are simply made up."""
 
+    task = 0
+
     def __init__(self) -> None:
         self.made = torch.from_numpy(np.random.default_rng(0).normal(size=(ROUND * ROUNDS, 2)))
         self.step = 0

@@ -247,7 +247,7 @@ ROWS: dict[str, list[str]] = {
     ],
     "imagenet_swr": [
         *IMAGENET,
-        "algorithm=[selective_weight_reinitialization,batch_norm]",
+        "algorithm=selective_weight_reinitialization",
         f"{SWR}.period=4",
         f"{SWR}.reinit_factor=0.01",
         f"{SWR}.pruning=proportional",
@@ -408,13 +408,14 @@ ROWS: dict[str, list[str]] = {
     # With an eps of 1e-10 steps are made of what rounding leaves of gradients that are 0, before a normalisation.
     "cifar_muon": [*CIFAR, "optimizer=muon", "optimizer.adam_eps=1e-8"],
     "ant_muon": [*ANT, "optimizer=muon"],
-    "trac": [DIGITS, "optimizer=trac", "optimizer.base.step_size=0.01"],
+    "trac": [DIGITS, "optimizer=trac", "optimizer.s_prev=0.01", "benchmark.batch_size=10"],
     "trac_authors_momentum_cbp": [
         DIGITS,
         "optimizer=trac",
         "optimizer/base=momentum",
         "optimizer.erfi=authors",
         "optimizer.s_prev=0.01",
+        "benchmark.batch_size=10",
         "algorithm=continual_backprop",
         *OFTEN,
     ],

@@ -7,7 +7,6 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from lop_sweeps.algorithms.c_chain import CChain, PackedCChain, of_classes
@@ -20,6 +19,8 @@ ABSENT = 3  # mini-batches of the run without the term, as its README says
 
 class Given:
     """The observations that the term is to be measured on, by step and run."""
+
+    task = 0
 
     def __init__(self, batches: Tensor, chosen: Tensor) -> None:
         self.batches, self.chosen = batches, chosen
@@ -42,9 +43,8 @@ def make_learner(golden: Golden, network: str, interventions: list[CChain], pack
     sizes = [len(given[f"layers.{i}.bias"]) for i in range(len(given) // 2)]
 
     def make() -> GivenMLP:
-        made = GivenMLP(given, given["layers.0.weight"].shape[1], sizes[-1], hidden=sizes[:-1], activation="leaky_relu")
-        made._function = lambda z: F.leaky_relu(z, slope)
-        return made
+        options = {"hidden": sizes[:-1], "activation": "leaky_relu", "leaky_slope": slope}
+        return GivenMLP(given, given["layers.0.weight"].shape[1], sizes[-1], **options)
 
     optimizers = [Adam(golden.meta["lr"])] * pack
     return TorchLearner(
