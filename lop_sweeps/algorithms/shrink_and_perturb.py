@@ -117,8 +117,11 @@ class PackedShrinkAndPerturb(PackedIntervention[ShrinkAndPerturb]):
     def __init__(self, runs: Sequence[ShrinkAndPerturb], learner: Learner) -> None:
         super().__init__(runs, learner)
         self.noise_std = self.per_run("noise_std")
-        self.shrinks = any(run.shares[0] for run in runs)
         self.everywhere = runs[0].normalisation
+        # (runs, parameters): the share of each parameter that is kept, if anything is taken.
+        self.kept: Tensor | None = None
+        if any(run.shares[0] for run in runs):
+            self.kept = self._where_it_acts(column([1 - run.shares[0] for run in runs], learner), 1.0)
         self.keys = [streams.counter_key(seed, "perturbation") for seed in learner.seeds]
         self.streams = counter_random.Keys(self.keys, learner.parameters.device)
 
@@ -126,11 +129,6 @@ class PackedShrinkAndPerturb(PackedIntervention[ShrinkAndPerturb]):
     def scale(self) -> Tensor:
         """(runs, parameters): the noise's standard deviation for each parameter, 0 where it gets none."""
         return self._where_it_acts(self.noise_std, 0.0)
-
-    @cached_property
-    def kept(self) -> Tensor:
-        """(runs, parameters): the share of each parameter that is kept."""
-        return self._where_it_acts(column([1 - run.shares[0] for run in self.options], self.learner), 1.0)
 
     def _where_it_acts(self, values: Tensor, elsewhere: float) -> Tensor:
         learner = self.learner
@@ -155,7 +153,7 @@ class PackedShrinkAndPerturb(PackedIntervention[ShrinkAndPerturb]):
         return torch.from_numpy(self.room)
 
     def after_update(self, step: int) -> None:
-        if self.shrinks:
+        if self.kept is not None:
             self.learner.parameters.mul_(self.kept)
         self.learner.parameters.addcmul_(self.draws(step).to(self.scale.dtype), self.scale)
 
