@@ -157,7 +157,7 @@ class MLP(Network):
             generator = draw(i)
             fill_uniform(layer.weight, self._bound(i), generator)
             fill_uniform(layer.bias, bias_bound(self.init, self._sizes[i][0]), generator)
-        activations.initialize(self)
+        activations.initialize(self.activations)
         for norm in self.norms:
             assert isinstance(norm, Normalization)
             norm.initialize()

@@ -62,7 +62,16 @@ PROBE = torch.from_numpy(np.random.default_rng(0).normal(size=(20, INPUTS)))
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
-@pytest.mark.parametrize("options", [{}, {"norm": "layer", "dropout": 0.2}, {"norm": "batch", "norm_after": True}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"norm": "layer", "dropout": 0.2},
+        {"norm": "batch", "norm_after": True},
+        {"activation": "prelu"},
+        {"activation": "crelu"},
+    ],
+)
 def test_what_the_network_computes_is_the_same_at_the_moment_and_by_hand_afterwards(
     options: dict[str, Any], optimizer: str
 ) -> None:
