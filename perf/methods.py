@@ -35,6 +35,7 @@ from lop_sweeps.errors import ConfigError
 from lop_sweeps.networks import activations
 from lop_sweeps.sweeps.identity import configured
 from lop_sweeps.training.components import assemble, make_learner
+from lop_sweeps.training.online import OnlineStage
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "methods.md"
@@ -206,7 +207,7 @@ class Stepper:
         benchmark = made.benchmark
         benchmark.load(None)
         self.learner = make_learner([made] * PACK, range(PACK), "torch")
-        self.tasks = [benchmark.task(seed, 0) for seed in range(PACK)]
+        self.tasks = OnlineStage(self.learner, benchmark, range(PACK), 0).tasks
         self.done = 0
 
     def step_time(self) -> float:
@@ -243,7 +244,7 @@ def table(measured: dict[str, str]) -> str:
 
 def written(page: str) -> dict[str, list[str]]:
     """The cells of the table on the page, by choice."""
-    lines = page[page.index(BEGIN) : page.index(END)].splitlines()[3:]
+    lines = page[page.index(BEGIN) : page.index(END)].split("|---|\n", 1)[1].splitlines()
     rows = [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines if line.startswith("|")]
     return {row[0].strip("`"): row for row in rows}
 
