@@ -43,9 +43,16 @@ def runs_frame(runs: Sequence[Run]) -> pd.DataFrame:
             **{name: config.get(name) for name in ("scale", "precision")},
             "folder": str(run.folder),
         }
-        row |= {k: json.dumps(v) if isinstance(v, list) else v for k, v in flatten(config).items()}
+        row |= {k: json.dumps(_whole(v)) if isinstance(v, list) else v for k, v in flatten(config).items()}
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+def _whole(value: Any) -> Any:
+    """Numbers without a fraction as whole ones, as they come back from elsewhere."""
+    if isinstance(value, list):
+        return [_whole(one) for one in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def tasks_frame(runs: Sequence[Run], frame: pd.DataFrame) -> pd.DataFrame:

@@ -22,8 +22,8 @@ LARGEST_BATCH, LARGE, LARGEST_BATCH_OF_LARGE = 128, 1_000_000, 32  # LARGE: para
 
 def is_compiled(intervention: Intervention) -> bool:
     """Whether it has a part in the compiled loop; others act between compiled steps."""
-    kind: type = type(intervention)
-    return kind is ContinualBackprop or (isinstance(intervention, ShrinkAndPerturb) and intervention.compiled)
+    kind: type = type(intervention)  # a user's subclass may do something else
+    return kind is ContinualBackprop or (kind is ShrinkAndPerturb and bool(getattr(intervention, "compiled", False)))
 
 
 def obstacle(network: Network, optimizer: Optimizer, interventions: Sequence[Intervention]) -> str | None:
