@@ -64,6 +64,7 @@ def test_every_module_and_config_is_in_the_wheel(source: Path, wheel: Path) -> N
     }
 
 
+@pytest.mark.slow
 def test_installed_wheel_works_outside_the_checkout(wheel: Path, tmp_path: Path) -> None:
     """From another folder and with -P, only the wheel can answer: the editable install is asked last."""
     site, elsewhere = tmp_path / "site", tmp_path / "elsewhere"

@@ -282,6 +282,7 @@ def test_the_command_ends_with_the_message_and_nothing_is_written(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_one_bad_point_in_731_is_reported_before_anything_runs(lop: Command, tmp_path: Path) -> None:
     sizes = ",".join(f"{0.00001 * (n + 1):g}" for n in range(730))
     ended = lop("-m", "scale=tiny", f"optimizer.step_size={sizes},-3")

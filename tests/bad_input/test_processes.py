@@ -116,7 +116,7 @@ def plan_step_sizes(sweeps: Path, *sizes: float, overrides: tuple[str, ...] = ()
     return make_plan([runs.point(sweeps, *line, f"optimizer.step_size={size}") for size in sizes], 1, 8, 1)
 
 
-ENGINES = pytest.mark.parametrize("engine", ["engine=torch", "engine=fused"])
+ENGINES = pytest.mark.parametrize("engine", [pytest.param("engine=torch", marks=pytest.mark.slow), "engine=fused"])
 
 
 @ENGINES

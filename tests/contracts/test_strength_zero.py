@@ -137,7 +137,7 @@ def cases() -> list[Any]:
                     if engine == "fused" and not compiled:
                         continue
                     quick = where in FUSED and (beside == "nothing" or engine == "fused")
-                    quick &= compiled or where == "digits_adam_batch"
+                    quick &= method in COMPILED or (where, beside) == ("digits_adam_batch", "nothing")
                     quick |= (method, where, beside) == ("c_chain", "imagenet", "nothing")
                     marks = [] if quick else [pytest.mark.slow]
                     name = f"{method}-{where}-{beside}-{engine}"

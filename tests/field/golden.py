@@ -6,7 +6,7 @@ A file has a fully connected network's initial and final weights and the example
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -28,6 +28,18 @@ from tests.shared import SHARED
 FOLDER = SHARED / "golden" / "field"
 LOSSES = {"nll": "cross_entropy", "mse": "squared_error"}
 PACKS = (1, 3)
+
+
+def alone_and_in_a_pack(names: Iterable[str]) -> pytest.MarkDecorator:
+    """Parametrise with (name, pack); all but the first file of a family are replayed in a pack by `make slow`."""
+    slow = pytest.mark.slow
+    cases = [
+        pytest.param(name, pack, marks=[slow] if pack > 1 and i else [])
+        for i, name in enumerate(names)
+        for pack in PACKS
+    ]
+    return pytest.mark.parametrize(("name", "pack"), cases)
+
 
 needs_field = pytest.mark.skipif(
     not FOLDER.is_dir(), reason="trajectories of the field's methods (../shared/golden/field) are not here"

@@ -14,7 +14,7 @@ from lop_sweeps.optimizers.adam import Adam
 from lop_sweeps.optimizers.optimizer import Optimizer
 from lop_sweeps.optimizers.sgd import SGD
 from lop_sweeps.training.learner import TorchLearner
-from tests.field.golden import PACKS, Golden, assert_final, needs_field, run_of
+from tests.field.golden import Golden, alone_and_in_a_pack, assert_final, needs_field, run_of
 
 FILES = {
     "l2init_sgd": 1e-10,
@@ -38,8 +38,7 @@ def method(meta: dict[str, Any]) -> L2Init:
 
 
 @needs_field
-@pytest.mark.parametrize("pack", PACKS)
-@pytest.mark.parametrize("name", FILES)
+@alone_and_in_a_pack(FILES)
 def test_the_authors_steps(name: str, pack: int, monkeypatch: pytest.MonkeyPatch) -> None:
     golden = Golden(name)
     learner = golden.learner(optimizer(golden.meta), [method(golden.meta)], pack)

@@ -12,7 +12,7 @@ from torch import Tensor
 from lop_sweeps.optimizers.adaupgd import AdaUPGD
 from lop_sweeps.optimizers.upgd import UPGD, PackedUPGD
 from lop_sweeps.training.learner import TorchLearner
-from tests.field.golden import PACKS, Golden, assert_final, needs_field, run_of
+from tests.field.golden import Golden, alone_and_in_a_pack, assert_final, needs_field, run_of
 
 FILES: dict[str, dict[str, Any]] = {
     "upgd_global": {},
@@ -54,8 +54,7 @@ def with_the_authors_noise(golden: Golden, learner: TorchLearner) -> PackedUPGD:
 
 
 @needs_field
-@pytest.mark.parametrize("pack", PACKS)
-@pytest.mark.parametrize("name", FILES)
+@alone_and_in_a_pack(FILES)
 def test_parity(name: str, pack: int) -> None:
     golden = Golden(name)
     learner = golden.learner(options(golden), pack=pack)

@@ -391,8 +391,9 @@ STORIES = (
 )
 
 
-# What is like others.
+# What is like others, or waits.
 SLOW_STORIES = (
+    a_server_that_is_never_there_gets_everything_by_sync,
     a_server_with_too_many_requests_gets_everything_later,
     a_server_that_breaks_in_the_middle_gets_everything_later,
     no_key_keeps_nothing_from_training,
