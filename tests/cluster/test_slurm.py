@@ -23,11 +23,11 @@ from tests.tracking.wandb_server import WandbServer
 pytestmark = [pytest.mark.slurm, pytest.mark.usefixtures("cluster")]
 
 SHORT = ["benchmark=permuted_digits", "scale=tiny", "algorithm=backprop,continual_backprop"]
-# Twenty to thirty seconds a run, so that something can happen in the middle; saved often.
+# Forty seconds a run, so that something can happen in the middle; saved often.
 LONG = [
     "benchmark=permuted_digits",
     "algorithm=backprop,continual_backprop",
-    "benchmark.num_tasks=1600",
+    "benchmark.num_tasks=2400",
     "network.hidden=[100,100]",
     "checkpoint.first=1",
     "checkpoint.every=1",
@@ -157,7 +157,7 @@ def test_preempted_requeued_and_cancelled_in_the_middle(tmp_path: Path, local: P
 
 def test_job_longer_than_its_time_limit_goes_on_until_it_is_done(tmp_path: Path) -> None:
     """A minute, of which the job uses 36 seconds."""
-    runs_of = [*LONG, "benchmark.num_tasks=2500", "seed=0"]
+    runs_of = [*LONG, "benchmark.num_tasks=3000", "seed=0"]
     done = lop(tmp_path / "slurm", *runs_of, *SLURM, "hydra.launcher.pack=2", "hydra.launcher.time=1")
     assert "2 done" in done.stderr
     lop(tmp_path / "local", *runs_of)
