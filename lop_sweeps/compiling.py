@@ -6,8 +6,13 @@ and the index may then say that the one's code is the other's. Here a file is na
 
 from __future__ import annotations
 
+import contextlib
+import glob
 import hashlib
+import re
+import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numba as nb
@@ -30,15 +35,34 @@ def njit(**options: Any) -> Callable[[Any], Any]:
 
 
 class NamedForContent(IndexDataCacheFile):
-    """A function's index and files, each named by the signature, machine, closure and source that it was made from."""
+    """A function's index and files, each named by the signature, machine, closure and source that it was made from.
+
+    What was made from an earlier source or closure is removed: code snapshots for SLURM carry these files.
+    """
 
     def save(self, key: Any, data: Any) -> None:
         """The file comes before the index that names it; of two at once, an index may lose a line, not gain one."""
         overloads = self._load_index()
         name = self._name_for(key)
         self._save_data(name, data)
+        overloads = {other: file for other, file in overloads.items() if not _replaces(key, other)}
         self._save_index({**overloads, key: name})
+        self._remove_all_but({*overloads.values(), name})
 
     def _name_for(self, key: Any) -> str:
         digest = hashlib.sha256(repr((self._source_stamp, key)).encode()).hexdigest()
         return str(self._data_name_pattern.format(number=int(digest[:12], 16)))
+
+    def _remove_all_but(self, names: set[str]) -> None:
+        """What is a minute old may be of a process that has not written its index yet."""
+        base = glob.escape(self._data_name_pattern.format(number=0).removesuffix(".0.nbc"))
+        anywhere = re.sub(r"-\d+\.py(?=\d+$)", "-*.py", base)  # on whichever line the function was
+        for path in Path(self._cache_path).glob(f"{anywhere}.*.nbc"):
+            with contextlib.suppress(OSError):  # another process removes it, too
+                if path.name not in names and path.stat().st_mtime < time.time() - 60:
+                    path.unlink()
+
+
+def _replaces(key: Any, other: Any) -> bool:
+    """Whether two keys are of one signature and machine: then the other is of an earlier text."""
+    return key == other or (isinstance(key, tuple) and isinstance(other, tuple) and key[:2] == other[:2])

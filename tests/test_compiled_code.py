@@ -151,6 +151,26 @@ def test_two_processes_that_compile_at_once_do_not_take_each_others_code(tmp_pat
     assert NamedForContent(str(tmp_path), "function", (3.0, 4)).load("float32") is None  # another source
 
 
+def test_what_an_earlier_text_left_is_removed(tmp_path: Path) -> None:
+    """Not so what another process has just written and will name in the index next."""
+    before = NamedForContent(str(tmp_path), "file.function-12.py311", (1.0, 2))
+    now = NamedForContent(str(tmp_path), "file.function-14.py311", (3.0, 4))
+    other = NamedForContent(str(tmp_path), "file.functions-3.py311", (1.0, 2))
+    for one in (before, other):
+        one.save(("float32", "machine", "text"), "code")
+    for path in tmp_path.glob("*.nbc"):
+        os.utime(path, (0, 0))
+    before.save(("float64", "machine", "text"), "code")
+    now.save(("float32", "machine", "another text"), "new code")
+    assert now.load(("float32", "machine", "another text")) == "new code"
+    assert other.load(("float32", "machine", "text")) == "code"
+    assert len(list(tmp_path.glob("file.function-*.nbc"))) == 2
+    os.utime(tmp_path / now._name_for(("float32", "machine", "another text")), (0, 0))
+    now.save(("float32", "machine", "a third text"), "newer code")
+    assert now.load(("float32", "machine", "another text")) is None
+    assert len(list(tmp_path.glob("file.function-*.nbc"))) == 2
+
+
 def test_what_is_compiled_is_found_again_in_another_process(tmp_path: Path) -> None:
     (tmp_path / "doubled.py").write_text(
         "from lop_sweeps.compiling import njit\n@njit()\ndef double(x):\n    return 2 * x\n"
