@@ -151,6 +151,12 @@ def options(node: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in node.items() if key != "_target_"}
 
 
+def parts_of(target: Any, path: str) -> Mapping[str, frozenset[str]]:
+    """The options of an optimiser that are optimisers themselves (`Optimizer.PARTS`); other components have none."""
+    found = getattr(target, "PARTS", None) if path.partition(".")[0] == "optimizer" else None
+    return found if isinstance(found, Mapping) else {}
+
+
 def build(node: Mapping[str, Any], path: str, trusted: Sequence[str] = (), **context: Any) -> Any:
     """Call the target of `node` with its options and `context` (what the code supplies, not the user).
 
@@ -169,7 +175,7 @@ def build(node: Mapping[str, Any], path: str, trusted: Sequence[str] = (), **con
         named = parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
         if named and parameter.default is parameter.empty and name not in given:
             raise ConfigError(f"{path}.{name}", None, f"must be given: {target.__name__} has no default for it")
-    for key in getattr(target, "parts", ()):
+    for key in parts_of(target, path):
         if isinstance(given.get(key), Mapping):
             given[key] = build(given[key], f"{path}.{key}", trusted)
     try:

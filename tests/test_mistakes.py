@@ -22,7 +22,7 @@ from torch import Tensor
 
 from lop_sweeps.algorithms.continual_backprop import ContinualBackprop, PackedContinualBackprop
 from lop_sweeps.benchmarks.incremental_cifar100 import IncrementalCIFAR100
-from lop_sweeps.build import locate, options, parameters
+from lop_sweeps.build import locate, options, parameters, parts_of
 from lop_sweeps.errors import ConfigError
 from lop_sweeps.fused import learner as fused
 from lop_sweeps.fused.arrays import Net, Stream
@@ -769,7 +769,7 @@ def test_every_option_has_a_row_here() -> None:
     wanted, tested = set(), set()
     for choice in choices():
         for path, node in nodes(composed(choice)):
-            parts = getattr(locate(node, path), "parts", ())  # are components, with rows of their own
+            parts = parts_of(locate(node, path), path)  # are components, with rows of their own
             wanted |= {(constructor(node, path), f"{path}.{key}") for key in options(node) if key not in parts}
     wanted = {(where, key) for where, key in wanted if key not in ("benchmark.num_tasks", "benchmark.num_steps")}
     for needs, key, _ in OPTIONS:

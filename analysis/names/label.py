@@ -11,6 +11,7 @@ from typing import Any
 COMPONENTS = ("benchmark", "network", "optimizer", "algorithm", "agent")
 # A run can be extended by more tasks; it stays the same configuration, and its curve is longer.
 LENGTHS = ("num_tasks", "num_steps")
+SPAN = ("from_task", "until_task")
 # Benchmark and configuration.
 Key = tuple[str, str]
 BASELINE = re.compile(r"(backprop|bp|baseline)\b", re.IGNORECASE)
@@ -139,7 +140,11 @@ def _extend(
 
 
 def _values(path: str, flats: Iterable[Mapping[str, Any]], *, given: bool) -> set[str]:
-    """What an option is in some configurations, as text; given: in those that say it."""
+    """What an option is in some configurations, as text; given: in those that say it.
+
+    Who says nothing of the tasks in which a method acts says that it acts in all.
+    """
+    given = given and path.rpartition(".")[2] not in SPAN
     return {json.dumps(_canonical(flat.get(path)), default=str) for flat in flats if path in flat or not given}
 
 

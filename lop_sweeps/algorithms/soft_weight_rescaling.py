@@ -14,6 +14,7 @@ from lop_sweeps.algorithms import matrices
 from lop_sweeps.algorithms.intervention import Intervention, Learner, PackedIntervention
 from lop_sweeps.errors import ConfigError
 from lop_sweeps.networks.network import Network
+from lop_sweeps.networks.normalization import OnlineNorm
 
 MATRIX = 2  # dimensions of a fully connected layer's weights; a convolution's have more
 
@@ -26,7 +27,7 @@ class SoftWeightRescaling(Intervention):
     bias is multiplied by the product of c over its layer and all before it, so that a ReLU network's outputs are only
     multiplied by a number. Scale and shift of a normalisation are rescaled like weights and bias of a layer, and the
     product begins anew there, since what comes before it does not matter. So it does at the first layer of each of
-    several networks side by side, and at shortcuts.
+    several networks side by side, and at the convolutions of shortcuts.
     classifier_strength: of the fully connected layers of a network with convolutions; null: the same. (The paper has
         two coefficients where there is batch normalisation.)
 
@@ -117,5 +118,9 @@ def _layers(learner: Learner) -> list[_Layer]:
                 found.append(_Layer(scale.weight, scale.bias, None, weight))
                 left.remove(scale)
             last[i] = len(found) - 1
+            if any(isinstance(learner.network.get_submodule(name.rpartition(".")[0]), OnlineNorm) for name in norms):
+                del last[
+                    i
+                ]  # it divides by the layer's length after scale and shift (its running statistics follow later)
     first = learner.weight_names[0]
     return found + [_Layer(scale.weight, scale.bias, None, first) for scale in left]

@@ -81,13 +81,13 @@ class Optimizer:
 
     version: raise it when a change alters results; it is part of a run's identity.
     PER_RUN: options that may differ between the runs of a pack.
-    parts: options that are optimisers themselves, each with the names of the options that are handed on to it, where
+    PARTS: options that are optimisers themselves, each with the names of the options that are handed on to it, where
         they are not null; for one that acts around another.
     """
 
     version: ClassVar[int] = 1
     PER_RUN: ClassVar[frozenset[str]] = frozenset()
-    parts: ClassVar[Mapping[str, frozenset[str]]] = {}
+    PARTS: ClassVar[Mapping[str, frozenset[str]]] = {}
 
     def check(self, network: Network) -> None:
         """Raise `ConfigError` if it cannot act on this network."""

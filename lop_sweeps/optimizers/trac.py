@@ -42,7 +42,7 @@ class TRAC(Optimizer):
     """
 
     PER_RUN: ClassVar[frozenset[str]] = frozenset({"step_size", "weight_decay", "s_prev", "eps"})
-    parts: ClassVar[Mapping[str, frozenset[str]]] = {"base": frozenset({"step_size", "weight_decay"})}
+    PARTS: ClassVar[Mapping[str, frozenset[str]]] = {"base": frozenset({"step_size", "weight_decay"})}
 
     base: Optimizer = field(default_factory=Adam)
     step_size: float | None = None
@@ -57,7 +57,7 @@ class TRAC(Optimizer):
         if isinstance(base, TRAC) or not hasattr(base, "pack"):
             allowed = "must be another optimiser than trac, such as optimizer/base=adam"
             raise ConfigError("base", base if isinstance(base, str) else type(base).__name__, allowed)
-        for name in sorted(self.parts["base"]):
+        for name in sorted(self.PARTS["base"]):
             if (value := getattr(self, name)) is None:
                 continue
             if name not in {one.name for one in fields(base)}:

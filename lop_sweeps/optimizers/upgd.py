@@ -167,7 +167,7 @@ class PackedUPGD(PackedOptimizer):
         """Each unit's weights scaled to length 1, and each vector, in place."""
         for name in self.names:
             rows = self.layout.view(corrected, name)
-            rows = rows.flatten(2) if rows.dim() > 2 else rows
+            rows = rows.flatten(2) if rows.dim() > 2 else rows.view(len(rows), -1) if rows.dim() < 2 else rows
             rows.div_(torch.linalg.vector_norm(rows, dim=-1, keepdim=True).clamp_(min=1e-12))
         return corrected
 

@@ -18,7 +18,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from lop_sweeps.algorithms.span import taken_out
-from lop_sweeps.build import locate, options, parameters
+from lop_sweeps.build import locate, options, parameters, parts_of
 from lop_sweeps.errors import IdentityError
 from lop_sweeps.sweeps.run_files import digest, run_name
 from lop_sweeps.sweeps.start import Start
@@ -51,7 +51,7 @@ def canonical(
     tasks in which it acts, where they are given.
     """
     target = locate(node, path, trusted)
-    parts = {key: handed for key, handed in getattr(target, "parts", {}).items() if isinstance(node.get(key), Mapping)}
+    parts = {key: handed for key, handed in parts_of(target, path).items() if isinstance(node.get(key), Mapping)}
     drop = frozenset().union(drop, *parts.values(), getattr(target, "PER_RUN", ()) if shape_only else ())
     defaults = {name: normalise(parameter.default) for name, parameter in parameters(target).items()}
     own, span = taken_out(node, defaults) if path.startswith("algorithm.") else (node, {})

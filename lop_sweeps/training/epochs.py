@@ -122,7 +122,7 @@ class EpochsStage:
     @torch.no_grad()
     def begin(self) -> dict[str, Tensor]:
         if self.benchmark.new_heads:
-            self.learner.zero_outputs()
+            self.learner.zero_outputs(*self.learner.tested_beside().values())
         runs, matrices = len(self.tasks), len(self.learner.weight_names)
         evaluations = -(-self.benchmark.epochs // self.benchmark.evaluate_every)
         shapes: dict[str, tuple[int, ...]] = {"loss": (runs,), "magnitude": (runs, matrices)}

@@ -208,10 +208,11 @@ class PackedNetwork:
             for name, value in kept.items():
                 self.buffers[name].copy_(value)
 
-    def zero_outputs(self) -> None:
-        """Set the output layer to zero."""
-        for name in output_parameters(self.network):
-            self.view(self.parameters, name).zero_()
+    def zero_outputs(self, *more: Tensor) -> None:
+        """Set the output layer to zero, also in further parameters (runs, parameters)."""
+        for flat in (self.parameters, *more):
+            for name in output_parameters(self.network):
+                self.view(flat, name).zero_()
 
     def network_of(self, run: int) -> Network:
         """A module of run `run` alone, whose parameters and buffers share memory with the pack's."""

@@ -53,6 +53,18 @@ def test_in_plain_lines(options: dict[str, Any], every: int) -> None:
         torch.testing.assert_close(learner.tested_beside()["tortoise"], tortoise, rtol=0, atol=1e-12)
 
 
+def test_a_new_head_is_the_tortoises_too() -> None:
+    """Else learning would go back to the head of the task before."""
+    learner = make(HareAndTortoise(mu=0.9))
+    x, y = torch.ones(2, 8, 5, dtype=torch.float64), torch.zeros(2, 8, dtype=torch.int64)
+    learner.learn(x, y, 0)
+    learner.zero_outputs(*learner.tested_beside().values())  # as training in epochs does
+    for flat in (learner.parameters, learner.tested_beside()["tortoise"]):
+        assert not learner.view(flat, "layers.1.weight").any()
+        assert not learner.view(flat, "layers.1.bias").any()
+        assert learner.view(flat, "layers.0.weight").all()
+
+
 def trained(folder: Path, *line: str) -> list[dict[str, Any]]:
     plan = runs.plan(folder, *small(list(line)), "algorithm=hare_and_tortoise")
     assert {outcome.state for outcome in runs.train(plan)} == {"done"}

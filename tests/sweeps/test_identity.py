@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import copy
 import json
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from omegaconf import OmegaConf
 
 from lop_sweeps.algorithms.continual_backprop import ContinualBackprop
+from lop_sweeps.build import parts_of
+from lop_sweeps.optimizers import trac
 from lop_sweeps.optimizers.adam import Adam
 from lop_sweeps.optimizers.sgd import SGD
 from lop_sweeps.sweeps import identity
@@ -135,6 +138,14 @@ def test_a_base_optimiser_is_part_of_the_identity(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(Adam, "version", 2)
     assert name(*TRAC) != names[0]
     assert identity.compare(config, names[0], recorded) == ["version 1 of lop_sweeps.optimizers.adam.Adam"]
+
+
+def test_an_option_that_is_called_parts_is_an_option() -> None:
+    """Only optimisers have parts, and say so by another name."""
+    for path in ("algorithm.mine", "optimizer"):
+        assert parts_of(SimpleNamespace(parts=3, PARTS=4), path) == {}
+    assert set(parts_of(trac.TRAC, "optimizer")) == {"base"}
+    assert parts_of(trac.TRAC, "algorithm.trac") == {}
 
 
 def test_an_edited_base_optimiser_is_found() -> None:

@@ -38,6 +38,13 @@ def test_exactly_the_differing_hyper_parameters(sweep: SweepBuilder) -> None:
     ]
 
 
+def test_the_tasks_in_which_a_method_acts_are_a_difference_beside_others(sweep: SweepBuilder) -> None:
+    """Who says nothing of them says that it acts in all; of other options it may be older than they are."""
+    sweep.add(algorithm="redo", options={"redo": {"threshold": 0.1}})
+    sweep.add(algorithm="redo", options={"redo": {"threshold": 0.2, "from_task": 5, "added_later": 1}})
+    assert labels(sweep) == ["redo, threshold=0.1", "redo, threshold=0.2, from_task=5"]
+
+
 def test_variant_name_comes_first(sweep: SweepBuilder) -> None:
     sweep.add(config={"variant": "tuned"}, optimizer={"step_size": 0.003})
     sweep.add(config={"variant": "tuned"}, optimizer={"step_size": 0.01})
