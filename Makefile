@@ -35,10 +35,10 @@ demo: setup ## a small real sweep, from nothing to figures
 	$(BIN)/python -m lop_sweeps.demo
 
 # Three workers on two cores: tests that start processes wait for them.
-test: setup ## the tests that a person runs: six minutes on two cores
+test: setup ## the tests that a person runs: eight minutes on two cores
 	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
-slow: setup ## the rest, a quarter of an hour: every row of the contract table, long comparisons
+slow: setup ## the rest, fifteen to twenty minutes: every row of the contract table, long comparisons
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m slow
 
 slurm: setup ## the tests on a SLURM of their own (root; Debian: slurm-wlm, munge)
