@@ -30,7 +30,21 @@ class Task(Protocol):
     """A stationary stretch of an online stream."""
 
     def examples(self, start: int, stop: int) -> tuple[Array, Array]:
-        """Examples `start` ... `stop - 1` of the task: inputs (n, inputs); labels (n,) or targets (n, outputs)."""
+        """Examples `start` ... `stop - 1` of the task: inputs (n, inputs); labels (n,) or targets (n, outputs).
+
+        Exactly stop - start of them; a task has `examples_per_task`. Labels are integers 0, ..., outputs - 1.
+        """
+
+
+def examples_of(task: Task, start: int, stop: int) -> tuple[Array, Array]:
+    """What `task.examples` gives; raises `ValueError` if it is not what was asked for: the engines read so many."""
+    x, y = task.examples(start, stop)
+    if not len(x) == len(y) == stop - start:
+        raise ValueError(
+            f"the task gave {len(x)} examples and {len(y)} labels or targets when asked for examples {start} to "
+            f"{stop - 1}, which are {stop - start}"
+        )
+    return x, y
 
 
 class Data(Protocol):

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from lop_sweeps.benchmarks.benchmark import Task
+from lop_sweeps.benchmarks.benchmark import Task, examples_of
 from lop_sweeps.benchmarks.permuted_images import PermutedTask
 from lop_sweeps.fused.arrays import CROSS_ENTROPY, Net, Stream
 
@@ -48,7 +48,7 @@ def compress(images: NDArray[np.uint8]) -> Compressed:
 def make_stream(task: Task, start: int, stop: int, net: Net) -> Stream:
     """Examples `start` ... `stop - 1` of a task for a network.
 
-    Raises `ValueError` if they do not have the network's inputs, or its outputs or classes.
+    Raises `ValueError` if they are not so many, or do not have the network's inputs, or its outputs or classes.
     """
     dtype, inputs, outputs = net.w.dtype, int(net.layers[0, 2]), int(net.layers[-1, 3])
     nothing = np.zeros(0, np.int64)
@@ -62,7 +62,7 @@ def make_stream(task: Task, start: int, stop: int, net: Net) -> Stream:
         place[task.pixels] = np.arange(len(task.pixels))
         grey = (np.arange(256) / task.brightest).astype(dtype)
         return Stream(np.zeros((0, 0), dtype), *compressed, order, place, grey, task.labels[order], targets)
-    x, y = task.examples(start, stop)
+    x, y = examples_of(task, start, stop)
     _check(x.shape, y, inputs, outputs, net.loss)
     labels = nothing
     if net.loss == CROSS_ENTROPY:

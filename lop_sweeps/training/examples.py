@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lop_sweeps.benchmarks.benchmark import Task
+from lop_sweeps.benchmarks.benchmark import Task, examples_of
 from lop_sweeps.benchmarks.permuted_images import PermutedTask
 
 # Inputs gathered at a time, over all runs and steps.
@@ -30,7 +30,7 @@ class Examples:
         if self.device.type != "cpu" and _permute_the_same(tasks):
             xs, ys = self._gathered(cast(Sequence[PermutedTask], tasks), start, stop)
         else:
-            parts = [task.examples(start, stop) for task in tasks]
+            parts = [examples_of(task, start, stop) for task in tasks]
             xs = torch.from_numpy(np.stack([x for x, _ in parts])).to(self.device, self.dtype)
             ys = torch.from_numpy(np.stack([y for _, y in parts])).to(self.device)
         if self.targets:

@@ -14,7 +14,7 @@ from torch import Tensor
 from lop_sweeps import counter_random, streams
 from lop_sweeps.algorithms.intervention import Intervention, PackedIntervention, has
 from lop_sweeps.algorithms.span import Span
-from lop_sweeps.benchmarks.benchmark import Task
+from lop_sweeps.benchmarks.benchmark import Task, examples_of
 from lop_sweeps.diagnostics.measure import measure_weights
 from lop_sweeps.errors import LopError
 from lop_sweeps.networks.actor_critic import ActorCritic
@@ -299,7 +299,7 @@ class TorchLearner(PackedNetwork):
     def probe(self, tasks: Sequence[Task], samples: int) -> list[Tensor]:
         """Hidden activations [(runs, samples, units), ...] on each task's first examples, in evaluation mode."""
         self.network.eval()
-        x = np.stack([task.examples(0, samples)[0] for task in tasks])
+        x = np.stack([examples_of(task, 0, samples)[0] for task in tasks])
         return self._forward(torch.from_numpy(x).to(self.device, self.dtype), None)[1]
 
     def act(self, x: Tensor) -> Tensor:

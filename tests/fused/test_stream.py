@@ -133,8 +133,18 @@ WRONG: dict[str, tuple[NDArray[Any], NDArray[Any], int, str]] = {
     "float labels": (X, np.zeros(6), CROSS_ENTROPY, "must be 6 integers, not float64"),
     "labels in columns": (X, np.zeros((6, 1), np.int64), CROSS_ENTROPY, "must be 6 integers"),
     "flat targets": (X, np.zeros(6), SQUARED_ERROR, r"have the shape \(6,\), not \(6, 2\)"),
+    "too few examples": (X[:5], np.zeros(5, np.int64), CROSS_ENTROPY, "gave 5 examples and 5 labels or targets"),
+    "too few labels": (X, np.zeros(5, np.int64), CROSS_ENTROPY, "gave 6 examples and 5 labels"),
+    "too many examples": (np.ones((7, 3)), np.zeros(7, np.int64), CROSS_ENTROPY, "examples 0 to 5, which are 6"),
     "too few targets": (X, np.zeros((6, 1)), SQUARED_ERROR, r"not \(6, 2\)"),
 }
+
+
+class Given(DenseTask):
+    """All that it has, whatever it is asked for."""
+
+    def examples(self, start: int, stop: int) -> tuple[NDArray[Any], NDArray[Any]]:
+        return self.x, self.y
 
 
 @pytest.mark.parametrize("name", WRONG)
@@ -142,7 +152,7 @@ def test_examples_that_do_not_fit_the_network_are_refused(name: str) -> None:
     """The compiled loop checks nothing, and would read and write beyond its arrays."""
     x, y, loss, words = WRONG[name]
     with pytest.raises(ValueError, match=words):
-        make_stream(DenseTask(x, y), 0, 6, net(3, 2, loss))
+        make_stream(Given(x, y), 0, 6, net(3, 2, loss))
 
 
 def test_labels_of_images_are_checked() -> None:
