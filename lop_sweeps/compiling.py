@@ -34,10 +34,14 @@ def njit(**options: Any) -> Callable[[Any], Any]:
     return compile_and_keep
 
 
+FORMS = 5  # of one signature that are kept: a closure's key differs between a command, its workers and a job
+
+
 class NamedForContent(IndexDataCacheFile):
     """A function's index and files, each named by the signature, machine, closure and source that it was made from.
 
-    What was made from an earlier source or closure is removed: code snapshots for SLURM carry these files.
+    What was made from an earlier source, and all but the last few closures, is removed: code snapshots for SLURM carry
+    these files.
     """
 
     def save(self, key: Any, data: Any) -> None:
@@ -45,7 +49,8 @@ class NamedForContent(IndexDataCacheFile):
         overloads = self._load_index()
         name = self._name_for(key)
         self._save_data(name, data)
-        overloads = {other: file for other, file in overloads.items() if not _replaces(key, other)}
+        alike = [other for other in overloads if _alike(key, other)]  # in the order in which they were made
+        overloads = {other: file for other, file in overloads.items() if other not in alike[:-FORMS]}
         self._save_index({**overloads, key: name})
         self._remove_all_but({*overloads.values(), name})
 
@@ -63,6 +68,6 @@ class NamedForContent(IndexDataCacheFile):
                     path.unlink()
 
 
-def _replaces(key: Any, other: Any) -> bool:
-    """Whether two keys are of one signature and machine: then the other is of an earlier text."""
-    return key == other or (isinstance(key, tuple) and isinstance(other, tuple) and key[:2] == other[:2])
+def _alike(key: Any, other: Any) -> bool:
+    """Whether two keys are of one signature and machine: what differs is the text, or how a closure is written down."""
+    return key != other and isinstance(key, tuple) and isinstance(other, tuple) and key[:2] == other[:2]

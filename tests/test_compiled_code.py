@@ -19,7 +19,7 @@ import pytest
 import lop_sweeps
 from lop_sweeps import compiled_code
 from lop_sweeps.compiled_code import PREFIX, VARIABLE, prepare
-from lop_sweeps.compiling import NamedForContent
+from lop_sweeps.compiling import FORMS, NamedForContent
 
 
 @pytest.fixture
@@ -165,10 +165,13 @@ def test_what_an_earlier_text_left_is_removed(tmp_path: Path) -> None:
     assert now.load(("float32", "machine", "another text")) == "new code"
     assert other.load(("float32", "machine", "text")) == "code"
     assert len(list(tmp_path.glob("file.function-*.nbc"))) == 2
-    os.utime(tmp_path / now._name_for(("float32", "machine", "another text")), (0, 0))
-    now.save(("float32", "machine", "a third text"), "newer code")
-    assert now.load(("float32", "machine", "another text")) is None
-    assert len(list(tmp_path.glob("file.function-*.nbc"))) == 2
+    for number in range(FORMS + 2):
+        for path in tmp_path.glob("file.function-*.nbc"):
+            os.utime(path, (0, 0))
+        now.save(("float32", "machine", f"closure {number}"), number)
+    kept = [now.load(("float32", "machine", f"closure {number}")) for number in range(FORMS + 2)]
+    assert kept == [None, *range(1, FORMS + 2)]
+    assert len(list(tmp_path.glob("file.function-*.nbc"))) == FORMS + 1
 
 
 def test_what_is_compiled_is_found_again_in_another_process(tmp_path: Path) -> None:
