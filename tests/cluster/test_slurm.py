@@ -141,8 +141,8 @@ def test_preempted_requeued_and_cancelled_in_the_middle(tmp_path: Path, local: P
     until(lambda: "queued" in state_of(tmp_path))
     until(lambda: "running" in state_of(tmp_path), 200)
 
-    for job in slurm("squeue", "-h", "-t", "RUNNING", "-o", "%A").split():
-        slurm("scontrol", "requeue", job)
+    for job in slurm("squeue", "-h", "-t", "RUNNING", "-o", "%i").split():  # of an array, each task by itself
+        subprocess.run(["scontrol", "requeue", job], check=False)  # one may have ended meanwhile
     until(lambda: "running" not in state_of(tmp_path))
     until(lambda: "running" in state_of(tmp_path), 200)
 
