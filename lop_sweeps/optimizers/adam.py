@@ -65,14 +65,40 @@ class AdamW(Adam):
     weight_decay: float = 0.01
 
 
-class PackedAdam(PackedOptimizer):
-    """Adam on parameters (runs, parameters).
+class AdamState(PackedOptimizer):
+    """What Adam keeps of parameters (runs, parameters): two averages of the gradient, and how far they are filled.
 
     `power1` and `power2` are beta^t, per parameter or per run: products are cheaper than powers, and setting them to
     1 sets a step count to 0.
     """
 
     counts = frozenset({"power1", "power2"})
+
+    def _begin(self, parameters: Tensor, *, per_parameter: bool) -> None:
+        self.per_parameter = per_parameter
+        self.moment1, self.moment2 = torch.zeros_like(parameters), torch.zeros_like(parameters)
+        powers = torch.ones_like(parameters if per_parameter else parameters[:, :1])
+        self.power1, self.power2 = powers, powers.clone()
+
+    def state(self) -> dict[str, Tensor]:
+        return {"moment1": self.moment1, "moment2": self.moment2, "power1": self.power1, "power2": self.power2}
+
+    def fresh(self) -> dict[str, float]:
+        return {"moment1": 0.0, "moment2": 0.0, "power1": 1.0, "power2": 1.0} if self.per_parameter else {}
+
+    def restart(self, run: int, *, counts_only: bool = False) -> None:
+        if not counts_only:
+            self.moment1[run], self.moment2[run] = 0, 0
+        self.power1[run], self.power2[run] = 1, 1
+
+    def tidy(self) -> None:
+        # 1 - beta^t is exactly 1 long before this; denormal numbers would only make the products slow.
+        for power in (self.power1, self.power2):
+            power[power < 1e-20] = 0.0
+
+
+class PackedAdam(AdamState):
+    """Adam on parameters (runs, parameters)."""
 
     def __init__(self, runs: Sequence[Adam], parameters: Tensor, *, per_parameter: bool) -> None:
         self.step_size = self.undecayed = per_run([run.step_size for run in runs], parameters)
@@ -83,10 +109,7 @@ class PackedAdam(PackedOptimizer):
         self.weight_decay = per_run([run.weight_decay for run in runs], parameters)
         self.decays = any(run.weight_decay for run in runs)
         self.decoupled, self.correction = runs[0].decoupled, runs[0].correction
-        self.moment1, self.moment2 = torch.zeros_like(parameters), torch.zeros_like(parameters)
-        self.per_parameter = per_parameter
-        powers = torch.ones_like(parameters if per_parameter else self.beta1)
-        self.power1, self.power2 = powers, powers.clone()
+        self._begin(parameters, per_parameter=per_parameter)
 
     def update(self, parameters: Tensor, gradient: Tensor) -> None:
         if parameters.is_cuda:
@@ -125,21 +148,5 @@ class PackedAdam(PackedOptimizer):
             root = self.moment2.sqrt().add_(fill.mul_(self.eps))
         parameters.addcdiv_(step * self.moment1, root)
 
-    def state(self) -> dict[str, Tensor]:
-        return {"moment1": self.moment1, "moment2": self.moment2, "power1": self.power1, "power2": self.power2}
-
-    def fresh(self) -> dict[str, float]:
-        return {"moment1": 0.0, "moment2": 0.0, "power1": 1.0, "power2": 1.0} if self.per_parameter else {}
-
     def progress(self, share: float) -> None:
         self.step_size = self.undecayed * decayed(self.decay, share, self.undecayed)
-
-    def restart(self, run: int, *, counts_only: bool = False) -> None:
-        if not counts_only:
-            self.moment1[run], self.moment2[run] = 0, 0
-        self.power1[run], self.power2[run] = 1, 1
-
-    def tidy(self) -> None:
-        # 1 - beta^t is exactly 1 long before this; denormal numbers would only make the products slow.
-        for power in (self.power1, self.power2):
-            power[power < 1e-20] = 0.0

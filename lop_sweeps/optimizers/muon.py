@@ -12,7 +12,8 @@ from torch import Tensor
 from lop_sweeps import checks
 from lop_sweeps.errors import ConfigError
 from lop_sweeps.networks.network import Network, output_parameters
-from lop_sweeps.optimizers.optimizer import Layout, Optimizer, PackedOptimizer, check_decay, decayed, per_run
+from lop_sweeps.optimizers.adam import AdamState
+from lop_sweeps.optimizers.optimizer import Layout, Optimizer, check_decay, decayed, per_run
 
 COEFFICIENTS = 3.4445, -4.7750, 2.0315  # of X, X X' X and X X' X X' X
 
@@ -71,14 +72,12 @@ class Muon(Optimizer):
         return PackedMuon(peers, parameters, per_parameter=resets_units)
 
 
-class PackedMuon(PackedOptimizer):
+class PackedMuon(AdamState):
     """Muon on parameters (runs, parameters).
 
     `moment1` is the momentum of matrices and Adam's first moment of the rest; `moment2` and the powers beta^t, per
     parameter or per run, are of the rest.
     """
-
-    counts = frozenset({"power1", "power2"})
 
     def __init__(self, runs: Sequence[Muon], parameters: Tensor, *, per_parameter: bool) -> None:
         self.step_size = self.undecayed = per_run([run.step_size for run in runs], parameters)
@@ -91,10 +90,7 @@ class PackedMuon(PackedOptimizer):
         self.eps = per_run([run.adam_eps for run in runs], parameters)
         self.iterations = int(runs[0].iterations)
         self.working = torch.bfloat16 if runs[0].bfloat16 else parameters.dtype
-        self.moment1, self.moment2 = torch.zeros_like(parameters), torch.zeros_like(parameters)
-        self.per_parameter = per_parameter
-        powers = torch.ones_like(parameters if per_parameter else self.beta1)
-        self.power1, self.power2 = powers, powers.clone()
+        self._begin(parameters, per_parameter=per_parameter)
 
     def attach(self, layout: Layout) -> None:
         shapes = {
@@ -137,25 +133,9 @@ class PackedMuon(PackedOptimizer):
         for flat, new in ((parameters, values), (self.moment1, m), (self.moment2, v)):
             flat.index_copy_(1, self.rest, new)
 
-    def state(self) -> dict[str, Tensor]:
-        return {"moment1": self.moment1, "moment2": self.moment2, "power1": self.power1, "power2": self.power2}
-
-    def fresh(self) -> dict[str, float]:
-        counts = {"power1": 1.0, "power2": 1.0} if self.per_parameter else {}
-        return {"moment1": 0.0, "moment2": 0.0, **counts}
-
     def progress(self, share: float) -> None:
         factor = decayed(self.decay, share, self.undecayed)
         self.step_size, self.rest_step_size = self.undecayed * factor, self.rest_undecayed * factor
-
-    def restart(self, run: int, *, counts_only: bool = False) -> None:
-        if not counts_only:
-            self.moment1[run], self.moment2[run] = 0, 0
-        self.power1[run], self.power2[run] = 1, 1
-
-    def tidy(self) -> None:
-        for power in (self.power1, self.power2):
-            power[power < 1e-20] = 0.0  # as in Adam
 
 
 def hidden_matrices(network: Network, shapes: Mapping[str, Sequence[int]]) -> list[str]:
