@@ -22,9 +22,9 @@ import torch
 from torch import Tensor
 
 from lop_sweeps import checks
-from lop_sweeps.algorithms.intervention import Intervention, Learner, PackedIntervention, every
+from lop_sweeps.algorithms.intervention import Intervention, Learner, every
 from lop_sweeps.algorithms.new_units import Part
-from lop_sweeps.algorithms.unit_resets import UnitResets, check_hidden_units
+from lop_sweeps.algorithms.unit_resets import PackedUnitResets, UnitResets, check_hidden_units
 from lop_sweeps.errors import ConfigError
 from lop_sweeps.networks.network import Network
 
@@ -87,7 +87,7 @@ class ReDo(Intervention):
         return PackedReDo(peers, learner)
 
 
-class PackedReDo(PackedIntervention[ReDo]):
+class PackedReDo(PackedUnitResets[ReDo]):
     """ReDo on a pack."""
 
     def __init__(self, runs: Sequence[ReDo], learner: Learner) -> None:
@@ -152,12 +152,3 @@ class PackedReDo(PackedIntervention[ReDo]):
         if self.one.score == "eps":
             return magnitude / (average + EPS) <= self.thresholds
         return (magnitude <= self.thresholds * average) & (average > 0) & torch.isfinite(average)
-
-    def state(self) -> dict[str, Tensor]:
-        return self.resets.state()
-
-    def report(self, run: int) -> dict[str, list[float]]:
-        return self.resets.report(run)
-
-    def clear_report(self) -> None:
-        self.resets.clear_report()

@@ -17,8 +17,13 @@ import torch
 from torch import Tensor
 
 from lop_sweeps import checks
-from lop_sweeps.algorithms.intervention import Intervention, Learner, PackedIntervention, every
-from lop_sweeps.algorithms.unit_resets import UnitResets, check_hidden_units, check_optimizer_state
+from lop_sweeps.algorithms.intervention import Intervention, Learner, every
+from lop_sweeps.algorithms.unit_resets import (
+    PackedUnitResets,
+    UnitResets,
+    check_hidden_units,
+    check_optimizer_state,
+)
 from lop_sweeps.networks.network import Network
 
 EPS = 1e-8  # as in LucMc's code; 1e-9 in the other
@@ -79,7 +84,7 @@ class ReGraMa(Intervention):
         return PackedReGraMa(peers, learner)
 
 
-class PackedReGraMa(PackedIntervention[ReGraMa]):
+class PackedReGraMa(PackedUnitResets[ReGraMa]):
     """ReGraMa on a pack."""
 
     def __init__(self, runs: Sequence[ReGraMa], learner: Learner) -> None:
@@ -122,12 +127,3 @@ class PackedReGraMa(PackedIntervention[ReGraMa]):
             return mask
         rank = score.argsort(dim=1, stable=True).argsort(dim=1)
         return mask & (rank < self.most[i])
-
-    def state(self) -> dict[str, Tensor]:
-        return self.resets.state()
-
-    def report(self, run: int) -> dict[str, list[float]]:
-        return self.resets.report(run)
-
-    def clear_report(self) -> None:
-        self.resets.clear_report()

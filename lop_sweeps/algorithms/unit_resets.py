@@ -14,7 +14,7 @@ from torch import Tensor
 
 from lop_sweeps import checks, counter_random, streams
 from lop_sweeps.algorithms import new_units
-from lop_sweeps.algorithms.intervention import Learner
+from lop_sweeps.algorithms.intervention import Learner, Options, PackedIntervention
 from lop_sweeps.errors import ConfigError
 from lop_sweeps.networks.network import Network
 
@@ -99,3 +99,18 @@ class UnitResets:
     def clear_report(self) -> None:
         for replaced in self.replaced:
             replaced.zero_()
+
+
+class PackedUnitResets(PackedIntervention[Options]):
+    """Base of methods that keep nothing but how many units they have reset."""
+
+    resets: UnitResets
+
+    def state(self) -> dict[str, Tensor]:
+        return self.resets.state()
+
+    def report(self, run: int) -> dict[str, list[float]]:
+        return self.resets.report(run)
+
+    def clear_report(self) -> None:
+        self.resets.clear_report()
