@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
 import functools
 import os
 import sys
@@ -95,7 +96,9 @@ def unknown_choice(repository: Any, group: str, choices: Iterable[str]) -> str |
             allowed = ", ".join([*repository.get_group_options(group), *folders])
             here = os.path.exists(f"conf/{group}/{choice}.yaml")
             advice = "; yours is in conf: add --config-dir conf" if here else ""
-            return f"{group} = {choice!r}: must be one of: {allowed}{advice}"
+            near = difflib.get_close_matches(choice, repository.get_group_options(group), n=1)
+            meant = f"; did you mean {near[0]}?" if near else ""
+            return f"{group} = {choice!r}: must be one of: {allowed}{advice or meant}"
     return None
 
 

@@ -54,6 +54,7 @@ ROWS: dict[str, tuple[list[str], list[str]]] = {
     "unknown variable": (["optimizer.step_size=${speed}"], ["optimizer.step_size", "'speed' not found"]),
     "unknown environment variable": (["seed=${oc.env:LOP_NO_SEED}"], ["seed", "LOP_NO_SEED"]),
     # tracking
+    "nearly an algorithm": (["algorithm=l2_ini"], ["algorithm = 'l2_ini': must be one of", "did you mean l2_init?"]),
     "unknown tracking": (["tracking=tensorboard"], ["tracking = 'tensorboard': must be one of", "wandb"]),
     "tracking that is a number": (["tracking=3"], ["tracking", "must be a choice of the group"]),
     "tracking of another kind": (
