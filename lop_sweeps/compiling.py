@@ -1,7 +1,9 @@
 """Compiled once per machine: numba's `njit`, with what it has compiled kept on disk, for processes that start together.
 
 Numba numbers a function's files: two processes that compile it at the same moment, for two types, take the same number,
-and the index may then say that the one's code is the other's. Here a file is named for what it holds.
+and the index may then say that the one's code is the other's. Here a file is named for what it holds. And numba knows a
+closure by its pickled contents: a compiled function among them is pickled with a name that each process draws anew, so
+that every process would compile what calls it (four seconds for the training loop). Here it is known by its text.
 """
 
 from __future__ import annotations
@@ -16,7 +18,9 @@ from pathlib import Path
 from typing import Any
 
 import numba as nb
-from numba.core.caching import IndexDataCacheFile
+from numba.core.caching import FunctionCache, IndexDataCacheFile
+from numba.core.dispatcher import Dispatcher
+from numba.core.serialize import dumps
 
 from lop_sweeps import compiled_code
 
@@ -27,14 +31,29 @@ def njit(**options: Any) -> Callable[[Any], Any]:
     def compile_and_keep(function: Any) -> Any:
         dispatcher = nb.njit(cache=compiled_code.CACHE, **options)(function)
         cache = getattr(dispatcher, "_cache", None)  # none with NUMBA_DISABLE_JIT
-        if isinstance(files := getattr(cache, "_cache_file", None), IndexDataCacheFile):
-            files.__class__ = NamedForContent
+        if isinstance(cache, FunctionCache) and isinstance(cache._cache_file, IndexDataCacheFile):
+            cache.__class__, cache._cache_file.__class__ = KnownByText, NamedForContent
         return dispatcher
 
     return compile_and_keep
 
 
-FORMS = 5  # of one signature that are kept: a closure's key differs between a command, its workers and a job
+class KnownByText(FunctionCache):
+    """What was compiled of a function, by signature, machine, and the text of it and of those in its closure."""
+
+    def _index_key(self, sig: Any, codegen: Any) -> Any:
+        return sig, codegen.magic_tuple(), hashlib.sha256(_text_of(self._py_func)).hexdigest()
+
+
+def _text_of(function: Any) -> bytes:
+    parts = [function.__qualname__.encode(), function.__code__.co_code]
+    for cell in function.__closure__ or ():
+        held = cell.cell_contents
+        parts.append(_text_of(held.py_func) if isinstance(held, Dispatcher) else dumps(held))
+    return repr(parts).encode()
+
+
+FORMS = 5  # of one signature that are kept: closures of the same text may hold different things
 
 
 class NamedForContent(IndexDataCacheFile):
@@ -69,5 +88,5 @@ class NamedForContent(IndexDataCacheFile):
 
 
 def _alike(key: Any, other: Any) -> bool:
-    """Whether two keys are of one signature and machine: what differs is the text, or how a closure is written down."""
+    """Whether two keys are of one signature and machine: what differs is the text."""
     return key != other and isinstance(key, tuple) and isinstance(other, tuple) and key[:2] == other[:2]

@@ -7,17 +7,20 @@ says what is allowed, and nothing that was typed is left out without one.
 
 from __future__ import annotations
 
+import copy
 import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
-from hydra._internal.config_repository import CachingConfigRepository, IConfigRepository
+from hydra._internal.config_repository import CachingConfigRepository, ConfigRepository, IConfigRepository
+from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.default_element import ResultDefault
 from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, Override, QuotedString
 from hydra.errors import HydraException, OverrideParseException
+from hydra.plugins.config_source import ConfigResult
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, flag_override, open_dict
 
@@ -35,12 +38,37 @@ FORMATTERS = ("colorlog.ColoredFormatter", "logging.Formatter")
 FOLDERS = {"run.dir": ".", "sweep.dir": "${paths.sweeps}/.launcher", "sweep.subdir": "${hydra.job.num}"}
 
 
+class ReadOnce(ConfigRepository):
+    """Parses each file once, however many configurations it becomes a part of: most of composing was reading YAML."""
+
+    def __init__(self, config_search_path: ConfigSearchPath) -> None:
+        super().__init__(config_search_path)
+        self._read: dict[tuple[str, str], ConfigResult | None] = {}  # by search path and file
+
+    def load_config(self, config_path: str) -> ConfigResult | None:
+        key = repr(self.sources), config_path
+        if key not in self._read:
+            self._read[key] = super().load_config(config_path)
+        return copy.deepcopy(self._read[key])  # which Hydra composes into, and changes
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> ReadOnce:
+        """Hydra copies it for every configuration, to search elsewhere; what was read is shared."""
+        return copy.copy(self)
+
+
 class Loader(ConfigLoaderImpl):
-    """Composes configurations. search: the line that adds to the search path, if one was given."""
+    """Composes configurations, all of the files as they were when first read.
+
+    search: the line that adds to the search path, if one was given.
+    """
 
     search: list[str]
     _values: Sequence[Override] = ()  # overrides of one value
     _composed_of: list[str]  # the files of the latest configuration, as group/choice
+
+    def __init__(self, config_search_path: ConfigSearchPath) -> None:
+        super().__init__(config_search_path)
+        self.repository = ReadOnce(config_search_path)
 
     def load_configuration(
         self,

@@ -174,15 +174,36 @@ def test_what_an_earlier_text_left_is_removed(tmp_path: Path) -> None:
     assert len(list(tmp_path.glob("file.function-*.nbc"))) == FORMS + 1
 
 
+PROGRAM = """
+from lop_sweeps.compiling import njit
+
+@njit()
+def double(x):
+    return 2 * x
+
+def make(number):
+    @njit()
+    def one(x):
+        return x + number
+
+    @njit()
+    def other(x):
+        return one(double(x))
+
+    return other
+
+first, second = make(1), make(2)
+print(double(1.5), first(1), second(1), *(sum(f.stats.cache_hits.values()) for f in (double, first, second)))
+"""
+
+
 def test_what_is_compiled_is_found_again_in_another_process(tmp_path: Path) -> None:
-    (tmp_path / "doubled.py").write_text(
-        "from lop_sweeps.compiling import njit\n@njit()\ndef double(x):\n    return 2 * x\n"
-        "print(double(1), double(1.5), sum(double.stats.cache_hits.values()))\n"
-    )
+    """Closures that hold compiled functions, too, such as the training loop; each with what is its own."""
+    (tmp_path / "doubled.py").write_text(PROGRAM)
     environment = {**os.environ, VARIABLE: str(tmp_path / "kept")}
     command = [sys.executable, "-c", "import doubled"]
     printed = [
         subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True).stdout
         for _ in range(2)
     ]
-    assert printed == ["2 3.0 0\n", "2 3.0 2\n"]
+    assert printed == ["3.0 3 4 0 0 0\n", "3.0 3 4 1 1 1\n"]

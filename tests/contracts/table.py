@@ -668,5 +668,5 @@ def small(overrides: list[str]) -> list[str]:
     chosen = any(line.startswith("network=") for line in overrides)
     network = [] if chosen else ["network=mlp", "network.hidden=[12,12]"]
     online = {DIGITS, REGRESSION} & set(overrides)
-    tasks = ["benchmark.num_tasks=3", "benchmark.examples_per_task=200"] if online else []
+    tasks = ["benchmark.num_tasks=3", "benchmark.examples_per_task=90"] if online else []
     return ["scale=tiny", *network, *tasks, *overrides, "checkpoint.first=0", "checkpoint.every=0"]

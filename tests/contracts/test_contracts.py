@@ -161,7 +161,7 @@ def test_same_seed_gives_the_same_tasks_and_initial_weights_to_every_algorithm(t
     (torchs,), (fuseds,) = seen.values()
     assert torchs == pytest.approx(fuseds, rel=1e-6)  # added up in another order
     first = runs.point(tmp_path, *small(ROWS["cbp"])).config["benchmark"]
-    assert first["examples_per_task"] == 200
+    assert first["examples_per_task"] == 90
 
 
 def test_same_seed_gives_every_algorithm_the_same_first_steps_in_an_environment(tmp_path: Path) -> None:
