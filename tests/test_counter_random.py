@@ -14,6 +14,7 @@ from lop_sweeps import streams
 from lop_sweeps.counter_random import (
     Keys,
     normals,
+    single_normals,
     step_key,
     uniform,
     uniforms,
@@ -85,6 +86,22 @@ def test_equals_the_definition_bit_by_bit(key: int) -> None:
         assert int(step_key(np.uint64(key), step)) == mix(key + (step + 1) * GOLDEN & MASK)
         for first in (0, 7, 2**33):
             assert draw(key, step, 5, first).tolist() == [exact_uniform(key, step, first + i) for i in range(5)]
+
+
+@pytest.mark.parametrize("n", [1, 2, 7, 100_001])
+def test_single_precision_gives_the_same_normals_rounded(n: int) -> None:
+    ours, exact = np.full(n, np.nan, np.float32), gauss(9, 4, n)
+    single_normals(np.uint64(9), 4, ours)
+    assert np.abs(ours - exact).max() < 1e-4
+    assert np.sqrt(np.mean((ours - exact) ** 2)) < 3e-7
+
+
+@pytest.mark.parametrize("first", [0, 1, 2**11, 2**40, MASK])
+def test_single_precision_at_the_ends_of_the_uniform_draws(first: int) -> None:
+    key = key_for(first, 4)
+    ours = np.empty(2, np.float32)
+    single_normals(key, 4, ours)
+    np.testing.assert_allclose(ours, gauss(int(key), 4, 2), atol=1e-3)
 
 
 def test_known_values() -> None:

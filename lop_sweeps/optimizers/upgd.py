@@ -15,6 +15,7 @@ from torch import Tensor
 from lop_sweeps import checks, counter_random, streams
 from lop_sweeps.errors import ConfigError
 from lop_sweeps.networks.network import Network
+from lop_sweeps.optimizers import upgd_kernel
 from lop_sweeps.optimizers.optimizer import Layout, Optimizer, PackedOptimizer, check_decay, decayed, per_run
 from lop_sweeps.optimizers.unit_gates import UnitGates
 
@@ -112,19 +113,32 @@ class PackedUPGD(PackedOptimizer):
         )
 
     @cached_property
-    def room(self) -> NDArray[np.float64]:
-        """(runs, parameters): for one step's draws on the host."""
-        return np.empty(self.shape)
+    def room(self) -> NDArray[np.floating]:
+        """(runs, parameters): for one step's draws on the host, in the parameters' precision."""
+        room: NDArray[np.floating] = torch.empty(self.shape, dtype=self.utility.dtype).numpy()
+        return room
+
+    @cached_property
+    def gate(self) -> Tensor:
+        """(runs, parameters): for one step's gates."""
+        return torch.empty(self.shape, dtype=self.utility.dtype)
 
     def draws(self) -> Tensor:
         """(runs, parameters): this step's standard normal draws, by the run's seed and the step alone."""
         if self.utility.is_cuda:
             return self.keys.normals(self.step, self.shape[1])
+        draw = counter_random.single_normals if self.room.dtype == np.float32 else counter_random.normals
         for key, row in zip(self.keys.keys, self.room, strict=True):
-            counter_random.normals(key, self.step, row)
+            draw(key, self.step, row)
         return torch.from_numpy(self.room)
 
     def update(self, parameters: Tensor, gradient: Tensor) -> None:
+        if self.scope == "global" and not parameters.is_cuda:
+            self._update_in_few_passes(parameters, gradient)
+        else:
+            self._update_with_tensors(parameters, gradient)
+
+    def _update_with_tensors(self, parameters: Tensor, gradient: Tensor) -> None:
         self.utility.mul_(self.beta_utility).sub_((1.0 - self.beta_utility) * gradient * parameters)
         self.power.mul_(self.beta_utility)
         gate = self.gates()
@@ -136,6 +150,17 @@ class PackedUPGD(PackedOptimizer):
         if self.decays:
             parameters.mul_(1.0 - self.step_size * self.weight_decay)
         parameters.addcmul_(change, self.step_size * -self.factor)
+
+    def _update_in_few_passes(self, parameters: Tensor, gradient: Tensor) -> None:
+        state = (self.utility, gradient.contiguous(), parameters, self.power, self.beta_utility, self.gate)
+        upgd_kernel.follow_utilities(*(one.numpy() for one in state))
+        largest = self._largest(self.gate if self.of_corrected else self.utility)
+        gate = torch.sigmoid(self.gate.mul_(-1.0 / largest), out=self.gate)
+        direction = self.direction(gradient).contiguous()
+        noise = self.draws().mul_(self.noise_std) if self.noisy else parameters[:, :0]
+        rate, shrink = self.step_size * self.factor, 1.0 - self.step_size * self.weight_decay
+        terms = (parameters, direction, noise, gate, rate, shrink)
+        upgd_kernel.step(*(one.numpy() for one in terms), self.protecting)
 
     def direction(self, gradient: Tensor) -> Tensor:
         """What is descended along before gates and noise, (runs, parameters)."""

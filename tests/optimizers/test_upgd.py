@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 
 import numpy as np
@@ -9,11 +10,13 @@ import pytest
 import torch
 from torch import Tensor
 
+from lop_sweeps import counter_random
 from lop_sweeps.algorithms import new_units
 from lop_sweeps.networks.actor_critic import ActorCritic
 from lop_sweeps.networks.conv_net import ConvNet
 from lop_sweeps.networks.mlp import MLP
 from lop_sweeps.networks.network import Network
+from lop_sweeps.optimizers.adaupgd import AdaUPGD
 from lop_sweeps.optimizers.upgd import UPGD, PackedUPGD
 from lop_sweeps.training.learner import TorchLearner
 
@@ -88,3 +91,34 @@ def test_without_any_utility_nothing_but_decay_happens(profile: str) -> None:
     before = learner.parameters.clone()
     optimizer.update(learner.parameters, torch.zeros_like(learner.parameters))
     torch.testing.assert_close(learner.parameters, before * 0.95)
+
+
+@pytest.mark.parametrize("resets_units", [False, True])
+@pytest.mark.parametrize(
+    "options",
+    [
+        UPGD(0.02, 0.1, 0.9, 0.3),
+        UPGD(0.02, 0.1, 0.9, 0.0, profile="paper", protecting=False),
+        UPGD(0.02, 0.0, 0.9, 0.3, profile="readme"),
+        UPGD(0.02, 0.0, 0.9, 0.3, protecting=False),
+        AdaUPGD(0.02, 0.1, 0.9, 0.3),
+    ],
+    ids=repr,
+)
+def test_the_compiled_update_is_that_of_tensors(options: UPGD, resets_units: bool) -> None:
+    """GPUs and gates of another scope take the latter. The first gradient is 0, and so is the largest utility then."""
+    runs = [options, dataclasses.replace(options, step_size=0.01, noise_std=options.noise_std / 2)]
+    drawn = np.random.default_rng(0).normal(size=(20, 2, 37))
+    ours, theirs = (torch.from_numpy(drawn[0].copy()) for _ in range(2))
+    optimizers = [options.pack(runs, one, resets_units=resets_units) for one in (ours, theirs)]
+    for optimizer in optimizers:
+        optimizer.names, optimizer.units = [], None
+        optimizer.keys = counter_random.Keys([np.uint64(1), np.uint64(2)])
+    for step, gradient in enumerate(torch.from_numpy(drawn[1:])):
+        for optimizer in optimizers:
+            optimizer.step = step
+        optimizers[0].update(ours, gradient * (step > 0))
+        optimizers[1]._update_with_tensors(theirs, gradient * (step > 0))
+        torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)
+    for name, value in optimizers[0].state().items():
+        torch.testing.assert_close(value, optimizers[1].state()[name], rtol=1e-12, atol=1e-12)
