@@ -513,9 +513,9 @@ OPTIONS: list[tuple[list[str], str, str]] = [
     (DIGITS, "benchmark.inputs", "minus_one_one"),
     (IMAGENET, "benchmark.inputs", "zero_one"),
     (CIFAR, "benchmark.inputs", "minus_one_one"),
-    (DIGITS, "benchmark.examples_per_task", "60"),
+    (DIGITS, "benchmark.examples_per_task", "40"),
     (DIGITS, "benchmark.batch_size", "5"),
-    (REGRESSION, "benchmark.examples_per_task", "60"),
+    (REGRESSION, "benchmark.examples_per_task", "40"),
     (REGRESSION, "benchmark.batch_size", "5"),
     (REGRESSION, "benchmark.change", "flip_one"),
     (REGRESSION, "benchmark.input_bits", "19"),
@@ -553,7 +553,7 @@ OPTIONS: list[tuple[list[str], str, str]] = [
     (["algorithm=fire"], "algorithm.fire.iterations", "3"),
     (["algorithm=dash", f"{DASH}.batch_size=30"], f"{DASH}.alpha", "0.9"),
     (["algorithm=dash"], f"{DASH}.minimum", "0.8"),
-    (["algorithm=dash"], f"{DASH}.samples", "60"),
+    (["algorithm=dash"], f"{DASH}.samples", "40"),
     (["algorithm=dash"], f"{DASH}.batch_size", "30"),
     (["algorithm=hare_and_tortoise", f"{HARE}.period=1"], f"{HARE}.mu", "0.9"),
     (["algorithm=hare_and_tortoise", f"{HARE}.period=1"], f"{HARE}.period", "3"),
@@ -658,7 +658,7 @@ BASE = [
     "network=mlp",
     "network.hidden=[12,12]",
     "benchmark.num_tasks=2",
-    "benchmark.examples_per_task=100",
+    "benchmark.examples_per_task=60",
 ]
 
 

@@ -344,7 +344,13 @@ CASES: dict[str, tuple[str, list[ContinualBackprop], Sequence[Any], int]] = {
 }
 
 
-@pytest.mark.parametrize("case", CASES)
+# What is special about them is in others, too.
+LONGER = {"momentum_reset", "sum_weight", "transfer_weight", "residual_as_coded", "residual_weight"}
+
+
+@pytest.mark.parametrize(
+    "case", [pytest.param(case, marks=[pytest.mark.slow] if case in LONGER else []) for case in CASES]
+)
 def test_variant_equals_a_naive_simulation(case: str) -> None:
     check_against_naive(*CASES[case])
 

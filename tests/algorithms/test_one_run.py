@@ -165,7 +165,7 @@ def test_killed_and_resumed_it_leaves_the_same_bytes(
     for one, other in zip(whole.points, killed.points, strict=True):
         assert runs.metrics(one) == runs.metrics(other)
     row = json.loads(runs.metrics(whole.points[0]).splitlines()[1])
-    assert row["resets"] == [22 + 1, 22]  # 200 steps of 9, and one between tasks
+    assert row["resets"] == [10 + 1, 10]  # 90 steps of 9, and one between tasks
 
 
 def test_in_a_pack_it_is_what_it_is_alone(tmp_path: Path, users_method: list[str]) -> None:

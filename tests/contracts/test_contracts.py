@@ -55,7 +55,7 @@ def test_killed_and_resumed_equals_uninterrupted_byte_for_byte(
     assert {outcome.state for outcome in runs.train(whole)} == {"done"}
     monkeypatch.setattr(fused, "_WORK_PER_CALL", 0)  # from here on, each interval is a call: a boundary
     rng = random.Random(len(overrides))
-    kills, attempts = 0, 4 if FUSED in overrides else 2
+    kills, attempts = 0, 3 if FUSED in overrides else 2
     for attempt in range(60):
         # On the torch engine a run keeps its pack; on the fused one, now each is alone and now both are at work.
         beside = 1 + attempt % 2 if FUSED in overrides else None
