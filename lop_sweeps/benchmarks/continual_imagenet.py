@@ -8,7 +8,6 @@ here each seed's sequence is one shuffle of all classes after another.
 
 from __future__ import annotations
 
-from functools import lru_cache
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -19,16 +18,9 @@ from torch import Tensor
 from lop_sweeps import checks, streams
 from lop_sweeps.benchmarks import pixels
 from lop_sweeps.benchmarks.benchmark import EpochsTask, Split
-from lop_sweeps.data import check_imagenet32, class_images
-from lop_sweeps.data.imagenet32 import manifest_path
+from lop_sweeps.data.imagenet32 import check_unchanged, class_images
 from lop_sweeps.diagnostics.measure import PROBE_SAMPLES
 from lop_sweeps.errors import ConfigError
-
-
-@lru_cache(maxsize=64)
-def _check(root: Path, classes: int, images: int, modified: int) -> None:
-    """Once for each state of the manifest: looking at a thousand files takes 20 ms, and a sweep has many points."""
-    check_imagenet32(root, classes, images)
 
 
 class ContinualImageNet:
@@ -83,9 +75,7 @@ class ContinualImageNet:
         self._root = Path()
 
     def check_data(self, root: Path) -> None:
-        path = manifest_path(root)
-        modified = path.stat().st_mtime_ns if path.is_file() else 0
-        _check(root, self.classes, self.train_per_class + self.test_per_class, modified)
+        check_unchanged(root, self.classes, self.train_per_class + self.test_per_class)
 
     def load(self, root: Path) -> None:
         """Classes are read from disk when a task needs them."""

@@ -8,7 +8,6 @@ images are; the paper's figure shows the best test accuracy of a task's epochs (
 
 from __future__ import annotations
 
-import zipfile
 from functools import lru_cache
 from pathlib import Path
 from typing import ClassVar, Literal, NamedTuple
@@ -22,10 +21,9 @@ from lop_sweeps import checks, streams
 from lop_sweeps.benchmarks import augmentation, pixels
 from lop_sweeps.benchmarks.benchmark import HELD_OUT, EpochsTask, Split
 from lop_sweeps.data import LabelledImages, check_cifar100, load_arrays, load_cifar100
+from lop_sweeps.data.cifar100 import CLASSES, KINDS, MEAN, STD, class_counts
 from lop_sweeps.errors import ConfigError, DataError
 
-CLASSES = 100
-MEAN, STD = (0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)  # per channel, of the training images
 Channels = tuple[float, float, float]
 # Of pixels from 0 to 1, what is subtracted and what divides then.
 SCALES: dict[str, tuple[Channels, Channels]] = {
@@ -34,7 +32,6 @@ SCALES: dict[str, tuple[Channels, Channels]] = {
     pixels.MINUS_ONE_ONE: ((0.5,) * 3, (0.5,) * 3),
 }
 PROBE_IMAGES = 1_000
-KINDS = ("train", "test")
 Counts = tuple[tuple[int, ...], tuple[int, ...]]  # images of each class, for each kind
 OFFICIAL: Counts = ((500,) * CLASSES, (100,) * CLASSES)
 
@@ -60,18 +57,6 @@ def _pool(path: Path, official: bool, train_per_class: int, test_per_class: int)
     for labels, each in ((data.y_train, train_per_class), (data.y_test, test_per_class)):
         rows.append(np.stack([np.flatnonzero(labels == c)[:each] for c in range(CLASSES)]))
     return _Pool(torch.from_numpy(np.ascontiguousarray(images)), rows[0], rows[1] + len(data.x_train))
-
-
-@lru_cache(maxsize=8)
-def _counts(path: Path, modified: int) -> Counts:
-    """The counts of a file as it was at its time of modification; reads its labels only."""
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            labels = [np.asarray(arrays[f"y_{kind}"]) for kind in KINDS]
-        train, test = (tuple(np.bincount(each, minlength=CLASSES)[:CLASSES].tolist()) for each in labels)
-    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
-        raise DataError(f"{path} does not hold x_train, y_train, x_test, y_test: {error}") from error
-    return train, test
 
 
 def _check_counts(path: Path, counts: Counts, train_per_class: int, test_per_class: int) -> None:
@@ -145,7 +130,7 @@ class IncrementalCIFAR100:
             check_cifar100(root)
             _check_counts(path, OFFICIAL, self.train_per_class, self.test_per_class)
         elif path.is_file():
-            counts = _counts(path, path.stat().st_mtime_ns)
+            counts = class_counts(path, path.stat().st_mtime_ns)
             _check_counts(path, counts, self.train_per_class, self.test_per_class)
         else:
             raise DataError(f"{path} is missing; benchmark.file names it, relative to {root}")

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import zipfile
 import zlib
+from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lop_sweeps.data.archive import Archive
+from lop_sweeps.data.cifar_batches import load_batches
 from lop_sweeps.data.published import PublishedFile, PublishedSet
 from lop_sweeps.errors import DataError
 from lop_sweeps.regular_file import open_regular
@@ -20,16 +23,30 @@ from lop_sweeps.regular_file import open_regular
 CLASSES = 100
 MAX_BYTES = 1 << 30  # of a file of arrays; all of CIFAR-100 takes 184 MB
 
+MEAN, STD = (0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)  # per channel, of the training images
+KINDS = ("train", "test")
+
 # The MD5 sums are those that torchvision pins.
+FILES = (
+    PublishedFile("train", 155249918, "md5", "16019d7e3df5f24257cddd939b257f8d"),
+    # At least the bytes of its 10,000 images of 3,072 bytes each.
+    PublishedFile("test", 30720000, "md5", "f0ef6b0ae62326f3e7ffdfab6717acfc", exact=False),
+    PublishedFile("meta", 1473, "md5", "7973b15100ade9c7d40fb424638fde48"),
+)
+
 CIFAR100 = PublishedSet(
     "cifar100",
     "CIFAR100",
     "cifar-100-python",
+    FILES,
     (
-        PublishedFile("train", 155249918, "md5", "16019d7e3df5f24257cddd939b257f8d"),
-        # At least the bytes of its 10,000 images of 3,072 bytes each.
-        PublishedFile("test", 30720000, "md5", "f0ef6b0ae62326f3e7ffdfab6717acfc", exact=False),
-        PublishedFile("meta", 1473, "md5", "7973b15100ade9c7d40fb424638fde48"),
+        Archive(
+            "cifar-100-python.tar.gz",
+            "eb9058c3a382ffc7106e4002c42a8d85",
+            ("https://www.cs.toronto.edu/~kriz/cifar-100-python.tar.gz",),
+            tuple(file.name for file in FILES),
+            inside="cifar-100-python/",
+        ),
     ),
 )
 
@@ -54,23 +71,12 @@ def check_cifar100(root: Path) -> None:
 def load_cifar100(root: Path) -> LabelledImages:
     """The official data set with its fine labels, in the order of its files: 50,000 and 10,000 images.
 
-    The files are pickles, which could run any code: torchvision unpickles one only after its MD5 sum was right.
     Raises `DataError` if a file is missing or not as published.
     """
-    check_cifar100(root)  # names what is wrong; torchvision says only that something is
-    import torchvision.datasets  # seconds to import
-
-    arrays = []
+    arrays: list[NDArray[Any]] = []
     for train in (True, False):
-        try:
-            part = torchvision.datasets.CIFAR100(str(root), train=train, download=False)
-        except (RuntimeError, OSError) as error:
-            raise DataError(
-                f"{CIFAR100.path(root)} holds files that are not as published ({error}). "
-                f"lop-data verify cifar100 says which. To mend it: {CIFAR100.fetch_command(root)}"
-            ) from error
-        # Stored channel-first; torchvision gives a transposed view.
-        arrays += [np.ascontiguousarray(part.data), np.array(part.targets, np.int64)]
+        images, labels = load_batches(CIFAR100, root, train=train)
+        arrays += [np.ascontiguousarray(images.transpose(0, 2, 3, 1)), labels]
     return LabelledImages(*arrays)
 
 
@@ -108,6 +114,21 @@ def load_arrays(path: Path) -> LabelledImages:
             raise DataError(f"{path}: y_{part} has labels {labels.min()} … {labels.max()}; allowed: 0 … {CLASSES - 1}")
         arrays[f"y_{part}"] = labels.astype(np.int64)
     return LabelledImages(**arrays)
+
+
+@lru_cache(maxsize=8)
+def class_counts(path: Path, modified: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Training and test images of each class in such a file as it was at its time of modification.
+
+    Reads its labels only. Raises `DataError` where there are none.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            labels = [np.asarray(arrays[f"y_{kind}"]) for kind in KINDS]
+        train, test = (tuple(np.bincount(each, minlength=CLASSES)[:CLASSES].tolist()) for each in labels)
+    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+        raise DataError(f"{path} does not hold x_train, y_train, x_test, y_test: {error}") from error
+    return train, test
 
 
 _NAMES = ", ".join(LabelledImages._fields)

@@ -11,15 +11,27 @@ from pathlib import Path
 from lop_sweeps import __version__
 from lop_sweeps.console import closing_quietly
 from lop_sweeps.data import imagenet32
+from lop_sweeps.data.cifar10 import CIFAR10
 from lop_sweeps.data.cifar100 import CIFAR100
+from lop_sweeps.data.emnist import EMNIST
+from lop_sweeps.data.fashion_mnist import FASHION_MNIST
 from lop_sweeps.data.mnist import MNIST
 from lop_sweeps.data.published import PublishedSet
 from lop_sweeps.data.root import data_root
+from lop_sweeps.data.svhn import SVHN
 from lop_sweeps.dot_env import load_dot_env
 from lop_sweeps.errors import DataError
 
-PUBLISHED: dict[str, PublishedSet] = {data.name: data for data in (MNIST, CIFAR100)}
+PUBLISHED: dict[str, PublishedSet] = {
+    data.name: data for data in (MNIST, FASHION_MNIST, EMNIST, CIFAR10, CIFAR100, SVHN)
+}
 IMAGENET32 = "imagenet32"
+DIGITS = "digits"  # of scikit-learn, which brings them
+
+FETCH_HELP = """\
+Put the files of a data set in their places: what is missing or damaged is unpacked from the authors' archive if that
+lies there (in the data set's folder or in DIR, as .gz, .tar.gz or .zip), else downloaded. Checksums are compared first.
+"""
 
 BUILD_HELP = """\
 Make the class files of Continual ImageNet, <DIR>/imagenet32/classes/<class id>.npy, from images that you have.
@@ -46,16 +58,16 @@ def argument_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     data = argparse.ArgumentParser(add_help=False)
     data.add_argument("--data", metavar="DIR", help="where the data sets are (default: $LOP_DATA, else data)")
-    sets = [*PUBLISHED, IMAGENET32]
+    sets = [*PUBLISHED, IMAGENET32, DIGITS]
 
-    text = "download what is missing or damaged"
-    fetch = commands.add_parser("fetch", parents=[data], help=text, description=text.capitalize() + ".")
-    # imagenet32 is understood, to say what to do instead.
+    text = "download what is missing or damaged, or unpack it from archives that you have"
+    fetch = commands.add_parser("fetch", parents=[data], help=text, description=FETCH_HELP)
+    # imagenet32 and digits are understood, to say what to do instead.
     fetch.add_argument("dataset", choices=sets, metavar=f"{{{','.join(PUBLISHED)}}}")
 
-    text = "compare size, header and checksum of each file"
+    text = "compare size, header and, where published, checksum of each file"
     verify = commands.add_parser("verify", parents=[data], help=text, description=text.capitalize() + ".")
-    verify.add_argument("dataset", choices=sets)
+    verify.add_argument("dataset", choices=sets, metavar=f"{{{','.join([*PUBLISHED, IMAGENET32])}}}")
 
     build = commands.add_parser(
         "build",
@@ -79,6 +91,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     load_dot_env()
     root = data_root(arguments.data)
     try:
+        if arguments.dataset == DIGITS:
+            print("The digits come with scikit-learn; there is nothing to do")
+            return 0
         if arguments.command == "build":
             if arguments.train < 1 or arguments.test < 0:
                 parser.error("--train must be at least 1, --test at least 0")
@@ -99,7 +114,7 @@ def fetch(root: Path, name: str) -> int:
     if name == IMAGENET32:
         raise DataError(f"imagenet32 cannot be downloaded by this command. Instead: {imagenet32.build_command(root)}")
     data = PUBLISHED[name]
-    fetched = data.fetch(root)
+    fetched = data.fetch(root, lambda line: print(f"lop-data: {line}", file=sys.stderr))
     print(f"{data.title} {'fetched into' if fetched else 'is already complete in'} {data.path(root)}")
     return 0
 
@@ -118,7 +133,7 @@ def verify(root: Path, name: str) -> int:
         data = PUBLISHED[name]
         problems = data.problems(root)
         title, folder, mend = data.title, data.path(root), data.fetch_command(root)
-        right = "sizes, headers and checksums are right"
+        right = f"{data.checked} are right"
     for path, wrong in problems.items():
         print(f"lop-data: {path} {wrong}", file=sys.stderr)
     if problems:

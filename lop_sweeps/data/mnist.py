@@ -2,24 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 
-from lop_sweeps.data.published import PublishedFile, PublishedSet
+from lop_sweeps.data.archive import compressed
+from lop_sweeps.data.idx import idx_file
+from lop_sweeps.data.published import PublishedSet
 
-
-def idx_header(shape: tuple[int, ...]) -> bytes:
-    """What an IDX file of unsigned bytes begins with: two zeros, the type code 8, the number of dimensions,
-    then each dimension as a big-endian 32-bit integer. The values follow.
-    """
-    return bytes([0, 0, 8, len(shape)]) + b"".join(n.to_bytes(4, "big") for n in shape)
-
-
-def idx_file(name: str, shape: tuple[int, ...], sha256: str) -> PublishedFile:
-    """One array of unsigned bytes in the IDX format; the checksum is that of the decompressed file."""
-    header = idx_header(shape)
-    return PublishedFile(name, len(header) + math.prod(shape), "sha256", sha256, header)
-
+MIRRORS = ("https://ossci-datasets.s3.amazonaws.com/mnist/", "http://yann.lecun.com/exdb/mnist/")
 
 # Checksums of the files inside the archives whose MD5 sums torchvision pins.
 MNIST_FILES = (
@@ -45,7 +34,18 @@ MNIST_FILES = (
     ),
 )
 
-MNIST = PublishedSet("mnist", "MNIST", "MNIST/raw", MNIST_FILES)
+MNIST = PublishedSet(
+    "mnist",
+    "MNIST",
+    "MNIST/raw",
+    MNIST_FILES,
+    (
+        compressed("train-images-idx3-ubyte", "f68b3c2dcbeaaa9fbdd348bbdeb94873", MIRRORS),
+        compressed("train-labels-idx1-ubyte", "d53e105ee54ea40749a09fcbcd1e9432", MIRRORS),
+        compressed("t10k-images-idx3-ubyte", "9fb629c4189551a2d022fa330f9573f3", MIRRORS),
+        compressed("t10k-labels-idx1-ubyte", "ec29112dd5afa0611ce80d1b7f02629c", MIRRORS),
+    ),
+)
 
 
 def mnist_folder(root: Path) -> Path:

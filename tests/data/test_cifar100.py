@@ -52,15 +52,6 @@ def contents(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, bytes
     return made
 
 
-def test_checksums_are_those_that_torchvision_pins() -> None:
-    from torchvision.datasets import CIFAR100 as official_class
-
-    pinned = {name: md5 for name, md5 in official_class.train_list + official_class.test_list}
-    pinned[official_class.meta["filename"]] = official_class.meta["md5"]
-    assert {file.name: file.checksum for file in CIFAR100.files} == pinned
-    assert CIFAR100.folder == official_class.base_folder
-
-
 def test_official_files_are_loaded_in_their_order(contents: dict[str, bytes], tmp_path: Path) -> None:
     check_cifar100(tmp_path)
     loaded = load_cifar100(tmp_path)
@@ -116,24 +107,6 @@ def test_a_file_that_is_not_the_official_one_is_never_unpickled(
     assert not (tmp_path / "ran").exists()
     assert main(["verify", "cifar100", "--data", str(tmp_path)]) == 1
     assert f"{name} " in capsys.readouterr().err
-
-
-def test_fetch_unpacks_beside_and_moves_in(
-    contents: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    import torchvision.datasets
-
-    def download(root: str, download: bool) -> None:
-        assert (download, Path(root).parent) == (True, CIFAR100.path(tmp_path))
-        CIFAR100.path(Path(root)).mkdir(parents=True)
-        for name, content in contents.items():
-            (CIFAR100.path(Path(root)) / name).write_bytes(content)
-
-    monkeypatch.setattr(torchvision.datasets, "CIFAR100", download)
-    (CIFAR100.path(tmp_path) / "train").write_bytes(b"half")
-    assert main(["fetch", "cifar100", "--data", str(tmp_path)]) == 0
-    assert main(["verify", "cifar100", "--data", str(tmp_path)]) == 0
-    assert {path.name for path in CIFAR100.path(tmp_path).iterdir()} - {".lock"} == set(contents)
 
 
 def save(path: Path, **changes: object) -> Path:

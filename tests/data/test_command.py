@@ -38,6 +38,12 @@ def test_help_says_where_to_get_imagenet(capsys: pytest.CaptureFixture[str]) -> 
     assert all(command in text for command in ("fetch", "verify", "build"))
 
 
+@pytest.mark.parametrize("command", ["fetch", "verify"])
+def test_digits_need_nothing(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    status, text = said(capsys, command, "digits")
+    assert (status, "come with scikit-learn" in text) == (0, True)
+
+
 def test_imagenet_cannot_be_fetched_and_what_to_do_is_said(capsys: pytest.CaptureFixture[str]) -> None:
     status, text = said(capsys, "fetch", "imagenet32", "--data", "my sets")
     assert status == 1
@@ -47,7 +53,7 @@ def test_imagenet_cannot_be_fetched_and_what_to_do_is_said(capsys: pytest.Captur
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("fetch cifar10", "invalid choice: 'cifar10'"),
+        ("fetch cifar", "invalid choice: 'cifar'"),
         ("build mnist SOURCE", "invalid choice: 'mnist'"),
         ("build imagenet32", "SOURCE"),
         ("build imagenet32 SOURCE --train 0", "--train must be at least 1"),

@@ -4,24 +4,25 @@ what to do; a fetch changes nothing unless all is right.
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import math
 import multiprocessing
 import os
-import sys
 import tempfile
 import threading
 from collections.abc import Callable
 from dataclasses import replace
 from http.client import IncompleteRead
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
 from lop_sweeps.data import MNIST_FILES, check_mnist, main, mnist_folder
+from lop_sweeps.data.archive import compressed
 from lop_sweeps.data.command import PUBLISHED
-from lop_sweeps.data.mnist import MNIST, idx_file, idx_header
+from lop_sweeps.data.idx import idx_file, idx_header
+from lop_sweeps.data.mnist import MNIST
 from lop_sweeps.errors import DataError
 from tests.shared import SHARED, needs_mnist
 
@@ -115,38 +116,33 @@ def test_real_files_verify(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captu
 
 
 class Downloads:
-    """Stands for torchvision and the network: small files with checksums of their own."""
+    """Stands for the network: two small files, compressed, with checksums of their own."""
 
     def __init__(self) -> None:
-        self.count = 0
+        self.downloaded: list[str] = []
         self.error: Exception | None = None
-        self.contents = {}
-        files = []
+        self.contents, self.archives = {}, {}
+        files, archives = [], []
         for name, shape in (("images", (2, 3, 3)), ("labels", (2,))):
             content = idx_header(shape) + bytes(range(math.prod(shape)))
-            self.contents[name] = content
+            self.contents[name], self.archives[f"{name}.gz"] = content, gzip.compress(content)
             files.append(idx_file(name, shape, hashlib.sha256(content).hexdigest()))
-        self.data = replace(MNIST, files=tuple(files))
+            md5 = hashlib.md5(self.archives[f"{name}.gz"]).hexdigest()
+            archives.append(compressed(name, md5, ("http://first/", "http://second/")))
+        self.data = replace(MNIST, files=tuple(files), archives=tuple(archives))
 
-    def dataset(self, root: str, download: bool) -> None:
-        assert download
-        self.count += 1
-        mnist_folder(Path(root)).mkdir(parents=True)
-        for name, content in self.contents.items():
-            (mnist_folder(Path(root)) / name).write_bytes(content)
-            if self.error:
-                raise self.error
+    def download_url(self, url: str, root: str, filename: str, md5: str) -> None:
+        self.downloaded.append(url)
+        assert url.endswith(f"/{filename}")
+        (Path(root) / filename).write_bytes(self.archives[filename])
+        if self.error:
+            raise self.error
 
 
 @pytest.fixture
 def downloads(monkeypatch: pytest.MonkeyPatch) -> Downloads:
     fake = Downloads()
-    module = ModuleType("torchvision.datasets")
-    module.MNIST = fake.dataset  # type: ignore[attr-defined]
-    package = ModuleType("torchvision")
-    package.datasets = module  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "torchvision", package)
-    monkeypatch.setitem(sys.modules, "torchvision.datasets", module)
+    monkeypatch.setattr("torchvision.datasets.utils.download_url", fake.download_url)
     monkeypatch.setitem(PUBLISHED, "mnist", fake.data)
     return fake
 
@@ -156,19 +152,21 @@ def test_fetch_then_verify(downloads: Downloads, tmp_path: Path) -> None:
     assert main(["fetch", *arguments]) == 0
     assert main(["verify", *arguments]) == 0
     assert main(["fetch", *arguments]) == 0
-    assert downloads.count == 1
+    assert downloads.downloaded == ["http://first/images.gz", "http://first/labels.gz"]
     assert not list((tmp_path / "MNIST").glob(".fetch*"))
 
 
 def test_fetch_mends_a_truncated_file_and_leaves_the_others(downloads: Downloads, tmp_path: Path) -> None:
-    """torchvision alone takes any existing file for complete."""
+    """torchvision alone takes any existing file for complete. Only what is damaged is downloaded."""
     main(["fetch", "mnist", "--data", str(tmp_path)])
+    downloads.downloaded.clear()
     images, labels = (mnist_folder(tmp_path) / file.name for file in downloads.data.files)
     truncate(images, 7)
     untouched = labels.stat().st_ino
     assert main(["fetch", "mnist", "--data", str(tmp_path)]) == 0
     assert images.read_bytes() == downloads.contents["images"]
     assert labels.stat().st_ino == untouched
+    assert downloads.downloaded == ["http://first/images.gz"]
 
 
 @pytest.mark.parametrize("error", [RuntimeError("no mirror"), OSError("disk full"), IncompleteRead(b"")])
@@ -178,7 +176,9 @@ def test_failed_download_changes_nothing(
     downloads.error = error
     assert main(["fetch", "mnist", "--data", str(tmp_path)]) == 1
     message = capsys.readouterr().err
-    assert str(error) in message
+    assert f"http://first/images.gz: {error}" in message
+    assert f"http://second/images.gz: {error}" in message
+    assert f"copy images.gz (md5 {downloads.data.archives[0].md5}) into the folder {tmp_path / 'MNIST'}" in message
     assert "copy the folder MNIST/raw" in message
     assert not mnist_folder(tmp_path).exists()
     assert not list((tmp_path / "MNIST").glob(".fetch*"))
@@ -187,7 +187,7 @@ def test_failed_download_changes_nothing(
 def test_damaged_download_is_not_installed(
     downloads: Downloads, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    downloads.contents["labels"] = downloads.contents["labels"][:-1]
+    downloads.archives["labels.gz"] = gzip.compress(downloads.contents["labels"][:-1])
     assert main(["fetch", "mnist", "--data", str(tmp_path)]) == 1
     assert "labels is truncated: has 9 bytes, should have 10" in capsys.readouterr().err
     assert not mnist_folder(tmp_path).exists()
@@ -199,7 +199,7 @@ def test_concurrent_fetches_download_once(downloads: Downloads, tmp_path: Path) 
         thread.start()
     for thread in threads:
         thread.join()
-    assert downloads.count == 1
+    assert len(downloads.downloaded) == 2
     assert downloads.data.problems(tmp_path) == {}
 
 
