@@ -98,15 +98,17 @@ class Split:
 class EpochsTask:
     """images: a pool, (images, channels, height, width) uint8. probe (m,): rows that diagnostics look at before the
     task, of its training or validation split.
-    outputs: the network's outputs that the task uses, in the order of its labels; None = all.
+    outputs: the network's outputs that the task uses, in the order of its labels; None = all. pixels: input j is number
+    pixels[j] of what `prepare` gives; None = as it gives it. test: None where there is nothing to test on.
     """
 
     images: Tensor
     train: Split
-    test: Split
+    test: Split | None
     probe: NDArray[np.int64]
     validation: Split | None = None
     outputs: NDArray[np.int64] | None = None
+    pixels: NDArray[np.int64] | None = None
 
 
 class EpochsBenchmark(Data, Protocol):

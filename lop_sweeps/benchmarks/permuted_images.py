@@ -31,8 +31,16 @@ class PermutedTask:
     centred: bool = False  # inputs from -1 to 1 instead of from 0 to 1
 
     def examples(self, start: int, stop: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-        chosen = self.order[np.arange(start, stop) % len(self.order)]
-        return self.scaled(self.images[np.ix_(chosen, self.pixels)]), self.labels[chosen]
+        chosen = self.rows(start, stop)
+        return self.inputs_of(chosen), self.labels[chosen]
+
+    def rows(self, start: int, stop: int) -> NDArray[np.int64]:
+        """Which images the examples `start` ... `stop - 1` are."""
+        return self.order[np.arange(start, stop) % len(self.order)]
+
+    def inputs_of(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+        """What the network gets of these images."""
+        return self.scaled(self.images[np.ix_(rows, self.pixels)])
 
     def scaled(self, pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
         """What the network gets of some pixels."""
