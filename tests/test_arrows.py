@@ -6,7 +6,18 @@ import pytest
 
 from tests.arrows import ROOT, against, imported
 
-PACKAGES = ("training", "networks", "algorithms", "optimizers", "benchmarks", "diagnostics", "fused", "agents", "data")
+PACKAGES = (
+    "training",
+    "networks",
+    "algorithms",
+    "optimizers",
+    "benchmarks",
+    "datasets",
+    "diagnostics",
+    "fused",
+    "agents",
+    "data",
+)
 ABOVE = ("lop_sweeps.sweeps", "lop_sweeps.tracking", "lop_sweeps.analysis", "analysis")
 
 # Of analysis: room or file -> rooms that it must not know.
@@ -27,6 +38,13 @@ def test_what_trains_imports_nothing_above_it(package: str) -> None:
     folder = ROOT / "lop_sweeps" / package
     assert any(folder.glob("*.py"))
     assert not list(against(folder, ABOVE))
+
+
+def test_data_sets_know_files_and_files_know_no_data_sets() -> None:
+    """What is learned from is read alike, whatever is learned."""
+    others = tuple(f"lop_sweeps.{name}" for name in PACKAGES if name not in ("datasets", "data"))
+    assert not list(against(ROOT / "lop_sweeps" / "datasets", others))
+    assert not list(against(ROOT / "lop_sweeps" / "data", (*others, "lop_sweeps.datasets")))
 
 
 @pytest.mark.parametrize("room", ROOMS)
