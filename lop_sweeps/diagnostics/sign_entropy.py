@@ -5,6 +5,7 @@ Printed there with an expectation of the sign; the entropy of a binary variable 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -43,12 +44,14 @@ class SignEntropy(Diagnostic):
 
     def measure(self, run: View) -> Measured:
         network = run.network()
+        at_zero = network.at_zero
         counts: list[Tensor] = []
         total: list[int] = []
         with torch.no_grad():
             for inputs in run.inputs.split(CHUNK):
                 layers = [h.flatten(2) if h.dim() > 2 else h.unsqueeze(2) for h in network(inputs)[1]]
-                positive = [(h > network.at_zero).sum((0, 2)).double() for h in layers]
+                zeros = at_zero if isinstance(at_zero, Sequence) else [at_zero] * len(layers)
+                positive = [(h > zero).sum((0, 2)).double() for h, zero in zip(layers, zeros, strict=True)]
                 sizes = [h.shape[0] * h.shape[2] for h in layers]
                 counts = [a + b for a, b in zip(counts, positive, strict=True)] if counts else positive
                 total = [a + b for a, b in zip(total, sizes, strict=True)] if total else sizes

@@ -158,8 +158,12 @@ def choose(name: str, channels: bool, **options: object) -> Activation:
 
 
 def modules(functions: Sequence[Function]) -> nn.ModuleList:
-    """Those of a network's layers that are modules, for it to register: all or none."""
-    return nn.ModuleList(function for function in functions if isinstance(function, nn.Module))
+    """Those of a network's layers that are modules, for it to register; none is empty, and of some the others are
+    identities that nothing calls, so that layer i is module i.
+    """
+    if not any(isinstance(function, nn.Module) for function in functions):
+        return nn.ModuleList()
+    return nn.ModuleList(function if isinstance(function, nn.Module) else nn.Identity() for function in functions)
 
 
 def initialize(module: nn.Module) -> None:

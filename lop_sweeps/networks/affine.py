@@ -35,6 +35,17 @@ class Affine(nn.Module):
         return _stacked(x, self.weight, self.bias)
 
 
+class LinearMap(nn.Module):
+    """x (..., batch, inputs) -> x weight^T, without a bias, for parameters of one run or stacked over runs."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(outputs, inputs))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.weight) if self.weight.dim() == 2 else torch.bmm(self.weight, x.mT).mT
+
+
 def _stacked(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """x (runs, batch, inputs) -> (runs, batch, outputs)."""
     # In this order the gradient of the weights comes out contiguous.

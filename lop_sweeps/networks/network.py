@@ -22,7 +22,7 @@ class Network(nn.Module):
         for small networks.
     packs_on: the devices on which packs are faster than one run after another, where the network is stackable.
     channels_last: set by a learner of one run on a CPU: maps are to lie in memory with their channels last.
-    at_zero: what the hidden layers' activation makes of 0.
+    at_zero: what the hidden layers' activation makes of 0; where layers differ, of each layer.
 
     A constructor takes `outputs`, and either `inputs`, the number of inputs, or `shape`, that of an input image.
     """
@@ -31,7 +31,7 @@ class Network(nn.Module):
     stackable: ClassVar[bool] = False
     packs_on: ClassVar[frozenset[str]] = frozenset({"cpu", "cuda"})
     channels_last: bool = False
-    at_zero: float = 0.0
+    at_zero: float | Sequence[float] = 0.0
 
     def forward(self, x: Tensor, uniforms: Sequence[Tensor] | None = None) -> tuple[Tensor, list[Tensor]]:
         """x (batch, inputs) -> outputs (batch, outputs), hidden activations [(batch, features, *positions), ...].

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from omegaconf import OmegaConf
 from scipy import stats
 from torch import Tensor, nn
 
@@ -16,6 +17,7 @@ from lop_sweeps import streams
 from lop_sweeps.errors import ConfigError
 from lop_sweeps.networks.conv_net import ConvNet
 from lop_sweeps.networks.network import Network
+from tests import runs
 
 CLOSE: dict[str, Any] = {"rtol": 0, "atol": 1e-12}
 PUBLISHED = (3, 32, 32)
@@ -28,6 +30,9 @@ SHAPES: dict[str, tuple[tuple[int, int, int], dict[str, Any]]] = {
     "no_hidden_layer": ((2, 11, 14), {"channels": [3, 4], "kernels": [2, 2], "hidden": []}),
     "one_position": ((3, 10, 10), {"channels": [4, 6], "kernels": [3, 3], "hidden": [5]}),
     "tanh": ((2, 14, 14), {**SMALL, "activation": "tanh"}),
+    "padded": ((2, 9, 13), {**SMALL, "padding": 1}),
+    "pooled_by_three_and_not": ((2, 14, 17), {**SMALL, "pool": [3, 1]}),
+    "linear_convolutions": ((2, 14, 14), {**SMALL, "conv_activation": "identity"}),
 }
 
 
@@ -46,12 +51,16 @@ def reference(shape: Sequence[int], outputs: int, options: dict[str, Any]) -> nn
     channels, kernels = options.get("channels", [32, 64, 128]), options.get("kernels", [5, 3, 3])
     normed = options.get("norm") == "batch"
     function = nn.Tanh if options.get("activation") == "tanh" else nn.ReLU
+    of_maps = nn.Identity if options.get("conv_activation") == "identity" else function
+    padding, pool = options.get("padding", 0), options.get("pool", 2)
+    pools = pool if isinstance(pool, list) else [pool] * len(channels)
     layers: list[nn.Module] = []
     inputs, height, width = shape
-    for units, kernel in zip(channels, kernels, strict=True):
-        layers += [nn.Conv2d(inputs, units, kernel), *([nn.BatchNorm2d(units)] if normed else []), function()]
-        layers.append(nn.MaxPool2d(2))
-        inputs, height, width = units, (height - kernel + 1) // 2, (width - kernel + 1) // 2
+    for units, kernel, pool in zip(channels, kernels, pools, strict=True):
+        normalization = [nn.BatchNorm2d(units)] if normed else []
+        layers += [nn.Conv2d(inputs, units, kernel, padding=padding), *normalization, of_maps(), nn.MaxPool2d(pool)]
+        height, width = ((side + 2 * padding - kernel + 1) // pool for side in (height, width))
+        inputs = units
     layers.append(nn.Flatten())
     inputs *= height * width
     for units in options.get("hidden", [128, 128]):
@@ -180,6 +189,46 @@ def test_flattening_is_channel_by_channel_then_row_by_row() -> None:
             reader[0, c * height * width + r * width + s] = 1.0
             read = network(normal(1, math.prod(shape)))[1][2][0, 0]
             assert float(read) == float(maps[c, r, s])
+
+
+# Those of other papers
+
+
+@pytest.mark.parametrize(
+    ("choice", "shapes", "parameters"),
+    [
+        ("cnn_l2_init", [(16, 3, 5, 5), (16, 16, 5, 5), (100, 400), (100, 100), (10, 100)], 58_842),
+        ("cnn_soft_weight_rescaling", [(16, 3, 5, 5), (16, 16, 5, 5), (100, 576), (10, 100)], 66_342),
+        ("cnn_upgd", [(6, 3, 5, 5), (16, 6, 5, 5), (120, 400), (84, 120), (10, 84)], 62_006),
+    ],
+)
+def test_small_networks_of_other_papers(choice: str, shapes: list[tuple[int, ...]], parameters: int) -> None:
+    """Of weights, biases and all, on CIFAR-10; UPGD's is LeNet-5 with ReLU in its last layers alone."""
+    node: Any = OmegaConf.to_container(runs.composer().compose([f"network={choice}"])[0].network, resolve=True)
+    options = {key: value for key, value in node.items() if key != "_target_"}
+    network = initialized(ConvNet(PUBLISHED, 10, **options))
+    assert [tuple(network.get_parameter(name).shape) for name in network.weights()] == shapes
+    assert sum(p.numel() for p in network.parameters()) == parameters
+    _, hidden = network(normal(8, 3 * 32 * 32))
+    linear = choice == "cnn_upgd"
+    assert [bool((h < 0).any()) for h in hidden] == [linear, linear, *[False] * len(options["hidden"])]
+    assert options["init"] == "default"
+
+
+def test_slopes_belong_to_their_layers_where_other_layers_have_none() -> None:
+    network = initialized(ConvNet((2, 14, 14), 3, **SMALL, activation="prelu", conv_activation="relu"))
+    slopes = [[name for name, _ in layer.norm] for layer in network.unit_graph()]
+    assert slopes == [[], [], ["activations.2.slope"], ["activations.3.slope"]]
+    assert [network.get_parameter(names[0]).numel() for names in slopes[2:]] == [7, 6]
+    assert {name for name, _ in network.named_parameters() if "slope" in name} == {names[0] for names in slopes[2:]}
+
+
+@pytest.mark.parametrize("law", ["kaiming", "lecun"])
+def test_initial_law_of_linear_convolutions_is_that_of_identity(law: str) -> None:
+    network = ConvNet((2, 14, 14), 3, **SMALL, init=law, conv_activation="identity")
+    gains = [layer.bound * math.sqrt(layer.fan_in / 3) for layer in network.unit_graph()]
+    hidden = 1.0 if law == "lecun" else math.sqrt(2)
+    assert gains == pytest.approx([1.0, 1.0, hidden, hidden])
 
 
 # Initial law
@@ -372,6 +421,12 @@ def test_each_norm_belongs_to_the_layer_whose_maps_it_normalises() -> None:
         ((3, 4, 4), {}, "kernels", "4 x 4"),
         ((3, 32, 32), {"kernels": [33, 1, 1]}, "kernels", "32 x 32"),
         ((3, 32, 32), {"hidden": [128, 0]}, "hidden[1]", ">= 1"),
+        ((3, 32, 32), {"padding": -1}, "padding", ">= 0"),
+        ((3, 32, 32), {"pool": 0}, "pool", ">= 1"),
+        ((3, 32, 32), {"pool": [2, 2]}, "pool", "3 convolutions"),
+        ((3, 32, 32), {"pool": [2, 0, 1]}, "pool[1]", ">= 1"),
+        ((3, 32, 32), {"pool": [2, 8, 2]}, "kernels", "32 x 32"),
+        ((3, 32, 32), {"conv_activation": "none"}, "conv_activation", "identity"),
         ((3, 32, 32), {"activation": "rleu"}, "activation", "relu"),
         ((3, 32, 32), {"init": "orthogonal"}, "init", "default"),
         ((3, 32, 32), {"dropout": 1.0}, "dropout", "< 1"),
