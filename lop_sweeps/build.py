@@ -37,8 +37,10 @@ class Kind:
     derive: str = ""
 
 
-# By the first key of the path: `algorithm.l2_init` is an algorithm.
+# By the path, or by its first key: `algorithm.l2_init` is an algorithm.
 KINDS = {
+    "benchmark.data": Kind("a data set", "lop_sweeps.datasets", "lop_sweeps.datasets.dataset.DataSet"),
+    "benchmark.change": Kind("a change", "lop_sweeps.changes", "lop_sweeps.changes.change.Change"),
     "benchmark": Kind(
         "a benchmark",
         "lop_sweeps.benchmarks",
@@ -64,6 +66,11 @@ KINDS = {
 }
 
 
+def kind_at(path: str) -> Kind:
+    """What belongs at a place of the configuration."""
+    return KINDS[path] if path in KINDS else KINDS[path.partition(".")[0]]
+
+
 def check_trusted(names: Any) -> tuple[str, ...]:
     """The module prefixes that a caller trusts; raises `ConfigError` for what is no list of module names."""
     if isinstance(names, str) or not isinstance(names, Sequence) or not all(isinstance(name, str) for name in names):
@@ -83,7 +90,7 @@ def locate(node: Mapping[str, Any], path: str, trusted: Sequence[str] = ()) -> A
     folder.
     Raises `ConfigError` naming the key, the target and what is allowed.
     """
-    key, target, kind = f"{path}._target_", node.get("_target_"), KINDS[path.partition(".")[0]]
+    key, target, kind = f"{path}._target_", node.get("_target_"), kind_at(path)
     if not isinstance(target, str) or "." not in target or not _is_dotted(target):
         raise ConfigError(key, target, "must be a dotted path to a class, such as package.module.Class")
     prefixes = [kind.package, *check_trusted(trusted)]
@@ -152,8 +159,8 @@ def options(node: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def parts_of(target: Any, path: str) -> Mapping[str, frozenset[str]]:
-    """The options of an optimiser that are optimisers themselves (`Optimizer.PARTS`); other components have none."""
-    found = getattr(target, "PARTS", None) if path.partition(".")[0] == "optimizer" else None
+    """The options of an optimiser or a benchmark that are components themselves (`PARTS`); others have none."""
+    found = getattr(target, "PARTS", None) if path.partition(".")[0] in ("optimizer", "benchmark") else None
     return found if isinstance(found, Mapping) else {}
 
 

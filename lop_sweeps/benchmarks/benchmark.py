@@ -120,6 +120,7 @@ class EpochsBenchmark(Data, Protocol):
         the statistics of batches of at most this many images, of even sizes.
     new_heads: whether the output layer is set to zero before each task.
     restore_best: whether a task ends with the parameters (and running statistics) of its best validation accuracy.
+    online_accuracy: whether the accuracy before each update, over all of a task's updates, is logged, too.
     As online, there is a task `HELD_OUT`.
     """
 
@@ -132,6 +133,7 @@ class EpochsBenchmark(Data, Protocol):
     evaluate_every: int
     new_heads: bool
     restore_best: bool
+    online_accuracy: bool
 
     def steps_per_epoch(self, index: int) -> int: ...
 

@@ -40,7 +40,7 @@ class ContinualImageNet:
     PROBE_BATCH: ClassVar[int | None] = None
     augmented: frozenset[str] = frozenset()
     loss = "cross_entropy"
-    restore_best = False
+    restore_best = online_accuracy = False
     shape = (3, 32, 32)
     inputs = 3 * 32 * 32
 

@@ -35,7 +35,7 @@ class EpochsStream(Stream):
     DRAWS: ClassVar[int] = 0
     PROBE_BATCH: ClassVar[int | None] = None
     augmented: frozenset[str] = frozenset()
-    restore_best = False
+    restore_best, online_accuracy = False, True
 
     def __init__(
         self,
@@ -65,7 +65,8 @@ class EpochsStream(Stream):
 
     @property
     def PERFORMANCE(self) -> str:
-        return "test_accuracy" if self.change.TESTED and self.data.TESTED else "train_accuracy"
+        """Figures show the accuracy on the test set, or where there is none, that before each update."""
+        return "test_accuracy" if self.change.TESTED and self.data.tested else "online_accuracy"
 
     def images(self, index: int) -> int:
         """Training images of task `index`."""

@@ -83,7 +83,7 @@ class IncrementalCIFAR100:
     DRAWS: ClassVar[int] = augmentation.DRAWS
     PROBE_BATCH: ClassVar[int | None] = 100
     loss = "cross_entropy"
-    new_heads = False
+    new_heads = online_accuracy = False
     shape = (3, 32, 32)
     inputs, outputs = 3 * 32 * 32, CLASSES
 

@@ -61,7 +61,8 @@ class OnlineStream(Stream):
 
     def load(self, root: Path) -> None:
         super().load(root)
-        self._flat = self.train_images.reshape(len(self.train_images), -1)  # a view: compressed once by identity
+        assert self._train is not None
+        self._flat = self._train.flat
         self._as_stored = np.arange(self.inputs)
 
     def task(self, seed: int, index: int) -> PermutedTask | DriftingTask:

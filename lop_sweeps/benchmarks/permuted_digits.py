@@ -24,4 +24,4 @@ class PermutedDigits(PermutedImages):
 
     def load(self, root: Path) -> None:
         data = Digits().training_set(root)
-        self.images, self.labels = data.images.reshape(-1, self.inputs), data.labels
+        self.images, self.labels = data.flat, data.labels

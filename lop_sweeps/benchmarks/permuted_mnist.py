@@ -20,4 +20,4 @@ class PermutedMNIST(PermutedImages):
 
     def load(self, root: Path) -> None:
         data = MNIST().training_set(root)
-        self.images, self.labels = data.images.reshape(-1, self.inputs), data.labels
+        self.images, self.labels = data.flat, data.labels

@@ -50,9 +50,7 @@ class Stream:
 
     def load(self, root: Path) -> None:
         self._train, self._test = self.data.training_set(root), self.data.test_set(root)
-        self._pool = Pool(
-            self._train.labels, self._test.labels if self._test else None, self.data.classes, self.inputs
-        )
+        self._pool = Pool(self._train.labels, self._test.labels if self._test else None, self.data.classes, self.inputs)
 
     @property
     def train_images(self) -> NDArray[np.uint8]:

@@ -1,4 +1,4 @@
-"""Pairs of classes, one after another: the network tells apart the next two (Continual ImageNet, Nature 632, Fig. 1)."""
+"""Pairs of classes, one after another: the network tells apart the next two (Nature 632, Fig. 1)."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ class ClassesAdded(Change):
     """Task k has the first `classes_per_task` (k + 1) classes of the seed's order. The network has an output for every
     class from the start, and those of classes to come have no part in the loss.
 
-    per_class: training images of each class, the first ones. `HELD_OUT` has as many classes as task 0, of another order.
+    per_class: training images of each class, the first ones. `HELD_OUT` is as task 0, of another order.
     """
 
     MASKS_OUTPUTS: ClassVar[bool] = True

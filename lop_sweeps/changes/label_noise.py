@@ -17,9 +17,7 @@ class LabelNoise(Chunks):
     right ones.
     """
 
-    def __init__(
-        self, chunks: int = 10, access: str = "full", count: int | None = None, first: float = 0.5
-    ) -> None:
+    def __init__(self, chunks: int = 10, access: str = "full", count: int | None = None, first: float = 0.5) -> None:
         super().__init__(checks.integer("chunks", chunks, 2), access, count)
         self.first = checks.number("first", first, 0.0, 1.0)
 

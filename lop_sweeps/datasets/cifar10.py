@@ -22,7 +22,7 @@ class CIFAR10(DataSet):
 
     published: ClassVar[PublishedSet] = PUBLISHED
     shape = (3, 32, 32)
-    classes = 10
+    classes, training_images = 10, 50_000
     # Over all pixels, as commonly used; (0.2023, 0.1994, 0.2010), also met, is a mean of the images' own deviations.
     MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
 

@@ -41,6 +41,7 @@ class CIFAR100(DataSet):
 
     def __init__(self, file: str | None = None) -> None:
         self.file = None if file is None else checks.text("file", file)
+        self.training_images = 50_000 if file is None else None
 
     def check_data(self, root: Path) -> None:
         if self.file is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import ClassVar
 
@@ -19,6 +20,12 @@ class LabelledSet:
 
     images: NDArray[np.uint8]  # (n, channels, height, width), contiguous, n ≥ 1
     labels: NDArray[np.int64]  # (n,), each 0 … classes − 1
+
+    @cached_property
+    def flat(self) -> NDArray[np.uint8]:
+        """The images as (n, pixels): the same array every time, since the fused engine compresses each array once."""
+        flat: NDArray[np.uint8] = self.images.reshape(len(self.images), -1)
+        return flat
 
     def __post_init__(self) -> None:
         images, labels = self.images, self.labels
@@ -45,6 +52,8 @@ class DataSet(ABC):
 
     shape: tuple[int, int, int]
     classes: int
+    training_images: int | None = None  # known before the files are read; None where only they tell
+    tested: bool = True  # whether there is a test set
 
     def check_data(self, root: Path) -> None:  # noqa: B027  (a data set may come with a library)
         """Raise `DataError`, with the command that mends it, unless the files are there, below `root`.

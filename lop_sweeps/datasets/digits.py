@@ -24,7 +24,7 @@ class Digits(DataSet):
 
     BRIGHTEST: ClassVar[float] = 16.0
     shape = (1, 8, 8)
-    classes = 10
+    classes, training_images, tested = 10, 1_797, False
     MEAN, STD = (0.3053,), (0.3760,)  # computed from all images
 
     def training_set(self, root: Path) -> LabelledSet:

@@ -18,5 +18,5 @@ class EMNIST(IDXImages):
     """
 
     published = PUBLISHED
-    classes = 47
+    classes, training_images = 47, 112_800
     MEAN, STD = (0.1751,), (0.3332,)  # as commonly used with this split; the data were not at hand to compute them

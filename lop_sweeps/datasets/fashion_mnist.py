@@ -10,5 +10,5 @@ class FashionMNIST(IDXImages):
     """60,000 training and 10,000 test images (1, 28, 28) of ten kinds of clothes. `lop-data fetch fashion_mnist`."""
 
     published = FASHION_MNIST
-    classes = 10
+    classes, training_images = 10, 60_000
     MEAN, STD = (0.2860,), (0.3530,)  # computed from the training images

@@ -41,6 +41,7 @@ class ImageNet32(DataSet):
         self.classes = checks.integer("classes", classes, 2)
         self.train_per_class = checks.integer("train_per_class", train_per_class, 1)
         self.test_per_class = checks.integer("test_per_class", test_per_class, 0)
+        self.training_images, self.tested = self.classes * self.train_per_class, self.test_per_class > 0
 
     def check_data(self, root: Path) -> None:
         check_unchanged(root, self.classes, self.train_per_class + self.test_per_class)

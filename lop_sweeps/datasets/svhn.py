@@ -31,7 +31,7 @@ class SVHN(DataSet):
 
     published: ClassVar[PublishedSet] = PUBLISHED
     shape = (3, 32, 32)
-    classes = 10
+    classes, training_images = 10, 73_257
     MEAN, STD = (0.4377, 0.4438, 0.4728), (0.1980, 0.2010, 0.1970)  # as commonly used
 
     def check_data(self, root: Path) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 from lop_sweeps import checks
 from lop_sweeps.algorithms.one_run import OneRun
 from lop_sweeps.benchmarks.benchmark import steps_before
+from lop_sweeps.benchmarks.known_streams import known
 from lop_sweeps.errors import ConfigError, LopError
 from lop_sweeps.sweeps import branching, keeping, measures, queue
 from lop_sweeps.sweeps.claim import is_alive, is_nobodys
@@ -35,6 +36,7 @@ SCHEMA = 1
 PACK_PARAMETERS = 500_000  # of all runs of a pack: beyond a core's cache, side by side is no faster
 PACK_RUNS = 32
 PACK_RUNS_GPU = 64  # or fewer, if they do not fit in its memory
+STREAM, STREAM_PARTS = "stream", ("data", "change", "protocol")  # a benchmark with no name but those of its parts
 
 
 @dataclass(frozen=True)
@@ -131,6 +133,10 @@ def resolve(config: Mapping[str, Any], choices: Mapping[str, Any]) -> dict[str, 
     chosen = {
         group: choices.get(group) for group in ("benchmark", "network", "optimizer", "algorithm", "agent", "experiment")
     }
+    if chosen["benchmark"] == STREAM:
+        chosen["benchmark"] = "_".join(str(choices.get(f"benchmark/{part}")) for part in STREAM_PARTS)
+    if found := known(benchmark):
+        chosen["benchmark"], benchmark = found
     experiment = str(chosen["experiment"] or "").rpartition("/")[2]
     given = config.get("sweep")
     name = given if given not in (None, "") else experiment or f"{chosen['benchmark']}-{config['scale']}"

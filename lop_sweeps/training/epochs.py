@@ -46,6 +46,9 @@ class EpochsStage:
         images = first.images if shared else torch.cat([one.images for one in self.tasks])
         self._pool = images.to(learner.device)
         self._offsets = [0 if shared else run * len(first.images) for run in range(len(seeds))]
+        self._pixels: Tensor | None = None  # (runs, inputs)
+        if first.pixels is not None:
+            self._pixels = self._on_device([one.pixels for one in self.tasks if one.pixels is not None])
         self._outputs: Tensor | None = None
         if first.outputs is not None:
             self._outputs = self._on_device([one.outputs for one in self.tasks if one.outputs is not None])
@@ -68,11 +71,18 @@ class EpochsStage:
         rows = [split.rows + offset for split, offset in zip(splits, self._offsets, strict=True)]
         return self._on_device(rows), self._on_device([split.labels for split in splits])
 
-    def _inputs(self, rows: Tensor, uniforms: Tensor | None) -> Tensor:
-        """Network inputs (runs, images, inputs) of pool rows (runs, images); uniforms (runs, images, DRAWS)."""
+    def _inputs(self, rows: Tensor, uniforms: Tensor | None, run: int | None = None) -> Tensor:
+        """Network inputs (runs, images, inputs) of pool rows (runs, images); uniforms (runs, images, DRAWS).
+
+        run: the one that they are of; None = all.
+        """
         draws = None if uniforms is None else uniforms.flatten(0, 1)
         x = self.benchmark.prepare(self._pool[rows.flatten()], draws, self.learner.dtype)
-        return x.view(*rows.shape, -1)
+        x = x.view(*rows.shape, -1)
+        if self._pixels is None:
+            return x
+        pixels = self._pixels if run is None else self._pixels[run : run + 1]
+        return x.gather(2, pixels.unsqueeze(1).expand_as(x))
 
     def _uniforms(self, split: str, step: int, images: int) -> Tensor | None:
         """Draws (runs, images, DRAWS) for augmentation; step: of the task in training, else the epoch."""
@@ -94,7 +104,7 @@ class EpochsStage:
     @torch.no_grad()
     def probe_inputs(self, run: int) -> Tensor:
         rows = torch.from_numpy(self.tasks[run].probe + self._offsets[run])
-        return self._inputs(rows[None].to(self.learner.device), None)[0]
+        return self._inputs(rows[None].to(self.learner.device), None, run)[0]
 
     def probe_loss(self, run: int, output: Tensor, rows: slice) -> Tensor:
         labels = _labels_of(self.tasks[run], self.tasks[run].probe[rows])
@@ -127,8 +137,10 @@ class EpochsStage:
         evaluations = -(-self.benchmark.epochs // self.benchmark.evaluate_every)
         shapes: dict[str, tuple[int, ...]] = {"loss": (runs,), "magnitude": (runs, matrices)}
         shapes |= {"epoch_loss": (runs,), "epoch_accuracy": (runs,)}
+        if self.benchmark.online_accuracy:
+            shapes["accuracy"] = (runs,)
         sums = {name: torch.zeros(shape, dtype=torch.float64) for name, shape in shapes.items()}
-        tested = ["train", *self._evaluated(), *(f"{name}_test" for name in self.learner.tested_beside())]
+        tested = ["train", *self._evaluated(), *(f"{name}_test" for name, _ in self._tested_beside())]
         names = [f"{what_of}_{what}" for what_of in tested for what in ("cross_entropy", "accuracy")]
         sums |= {f"curve/{name}": torch.zeros(runs, evaluations, dtype=torch.float64) for name in names}
         if self.benchmark.restore_best:
@@ -138,8 +150,13 @@ class EpochsStage:
             before_task(self.learner, run, self.task)
         return {name: value.to(self.learner.device) for name, value in sums.items()}
 
+    def _tested_beside(self) -> list[tuple[str, Tensor]]:
+        """Networks of methods that are tested, too, where there is a test set."""
+        return list(self.learner.tested_beside().items()) if self.tasks[0].test is not None else []
+
     def _evaluated(self) -> Iterator[str]:
-        yield "test"
+        if self.tasks[0].test is not None:
+            yield "test"
         if self.tasks[0].validation is not None:
             yield "validation"
 
@@ -166,6 +183,8 @@ class EpochsStage:
         position.step += count
         if at + count == self.steps_per_epoch:
             position.sums["loss"] += position.sums["epoch_loss"]
+            if self.benchmark.online_accuracy:
+                position.sums["accuracy"] += position.sums["epoch_accuracy"]
             self._end_epoch(position, epoch)
 
     def _learn(self, epoch: int, step: int) -> tuple[Tensor, Tensor | None]:
@@ -204,7 +223,7 @@ class EpochsStage:
             loss, accuracy = self._evaluate(split, epoch)
             sums[f"curve/{split}_cross_entropy"][:, at] = loss
             sums[f"curve/{split}_accuracy"][:, at] = accuracy
-        for name, parameters in self.learner.tested_beside().items():
+        for name, parameters in self._tested_beside():
             loss, accuracy = self._evaluate("test", epoch, parameters)
             sums[f"curve/{name}_test_cross_entropy"][:, at] = loss
             sums[f"curve/{name}_test_accuracy"][:, at] = accuracy
@@ -256,7 +275,7 @@ class EpochsStage:
         labels = self._on_device([split.labels[:samples]])
         for start in range(0, rows.shape[1], EVALUATED):
             span = slice(start, start + EVALUATED)
-            yield self._inputs(rows[:, span], None)[0], labels[0, span]
+            yield self._inputs(rows[:, span], None, run)[0], labels[0, span]
 
     def slope(self, output: Tensor, y: Tensor, run: int | None = None) -> Tensor:
         outputs = self._outputs if self._outputs is None or run is None else self._outputs[run : run + 1]
@@ -282,18 +301,22 @@ class EpochsStage:
         steps = self.first_step + self.benchmark.epochs * self.steps_per_epoch
         curves = {name.removeprefix("curve/"): value for name, value in position.sums.items() if "curve/" in name}
         rows = []
+        updates = self.benchmark.epochs * self.steps_per_epoch
         for run in range(len(self.seeds)):
             of_run = {name: value[run].tolist() for name, value in curves.items()}
             row: dict[str, Any] = {"examples": steps * self.benchmark.batch_size}
             if (outputs := self.tasks[run].outputs) is not None:
                 row["classes"] = len(outputs)
+            if self.benchmark.online_accuracy:
+                row["online_accuracy"] = position.sums["accuracy"][run].item() / updates
             row |= {name: values[-1] for name, values in of_run.items()}
-            if len(of_run["test_accuracy"]) > 1:
+            several = len(of_run["train_accuracy"]) > 1
+            if several and "test_accuracy" in of_run:
                 row["best_test_accuracy"] = max(of_run["test_accuracy"])
             if self.benchmark.restore_best:
                 found = int(np.argmax(of_run["validation_accuracy"]))  # the first of equals, as `best` is
                 row["selected_test_accuracy"] = of_run["test_accuracy"][found]
-            if len(of_run["test_accuracy"]) > 1:
+            if several:
                 row["epochs"] = of_run
             rows.append(row)
         return rows
