@@ -26,8 +26,8 @@ class EpochsStream(Stream):
     for the next pass, which has an order of its own.
 
     new_heads: whether the output layer is set to zero before each task. evaluate_every: epochs between tests; there is
-    always one after a task's last epoch. inputs: what pixels are scaled to: zero_one, minus_one_one, or standardised, by
-    mean and standard deviation of the data set's training pixels in each channel.
+    always one after a task's last epoch. inputs: what pixels are scaled to: zero_one, minus_one_one, or standardised,
+    by mean and standard deviation of the data set's training pixels in each channel.
     """
 
     version: ClassVar[int] = 1

@@ -23,10 +23,10 @@ class OnlineStream(Stream):
     """num_tasks tasks of `examples_per_task` examples, in mini-batches of `batch_size`.
 
     A task's images come in an order of its own; a task that is longer than its images shows them again, in the same
-    order. inputs: what pixels are scaled to, zero_one or minus_one_one. drift: over this last share of a task an example
-    comes from the next task with a probability that rises linearly from 0 to 1; 0 = the change is abrupt. interpolate:
-    instead, each input goes linearly from what this task makes of the image to what the next one does; the last example
-    of a task is then one of the next.
+    order. inputs: what pixels are scaled to, zero_one or minus_one_one. drift: over this last share of a task an
+    example comes from the next task with a probability that rises linearly from 0 to 1; 0 = the change is abrupt.
+    interpolate: instead, each input goes linearly from what this task makes of an image to what the next one makes of
+    it; the last example of a task is then one of the next.
     """
 
     version: ClassVar[int] = 1

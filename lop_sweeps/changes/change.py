@@ -46,9 +46,11 @@ class View:
 class Change(ABC):
     """Base of the changes. Every draw is by seed and index of the task alone, so each task can be rebuilt.
 
-    version: raise it when a change of behaviour alters results. SAME_IMAGES: whether every task shows the same images. MASKS_OUTPUTS: whether tasks use some of the network's
-    outputs only. TESTED: whether there is something to test on, if the data set has a test set. The task `HELD_OUT` (index -1) is like the others,
-    and not one of the stream.
+    The task `HELD_OUT` (index -1) is like the others, and not one of the stream.
+
+    version: raise it when a change of behaviour alters results. SAME_IMAGES: whether every task shows the same images.
+    MASKS_OUTPUTS: whether tasks use some of the network's outputs only. TESTED: whether there is something to test on,
+    if the data set has a test set.
     """
 
     version: ClassVar[int] = 1
