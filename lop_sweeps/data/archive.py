@@ -15,7 +15,7 @@ from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
-from typing import IO
+from typing import Protocol
 
 from lop_sweeps.errors import DataError
 
@@ -108,6 +108,10 @@ def compressed(name: str, md5: str, mirrors: Iterable[str]) -> Archive:
     return Archive(f"{name}.gz", md5, tuple(f"{mirror}{name}.gz" for mirror in mirrors), (name,))
 
 
-def _copy(source: IO[bytes], path: Path) -> None:
+class Readable(Protocol):
+    def read(self, size: int = -1, /) -> bytes: ...
+
+
+def _copy(source: Readable, path: Path) -> None:
     with path.open("wb") as target:
         shutil.copyfileobj(source, target, BLOCK)
