@@ -36,7 +36,7 @@ from lop_sweeps.sweeps.planning import Plan, Point, make_plan
 from lop_sweeps.training import checkpoint, online
 from lop_sweeps.training.learner import TorchLearner
 from lop_sweeps.training.session import restore
-from tests import runs
+from tests import runs, stream_options
 from tests.contracts.table import FUSED
 from tests.images import CIFAR_FILE, image_data
 
@@ -509,6 +509,7 @@ OPTIONS: list[tuple[list[str], str, str]] = [
         for needs in ([], IMAGENET, CIFAR, ANT)
         for key, (name, value) in SLOPES.items()
     ],
+    *stream_options.ROWS,
     (CIFAR, "network.activation", "tanh"),
     (DIGITS, "benchmark.inputs", "minus_one_one"),
     (IMAGENET, "benchmark.inputs", "zero_one"),
@@ -664,6 +665,10 @@ BASE = [
 
 def base(needs: Sequence[str]) -> list[str]:
     """The small experiment in which an option is tried."""
+    if "benchmark/protocol=epochs" in needs:
+        return [*stream_options.BASE, f"paths.data={image_data()}"]
+    if needs[:2] == stream_options.CIFAR[:2]:
+        return [*BASE, f"paths.data={image_data()}"]
     if needs[:1] and needs[0] in (ANT[0], SLIPPERY[0]):
         return ["scale=tiny"]
     images = ("benchmark=continual_imagenet", "benchmark=incremental_cifar100")
@@ -731,6 +736,9 @@ def nodes(config: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
     """The components of a composed configuration, each with its path."""
     for group in ("benchmark", "network", "optimizer"):
         yield group, {key: value for key, value in config[group].items() if key != "scales"}
+    for part in ("data", "change"):  # of a stream
+        if isinstance(node := config["benchmark"].get(part), dict):
+            yield f"benchmark.{part}", node
     if "agent" in config:
         yield "agent", config["agent"]
     for name, node in config["algorithm"].items():
@@ -754,13 +762,22 @@ def choices() -> list[str]:
         for group in ("benchmark", "network", "optimizer", "agent", "algorithm")
         for path in (ROOT / "conf" / group).iterdir()
     ]
-    return sorted(f"{path.parent.name}={path.stem}" for path in found if path.suffix == ".yaml")
+    parts = [path for part in ("data", "change", "protocol") for path in (ROOT / "conf" / "benchmark" / part).iterdir()]
+    return sorted(
+        [f"{path.parent.name}={path.stem}" for path in found if path.suffix == ".yaml"]
+        + [f"benchmark/{path.parent.name}={path.stem}" for path in parts if path.suffix == ".yaml"]
+    )
+
+
+def chosen(choice: str) -> list[str]:
+    """What is composed to look at a choice."""
+    return ["benchmark=stream", choice] if choice.startswith("benchmark/") else [choice]
 
 
 @pytest.mark.parametrize("choice", choices())
 def test_option_in_yaml_that_no_constructor_has_or_the_reverse(choice: str) -> None:
     """Every option of a choice is a parameter, and every parameter can be set without a `+`."""
-    for path, node in nodes(composed(choice)):
+    for path, node in nodes(composed(*chosen(choice))):
         known = set(parameters(locate(node, path)))
         assert set(options(node)) == known - (FROM_THE_CODE if path == "network" else set()), path
 
@@ -768,7 +785,7 @@ def test_option_in_yaml_that_no_constructor_has_or_the_reverse(choice: str) -> N
 def test_every_option_has_a_row_here() -> None:
     wanted, tested = set(), set()
     for choice in choices():
-        for path, node in nodes(composed(choice)):
+        for path, node in nodes(composed(*chosen(choice))):
             parts = parts_of(locate(node, path), path)  # are components, with rows of their own
             wanted |= {(constructor(node, path), f"{path}.{key}") for key in options(node) if key not in parts}
     wanted = {(where, key) for where, key in wanted if key not in ("benchmark.num_tasks", "benchmark.num_steps")}

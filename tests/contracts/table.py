@@ -50,6 +50,11 @@ CONTROL = [
     "agent.batch_size=16",
     "agent.epochs=2",
 ]
+STREAM, LENGTHS = (
+    ["benchmark=stream", "benchmark/data=digits"],
+    ["benchmark.num_tasks=3", "benchmark.examples_per_task=90"],
+)
+EPOCHS = [*STREAM, "benchmark/protocol=epochs", "benchmark.batch_size=50", "benchmark.num_tasks=2"]
 ANT, HOPPER, WALKER = (["benchmark=" + name, *CONTROL] for name in ("ant", "hopper", "walker2d"))
 SLIPPERY = ["benchmark=slippery_ant", *CONTROL, "benchmark.change_every=30"]
 
@@ -572,6 +577,26 @@ ROWS: dict[str, list[str]] = {
         "algorithm.redo.from_task=1",
         "algorithm.head_resetting.until_task=2",
     ],
+    "stream_labels_drift": [*STREAM, "benchmark/change=labels_permuted", "benchmark.drift=0.5", *LENGTHS],
+    "stream_labels_adam": [*STREAM, "benchmark/change=labels_permuted", "optimizer=adam", *LENGTHS],
+    "stream_interpolated": [*STREAM, "benchmark.drift=0.5", "benchmark.interpolate=true", *LENGTHS],
+    "stream_memorised": [*STREAM, "benchmark/change=labels_random", "benchmark.change.count=60", *LENGTHS],
+    "stream_chunks_cbp": [*STREAM, "benchmark/change=chunks", "algorithm=continual_backprop", *OFTEN, *LENGTHS],
+    "stream_pairs": [*STREAM, "benchmark/change=class_pairs", "benchmark.change.per_class=100", *LENGTHS],
+    "stream_turns": [
+        *STREAM,
+        "benchmark/change=hard_and_easy",
+        "benchmark.change.hard=3",
+        "benchmark.change.per_class=100",
+        *LENGTHS,
+    ],
+    "stream_noise": [*STREAM, "benchmark/change=label_noise", *LENGTHS],
+    "epochs_chunks": [*EPOCHS, "benchmark/change=chunks", "algorithm=shrink_and_perturb_task", "optimizer=adam"],
+    "epochs_inputs": EPOCHS,
+    "epochs_memorised": [*EPOCHS, "benchmark/change=labels_random", "benchmark.change.count=300"],
+    "epochs_added": [*EPOCHS, "benchmark/change=classes_added", "benchmark.change.per_class=100", "algorithm=redo"],
+    "epochs_warm_start": [*EPOCHS, "benchmark/change=warm_start", "benchmark.change.count=600", "algorithm=dash"],
+    "epochs_noise": [*EPOCHS, "benchmark/change=label_noise", "benchmark.new_heads=true"],
     "mnist_backprop": MNIST,
     "mnist_cbp": [*MNIST, "algorithm=continual_backprop", *OFTEN, f"{CBP}.utility=adaptation"],
 }
@@ -599,11 +624,13 @@ METHODS = frozenset(
     | {"fire", "dash", "fresh_step", "imagenet_hare_norm", "plasticity_injection", "noise_and_cbp_in_some_tasks"}
     | {"l2_init", "wasserstein", "spectral", "parseval", "isometry"}
     | {"weight_clipping", "soft_weight_rescaling", "normalize_and_project"}
+    | {"stream_labels_drift", "epochs_chunks"}
     | {"upgd", "muon", "trac", "imagenet_c_chain"}
 )
 # What the fused engine promises to train, by config group; a row that chooses nothing in a group has its default.
 FUSED = {
-    "benchmark": {"permuted_digits", "slowly_changing_regression", "permuted_mnist"},
+    "benchmark/protocol": {"online"},
+    "benchmark": {"stream", "permuted_digits", "slowly_changing_regression", "permuted_mnist"},
     "network": {"mlp", "linear"},
     "network.activation": {"relu", "leaky_relu", "tanh", "sigmoid", "elu", "selu", "swish", "identity"},
     "network.leaky_slope": {"0.01"},
