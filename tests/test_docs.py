@@ -57,7 +57,8 @@ def test_metrics_page_lists_exactly_what_is_logged(tmp_path: Path) -> None:
     measured = [*runs.SMALL, "benchmark=permuted_digits", "engine=torch", "sweep=measured", "benchmark.num_tasks=2"]
     measured += ["benchmark.examples_per_task=40", f"diagnostics=[{','.join(DIAGNOSTICS)}]"]
     images = ["scale=tiny", *IMAGENET, "optimizer=trac"]
-    for line in (*online, images, ["scale=tiny", *CIFAR], control, measured):
+    stream = [*runs.SMALL, "benchmark=stream", "benchmark/data=digits", "benchmark/protocol=epochs"]
+    for line in (*online, images, stream, ["scale=tiny", *CIFAR], control, measured):
         beside = "c_chain,hare_and_tortoise," if line is images else "weight_clipping," if line is measured else ""
         methods = f"[{beside}continual_backprop]"
         plan = runs.plan(tmp_path, *line, f"algorithm={methods}")
@@ -123,6 +124,7 @@ def test_every_command_in_the_documentation_is_a_checked_sweep(line: str, tmp_pa
             composer.point(None, point)
         except DataError:
             needs_data = {"benchmark=permuted_mnist", "benchmark=continual_imagenet", "benchmark=incremental_cifar100"}
+            needs_data |= {"benchmark/data=fashion_mnist"}
             assert needs_data & set(point)  # everything but the data is right
 
 

@@ -216,7 +216,17 @@ def check(diagnostic: Diagnostic, network: Network, protocol: str, engine: str) 
 
 # What a log has besides, or frames join to it.
 RESERVED = frozenset(
-    {"task", "examples", "accuracy", "cross_entropy", "squared_error", "classes", "epochs", "train_accuracy"}
+    {
+        "task",
+        "examples",
+        "accuracy",
+        "online_accuracy",
+        "cross_entropy",
+        "squared_error",
+        "classes",
+        "epochs",
+        "train_accuracy",
+    }
     | {"train_cross_entropy", "test_accuracy", "test_cross_entropy", "validation_accuracy", "validation_cross_entropy"}
     | {"tortoise_test_accuracy", "tortoise_test_cross_entropy"}
     | {"best_test_accuracy", "selected_test_accuracy", "return", "episode_length", "episodes", "friction", "changes"}

@@ -199,3 +199,50 @@ def test_each_run_of_a_pack_has_its_own_permutation_of_inputs_in_epochs(tmp_path
     assert "test_accuracy" not in rows[0]  # these data have nothing to test on
     assert rows[0]["online_accuracy"] == pytest.approx(rows[0]["train_accuracy"])  # of one epoch
     assert together.points[0].config["benchmark"]["performance"] == "online_accuracy"
+
+
+MINE = """
+from lop_sweeps.benchmarks.benchmark import Split
+from lop_sweeps.changes.change import Change, View
+from lop_sweeps.datasets.dataset import DataSet, LabelledSet
+import numpy as np
+
+
+class Halves(Change):
+    def __init__(self, shift=1):
+        self.shift = shift
+
+    def images(self, index, images):
+        return images // 2
+
+    def view(self, pool, seed, index):
+        rows = np.arange(index % 2, len(pool.labels) - len(pool.labels) % 2, 2)
+        return View(Split(rows, (pool.labels[rows] + self.shift * index) % pool.classes), None)
+
+
+class Dots(DataSet):
+    shape, classes, training_images, tested = (1, 2, 2), 3, 60, False
+
+    def training_set(self, root):
+        labels = np.arange(60) % 3
+        images = np.zeros((60, 1, 2, 2), np.uint8)
+        images[np.arange(60), 0, labels // 2, labels % 2] = 255
+        return LabelledSet(images, labels)
+"""
+
+
+@pytest.mark.parametrize("protocol", ["online", "epochs"])
+def test_a_data_set_and_a_change_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, protocol: str) -> None:
+    module = f"mine_{protocol}"
+    (tmp_path / f"{module}.py").write_text(MINE)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    line = ["benchmark=stream", f"benchmark/protocol={protocol}", "scale=tiny", "network.hidden=[5]"]
+    line += [f"benchmark.batch_size={10 if protocol == 'epochs' else 1}"]
+    line += [f"benchmark.data={{_target_: {module}.Dots}}", f"benchmark.change={{_target_: {module}.Halves}}"]
+    with pytest.raises(ConfigError, match=f"trusted=\\[{module}\\]"):
+        runs.point(tmp_path / "sweeps", *line)
+    plan = runs.plan(tmp_path / "sweeps", *line, f"trusted=[{module}]")
+    assert [one.state for one in runs.train(plan)] == ["done"]
+    other = runs.point(tmp_path / "sweeps", *line, f"trusted=[{module}]", "+benchmark.change.shift=2")
+    assert other.directory.name != plan.points[0].directory.name
