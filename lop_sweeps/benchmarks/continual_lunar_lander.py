@@ -1,4 +1,4 @@
-"""LunarLander: a lander is to come down between two flags. It needs Box2D, which is not installed with this package."""
+"""LunarLander: a lander is to come down between two flags. It needs gymnasium's extra `box2d`."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ class ContinualLunarLander(ContinualGym):
     SIZES: ClassVar[tuple[int, int]] = (8, 4)
 
     def check_data(self, root: Path) -> None:
-        """Raise `DataError` if there is no Box2D."""
-        if importlib.util.find_spec("Box2D") is None:
-            raise DataError("continual_lunar_lander needs Box2D, which is not installed: pip install box2d")
+        """Raise `DataError` if Box2D is not installed, or pygame, which gymnasium imports with it."""
+        lacking = [name for name in ("Box2D", "pygame") if importlib.util.find_spec(name) is None]
+        if lacking:
+            what = " and ".join(lacking)
+            raise DataError(f"continual_lunar_lander needs {what}, not installed here: pip install 'gymnasium[box2d]'")
