@@ -21,7 +21,7 @@ from lop_sweeps.networks.activations import ACTIVATIONS, OPTIONS
 from lop_sweeps.sweeps.expansion import expand
 from lop_sweeps.training.checkpoint_file import snapshot_tasks
 from tests import runs
-from tests.contracts.table import CIFAR, IMAGENET, SLIPPERY
+from tests.contracts.table import CARTPOLE, CIFAR, IMAGENET, SLIPPERY
 
 ROOT = Path(__file__).parents[1]
 DIAGNOSTICS = sorted({path.stem for path in (ROOT / "conf" / "diagnostics").glob("*.yaml")} - {"none", "standard"})
@@ -54,11 +54,12 @@ def test_metrics_page_lists_exactly_what_is_logged(tmp_path: Path) -> None:
     logged: set[str] = set()
     online = [[*runs.SMALL, f"benchmark={name}"] for name in ("permuted_digits", "slowly_changing_regression")]
     control = ["scale=tiny", *SLIPPERY, "benchmark.log_every=192"]
+    gym = ["scale=tiny", *CARTPOLE]
     measured = [*runs.SMALL, "benchmark=permuted_digits", "engine=torch", "sweep=measured", "benchmark.num_tasks=2"]
     measured += ["benchmark.examples_per_task=40", f"diagnostics=[{','.join(DIAGNOSTICS)}]"]
     images = ["scale=tiny", *IMAGENET, "optimizer=trac"]
     stream = [*runs.SMALL, "benchmark=stream", "benchmark/data=digits", "benchmark/protocol=epochs"]
-    for line in (*online, images, stream, ["scale=tiny", *CIFAR], control, measured):
+    for line in (*online, images, stream, ["scale=tiny", *CIFAR], control, gym, measured):
         beside = "c_chain,hare_and_tortoise," if line is images else "weight_clipping," if line is measured else ""
         methods = f"[{beside}continual_backprop]"
         plan = runs.plan(tmp_path, *line, f"algorithm={methods}")
@@ -90,7 +91,8 @@ def test_benchmarks_page_has_the_lengths_of_the_configuration() -> None:
         scales = yaml.safe_load((ROOT / "conf" / "benchmark" / f"{name}.yaml").read_text())["benchmark"]["scales"]
         cells = [f"{scales[s]['num_tasks']:,} x {scales[s]['epochs']}" for s in ("tiny", "small", "paper")]
         assert f"| {name} | {' | '.join(cells)} |" in page
-    for name in ("ant", "slippery_ant", "hopper", "walker2d"):
+    gym = ("continual_cartpole", "continual_acrobot", "continual_mountain_car", "continual_lunar_lander")
+    for name in ("ant", "slippery_ant", "hopper", "walker2d", *gym):
         scales = yaml.safe_load((ROOT / "conf" / "benchmark" / f"{name}.yaml").read_text())["benchmark"]["scales"]
         cells = [f"{scales[s]['num_steps']:,}" for s in ("tiny", "small", "paper")]
         assert f"| {name} | {' | '.join(cells)} |" in page

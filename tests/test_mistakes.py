@@ -408,6 +408,7 @@ ANT, SLIPPERY = (
     for name in ("ant", "slippery_ant")
 )
 SLIPPERY.append("benchmark.change_every=20")
+CARTPOLE = ["benchmark=continual_cartpole", *ANT[1:], "benchmark.change_every=32"]
 # Those that act at every step, on the torch engine.
 REGULARISERS: list[tuple[list[str], str, str]] = [
     ([], "l2_init.strength", "0.1"),
@@ -618,6 +619,14 @@ OPTIONS: list[tuple[list[str], str, str]] = [
     (ANT, "agent.normalise_advantages", "false"),
     (ANT, "agent.max_gradient_norm", "0.1"),
     (ANT, "agent.time_limit", "bootstrap"),
+    (ANT, "agent.value_target", "return"),
+    (ANT, "agent.reward_scale", "5"),
+    (ANT, "agent.advantage_eps", "0.1"),
+    (CARTPOLE, "benchmark.log_every", "32"),
+    (CARTPOLE, "benchmark.max_episode_steps", "5"),
+    (CARTPOLE, "benchmark.change_every", "64"),
+    (CARTPOLE, "benchmark.offset_std", "1"),
+    (CARTPOLE, "benchmark.new_episode_each_rollout", "false"),
     ([*ANT, "algorithm=redo", "algorithm.redo.period=2"], "algorithm.redo.threshold", "0.5"),
     ([*ANT, "algorithm=redo", "algorithm.redo.threshold=0.5"], "algorithm.redo.period", "2"),
     ([*ANT, "algorithm=redo", "algorithm.redo.period=2"], "algorithm.redo.reset_optimizer", "false"),
@@ -669,7 +678,7 @@ def base(needs: Sequence[str]) -> list[str]:
         return [*stream_options.BASE, f"paths.data={image_data()}"]
     if needs[:2] == stream_options.CIFAR[:2]:
         return [*BASE, f"paths.data={image_data()}"]
-    if needs[:1] and needs[0] in (ANT[0], SLIPPERY[0]):
+    if needs[:1] and needs[0] in (ANT[0], SLIPPERY[0], CARTPOLE[0]):
         return ["scale=tiny"]
     images = ("benchmark=continual_imagenet", "benchmark=incremental_cifar100")
     return (
@@ -729,7 +738,7 @@ ROWS_ON_ENGINES = pytest.mark.parametrize(
         if (key not in FUSED_ONLY if engine == "torch" else _fused(needs, key))
     ],
 )
-FROM_THE_CODE = {"inputs", "outputs", "shape"}  # of a network: what its benchmark has
+FROM_THE_CODE = {"inputs", "outputs", "shape", "discrete"}  # of a network: what its benchmark has
 
 
 def nodes(config: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:

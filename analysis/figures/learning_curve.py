@@ -58,7 +58,7 @@ def learning_curve(
     below = friction and logged and (given is None or len(given) > 1)
     sentences = ["Thin: single runs"] if any(_few(curve) for curve in found.values()) else []
     if len(changes(tasks)):
-        sentences.append("Dotted: the friction changes")
+        sentences.append(f"Dotted: the {FRICTION if logged else 'level'} changes")
     if k > 1:
         sentences.append(f"Points average {k} rows of the log")
     with context(style):

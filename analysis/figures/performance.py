@@ -20,6 +20,7 @@ from .style import SIZES, Look, StyleName, context, looks_of
 
 FIRST_TASKS = 10
 POINTS = 40  # of a learning curve, at least
+CHANGING = ("friction", "level")  # columns of a log that say what an environment is
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -88,11 +89,12 @@ def tasks_per_point(tasks: pd.DataFrame) -> int:
 
 def changes(tasks: pd.DataFrame) -> FloatArray:
     """Where the environment changed, in environment steps: of each change, the median over runs."""
-    if "friction" not in tasks.columns:
+    column = next((name for name in CHANGING if name in tasks.columns), None)
+    if column is None:
         return np.zeros(0)
     found: dict[int, list[float]] = {}
-    for _, run in tasks[["run", "task", "examples", "friction"]].groupby("run", observed=True):
-        friction, ends = run["friction"].to_numpy(), run["examples"].to_numpy()
-        for number, row in enumerate(np.flatnonzero(friction[1:] != friction[:-1])):
+    for _, run in tasks[["run", "task", "examples", column]].groupby("run", observed=True):
+        values, ends = run[column].to_numpy(), run["examples"].to_numpy()
+        for number, row in enumerate(np.flatnonzero(values[1:] != values[:-1])):
             found.setdefault(number, []).append(float(ends[row]))
     return np.array([np.median(steps) for steps in found.values()])

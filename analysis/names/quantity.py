@@ -92,6 +92,8 @@ _KNOWN = {
         Quantity("return", "Return", "Return of an episode"),
         Quantity("episode_length", "Episode length", "Episode length (steps)", "steps", from_zero=True),
         Quantity("friction", "Friction", "Friction", from_zero=True),
+        Quantity("level", "Level", "Level", from_zero=True),
+        Quantity("policy_entropy", "Entropy of the policy", "Entropy of the policy (nats)", "nats", from_zero=True),
         Quantity("action_std", "Standard deviation of actions", "Standard deviation of actions", from_zero=True),
         Quantity(
             "weight_change", "Weight change", "Weight change per rollout, Σ |Δw|", from_zero=True, part="weight matrix"

@@ -2,7 +2,8 @@
 
 Pure functions on arrays with a leading run dimension; acting and the loop over mini-batches are in
 `lop_sweeps.training.control`. The gradient of the loss with respect to the network's outputs is written out: automatic
-differentiation of its forty small operations costs as much as that of the network.
+differentiation of its forty small operations costs as much as that of the network. What is written here for actions
+is of a diagonal Gaussian; where they are numbered, `agents.categorical` has the same.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lop_sweeps import checks
+from lop_sweeps.agents import categorical
 from lop_sweeps.compiling import njit
 from lop_sweeps.errors import ConfigError
 from lop_sweeps.optimizers.optimizer import per_run
@@ -35,7 +37,11 @@ class PPO:
         of generalised advantage estimation (Schulman et al. 2016, arXiv 1506.02438). clip: the probability ratio
         counts within 1 +- clip. value_coefficient, entropy_coefficient: of the value loss, and of the policy's
         entropy, which is maximised.
-    normalise_advantages: over the rollout, to mean 0 and standard deviation 1.
+    normalise_advantages: over the rollout, to mean 0 and standard deviation 1. advantage_eps: added to the standard
+        deviation by which that divides.
+    value_target: what the value network learns: gae = the advantage estimate plus the value; return = the discounted
+        sum of rewards until the end of the episode or rollout, and the value of the state there if it goes on.
+    reward_scale: rewards are divided by it for learning; the log has them as they are.
     max_gradient_norm: cut longer gradients to this length; null = never.
     time_limit: what an episode's end by the time limit means: terminal = as if the robot had fallen, what the authors'
         code does; bootstrap = the value of the last state goes on counting, since that the clock ran out is no
@@ -44,7 +50,7 @@ class PPO:
 
     version: ClassVar[int] = 1
     PER_RUN: ClassVar[frozenset[str]] = frozenset(
-        {"discount", "gae_lambda", "clip", "value_coefficient", "entropy_coefficient"}
+        {"discount", "gae_lambda", "clip", "value_coefficient", "entropy_coefficient", "reward_scale"}
     )
 
     rollout: int = 2_048
@@ -59,6 +65,9 @@ class PPO:
     normalise_advantages: bool = True
     max_gradient_norm: float | None = None
     time_limit: str = "terminal"
+    value_target: str = "gae"
+    reward_scale: float = 1.0
+    advantage_eps: float = 0.0
 
     def __post_init__(self) -> None:
         for key in ("rollout", "epochs", "batch_size", "environments"):
@@ -76,6 +85,9 @@ class PPO:
         if self.max_gradient_norm is not None:
             checks.number("max_gradient_norm", self.max_gradient_norm, 0.0, above=True)
         checks.choice("time_limit", self.time_limit, ("terminal", "bootstrap"))
+        checks.choice("value_target", self.value_target, ("gae", "return"))
+        checks.number("reward_scale", self.reward_scale, 0.0, above=True)
+        checks.number("advantage_eps", self.advantage_eps, 0.0)
 
     @property
     def updates(self) -> int:
@@ -86,8 +98,8 @@ class PPO:
 class Experience(NamedTuple):
     """What updates learn from, each tensor (runs, samples, ...).
 
-    inputs; actions (..., actions); log_probability of the actions when they were taken; advantage; target: what the
-    value of the state should have been.
+    inputs; actions (..., actions), or (..., 1), their numbers; log_probability of the actions when they were taken;
+    advantage; target: what the value of the state should have been.
     """
 
     inputs: Tensor
@@ -123,12 +135,49 @@ def advantages(
     return out
 
 
-def normalised(advantage: Tensor) -> Tensor:
-    """(runs, samples) with mean 0 and standard deviation 1 (that of a sample); 0 where they are all equal."""
+@njit(nogil=True)
+def returns(rewards: Floats, next_values: Floats, ends: NDArray[np.bool_], discount: float) -> Floats:
+    """Discounted sums (steps,) of the rewards until an episode's end; `next_values` count there, and at the last step.
+
+    The arguments are those of `advantages`.
+    """
+    out = np.empty_like(rewards)
+    running = next_values[-1]
+    for t in range(len(rewards) - 1, -1, -1):
+        if ends[t]:
+            running = next_values[t]
+        running = rewards[t] + discount * running
+        out[t] = running
+    return out
+
+
+def estimates(
+    agent: PPO, rewards: Floats, values: Floats, following: Floats, ends: NDArray[np.bool_]
+) -> tuple[Floats, Floats]:
+    """Advantages and value targets, (environments, steps) each, of what one run did.
+
+    rewards, following, ends (environments, steps), as in `advantages`; values (environments, steps + 1).
+    """
+    advantage, target = np.empty_like(rewards), np.empty_like(rewards)
+    for i in range(len(rewards)):
+        scaled, before = rewards[i] / agent.reward_scale, values[i, :-1]
+        advantage[i] = advantages(scaled, before, following[i], ends[i], agent.discount, agent.gae_lambda)
+        if agent.value_target == "return":
+            target[i] = returns(scaled, following[i], ends[i], agent.discount)
+        else:
+            target[i] = advantage[i] + before
+    return advantage, target
+
+
+def normalised(advantage: Tensor, eps: float = 0.0) -> Tensor:
+    """(runs, samples) with mean 0 and standard deviation 1 (that of a sample); 0 where they are all equal.
+
+    eps: is added to the standard deviation first.
+    """
     centred = advantage - advantage.mean(1, keepdim=True)
     spread = centred.square().sum(1, keepdim=True).div(max(advantage.shape[1] - 1, 1)).sqrt()
     equal = advantage.amax(1, keepdim=True) == advantage.amin(1, keepdim=True)  # their mean may be rounded
-    return torch.where(equal, 0.0, centred / spread)
+    return torch.where(equal, 0.0, centred / (spread + eps))
 
 
 def log_probability(output: Tensor, actions: Tensor) -> Tensor:
@@ -136,6 +185,11 @@ def log_probability(output: Tensor, actions: Tensor) -> Tensor:
     mean, log_std, _ = parts(output)
     z = (actions - mean) * torch.exp(-log_std)
     return (-0.5 * z * z - log_std - _LOG_ROOT_TAU).sum(-1)
+
+
+def entropy(output: Tensor) -> Tensor:
+    """Of the policy in each state, (runs, samples), in nats."""
+    return (parts(output)[1] + (0.5 + _LOG_ROOT_TAU)).sum(-1)
 
 
 def parts(output: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -158,15 +212,18 @@ class Measures(NamedTuple):
 
 
 class Loss:
-    """The loss of a pack's runs, which may differ in their coefficients."""
+    """The loss of a pack's runs, which may differ in their coefficients. discrete: whether actions are numbered."""
 
-    def __init__(self, runs: Sequence[PPO], like: Tensor) -> None:
+    def __init__(self, runs: Sequence[PPO], like: Tensor, *, discrete: bool = False) -> None:
+        self.discrete = discrete
+        self.log_probability = categorical.log_probability if discrete else log_probability
+        self.entropy = categorical.entropy if discrete else entropy
         self.clip = per_run([run.clip for run in runs], like)
         self.value_coefficient = per_run([run.value_coefficient for run in runs], like)
         self.entropy_coefficient = per_run([run.entropy_coefficient for run in runs], like)
 
     def gradient(self, output: Tensor, batch: Experience) -> tuple[Tensor, Tensor]:
-        """Gradient of the mean loss with respect to outputs (runs, batch, 2 * actions + 1); the probability ratio.
+        """Gradient of the mean loss with respect to outputs (runs, batch, outputs); the probability ratio.
 
         Where clipping makes the loss higher, its gradient is 0.
         """
@@ -175,11 +232,14 @@ class Loss:
         gradient, ratio = torch.empty_like(output), torch.empty_like(batch.advantage)
         samples = [each.numpy() for each in (output, *batch[1:])]
         options = [each.numpy() for each in (self.clip, self.value_coefficient, self.entropy_coefficient)]
-        _gradient(*samples, *options, gradient.numpy(), ratio.numpy())
+        fill = categorical.fill_gradient if self.discrete else _gradient
+        fill(*samples, *options, gradient.numpy(), ratio.numpy())
         return gradient, ratio
 
     def gradient_on_gpu(self, output: Tensor, batch: Experience) -> tuple[Tensor, Tensor]:
         """The same in tensor operations, which take fifteen times as long on a CPU."""
+        if self.discrete:
+            return self._gradient_of_numbered(output, batch)
         mean, log_std, value = parts(output)
         inverse = torch.exp(-log_std)
         z = (batch.actions - mean).mul_(inverse)
@@ -195,12 +255,21 @@ class Loss:
         torch.mul(value - batch.target, self.value_coefficient * (2.0 / output.shape[1]), out=of_value)
         return gradient, ratio
 
+    def _gradient_of_numbered(self, output: Tensor, batch: Experience) -> tuple[Tensor, Tensor]:
+        size = output.shape[1]
+        ratio = torch.exp(self.log_probability(output, batch.actions) - batch.log_probability)
+        gain = ratio * batch.advantage
+        unclipped = gain <= ratio.clamp(1 - self.clip, 1 + self.clip) * batch.advantage
+        weight, gradient = torch.where(unclipped, gain, 0).div_(-size), torch.empty_like(output)
+        categorical.gradient_in_tensors(output, weight, batch.actions, self.entropy_coefficient / size, gradient)
+        torch.mul(output[..., -1] - batch.target, self.value_coefficient * (2.0 / size), out=gradient[..., -1])
+        return gradient, ratio
+
     def of_policy(self, output: Tensor, batch: Experience) -> Tensor:
         """Mean losses (runs,) of the policy, minus its entropy times the coefficient."""
-        ratio = (log_probability(output, batch.actions) - batch.log_probability).exp()
+        ratio = (self.log_probability(output, batch.actions) - batch.log_probability).exp()
         gain = torch.minimum(ratio * batch.advantage, ratio.clamp(1 - self.clip, 1 + self.clip) * batch.advantage)
-        entropy = (parts(output)[1] + (0.5 + _LOG_ROOT_TAU)).sum(-1)
-        return -(gain + self.entropy_coefficient * entropy).mean(1)
+        return -(gain + self.entropy_coefficient * self.entropy(output)).mean(1)
 
     def measures(self, output: Tensor, batch: Experience, ratio: Tensor) -> Measures:
         low, high = 1 - self.clip, 1 + self.clip

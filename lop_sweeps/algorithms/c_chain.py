@@ -47,8 +47,9 @@ class CChain(Intervention):
 
     form: cross_entropy = the mean of -sum_a p_before(a) log(p(a) + 1e-8), as in their classic control; p is the softmax
         of the outputs. squared_difference = the mean of (f - f_before)^2 over examples and outputs, as in their DMC.
-        In control both are of the policy alone: of its means; or, as ours is Gaussian, the cross-entropy of the two
-        Gaussians, less the entropy of the former, so that it is 0 where nothing has changed.
+        In control both are of the policy alone: of its logits, where actions are numbered. Of a Gaussian policy it is
+        the difference of the means, or the cross-entropy of the two Gaussians, less the entropy of the former, so that
+        it is 0 where nothing has changed.
     absent: mini-batches at the start that go without the term, there being nothing to compare with.
     coefficient: of the term; with a rule, at the start of each task.
     rule: fixed; or gym, dmc = rho mean |loss| / mean churn of the latest rounds; a round is all updates on a rollout,
@@ -76,7 +77,8 @@ class CChain(Intervention):
         checks.integer("absent", self.absent, 1)
 
     def check(self, network: Network) -> None:
-        if isinstance(network, ActorCritic) and self.form == "cross_entropy" and self.rule != "fixed":
+        gaussian = isinstance(network, ActorCritic) and not network.discrete
+        if gaussian and self.form == "cross_entropy" and self.rule != "fixed":
             allowed = "must be fixed where a Gaussian policy has form: cross_entropy; the rules are for other sizes"
             raise ConfigError("rule", self.rule, allowed)
 
@@ -90,7 +92,7 @@ class PackedCChain(PackedIntervention[CChain]):
     def __init__(self, runs: Sequence[CChain], learner: Learner) -> None:
         super().__init__(runs, learner)
         self.absent, self.rule = int(runs[0].absent), RULES.get(runs[0].rule)
-        self.term = _term(runs[0].form, gaussian=isinstance(learner.network, ActorCritic), asked=learner.asked)
+        self.term = _term(runs[0].form, learner.network, learner.asked)
         self.previous = torch.zeros_like(learner.parameters)
         zeros = learner.parameters.new_zeros(len(runs), 1, dtype=torch.float64)
         self.start, self.rho = (per_run([getattr(run, name) for run in runs], zeros) for name in ("coefficient", "rho"))
@@ -162,10 +164,12 @@ class PackedCChain(PackedIntervention[CChain]):
         self.logged_updates.zero_()
 
 
-def _term(form: str, *, gaussian: bool, asked: Callable[[Tensor], Tensor]) -> Callable[[Tensor, Tensor], Tensor]:
+def _term(form: str, network: Network, asked: Callable[[Tensor], Tensor]) -> Callable[[Tensor, Tensor], Tensor]:
     """What makes numbers (runs,) of outputs (runs, batch, outputs) and those of before."""
-    if gaussian:
-        return of_means if form == "squared_difference" else of_gaussians
+    if isinstance(network, ActorCritic):
+        if not network.discrete:
+            return of_means if form == "squared_difference" else of_gaussians
+        asked = _logits
     term = of_outputs if form == "squared_difference" else of_classes
     return partial(_of_asked, term, asked)
 
@@ -174,6 +178,11 @@ def _of_asked(
     term: Callable[[Tensor, Tensor], Tensor], asked: Callable[[Tensor], Tensor], output: Tensor, before: Tensor
 ) -> Tensor:
     return term(asked(output), asked(before))
+
+
+def _logits(output: Tensor) -> Tensor:
+    """Of an actor-critic network's outputs, those of a policy over numbered actions."""
+    return output[..., :-1]
 
 
 def of_outputs(output: Tensor, before: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
 import torch
@@ -17,9 +17,6 @@ from torch import Tensor
 
 from lop_sweeps import checks
 from lop_sweeps.errors import ConfigError
-
-if TYPE_CHECKING:  # it loads MuJoCo, which other benchmarks do without
-    from lop_sweeps.benchmarks.environment import Environment
 
 Array = NDArray[np.generic]
 
@@ -143,21 +140,58 @@ class EpochsBenchmark(Data, Protocol):
         """images (n, channels, height, width) uint8, augmented if uniforms (n, DRAWS) are given -> (n, inputs)."""
 
 
+class ControlEnvironment(Protocol):
+    """What an agent acts in; it knows no time limit and never resets itself.
+
+    gym: gymnasium's own, without wrappers.
+    """
+
+    gym: Any
+
+    def reset(self, seed: int | None = None) -> NDArray[np.float64]:
+        """Begin an episode; the first observation (inputs,). seed: of the generator, from now on."""
+
+    def step(self, action: NDArray[Any]) -> tuple[NDArray[np.float64], float, bool]:
+        """Take an action (actions,), or (1,), its number: observation, reward, whether the episode has ended."""
+
+    def set_friction(self, friction: float) -> None:
+        """Where the benchmark has a `friction`."""
+
+    def state(self) -> dict[str, Any]:
+        """Everything that later steps depend on, as a checkpoint can keep it."""
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Put back what `state` gave."""
+
+
 class ControlBenchmark(Data, Protocol):
     """An environment to act in for `num_tasks` rows of the log, of `log_every` steps each.
 
     inputs, outputs: numbers in an observation, and in an action. An episode is cut off after `max_episode_steps`.
+    discrete: whether actions are numbered, and `outputs` is how many there are.
+    new_episode_each_rollout: whether an agent's rollouts begin with new episodes, and cut off those that go on at their
+    end; changes then come between them, where they are due.
     """
 
     protocol: ClassVar[Literal["control"]] = "control"
+    discrete: ClassVar[bool] = False
+    new_episode_each_rollout: bool = False
     log_every: int
     max_episode_steps: int
 
-    def make_environment(self, render: str | None = None) -> Environment: ...
+    def make_environment(self, render: str | None = None) -> ControlEnvironment: ...
 
     def friction(self, seed: int, change: int) -> float | None: ...
 
     def change_due(self, steps: int) -> bool: ...
+
+    def offset(self, seed: int, change: int) -> NDArray[np.float64] | None:
+        """What is added to observations after `change` changes, (inputs,); None: nothing, ever."""
+        return None
+
+    def level(self, change: int) -> int | None:
+        """What the log calls `level` after `change` changes; None: it has no such column."""
+        return None
 
 
 Benchmark = OnlineBenchmark | EpochsBenchmark | ControlBenchmark

@@ -6,17 +6,17 @@ near to those as the current packages allow (docs/benchmarks.md lists what diffe
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 from lop_sweeps import checks
+from lop_sweeps.benchmarks.benchmark import ControlBenchmark
 from lop_sweeps.benchmarks.environment import Environment, Floats
 
 PHYSICS = ("v5", "paper")
 HEALTHY = 1.0  # reward of every step in which the robot has not fallen
 
 
-class Locomotion:
+class Locomotion(ControlBenchmark):
     """A stationary environment; subclasses name it.
 
     num_steps: environment steps of the run, rounded up to full rows of the log. log_every: environment steps that one
@@ -24,8 +24,6 @@ class Locomotion:
         as near to v3 as can be.
     """
 
-    version: ClassVar[int] = 1
-    protocol: ClassVar[Literal["control"]] = "control"
     BIN_TASKS: ClassVar[int] = 12  # rows of 20,480 steps: about 250,000, as in the paper's figures
     PERFORMANCE: ClassVar[str] = "return"
     NAME: ClassVar[str]  # of the environment in gymnasium
@@ -61,12 +59,6 @@ class Locomotion:
     def change_due(self, steps: int) -> bool:
         """Whether the environment changes at the end of an episode, `steps` steps of the run after the last change."""
         return False
-
-    def check_data(self, root: Path) -> None:
-        """There is none."""
-
-    def load(self, root: Path) -> None:
-        """There is nothing to load."""
 
     @classmethod
     def adapt(cls, observation: Floats, reward: float, terminated: bool) -> tuple[Floats, float]:

@@ -230,6 +230,7 @@ RESERVED = frozenset(
     | {"train_cross_entropy", "test_accuracy", "test_cross_entropy", "validation_accuracy", "validation_cross_entropy"}
     | {"tortoise_test_accuracy", "tortoise_test_cross_entropy"}
     | {"best_test_accuracy", "selected_test_accuracy", "return", "episode_length", "episodes", "friction", "changes"}
+    | {"level", "policy_entropy"}
     | {"policy_loss", "value_loss", "clip_fraction", "approximate_kl", "explained_variance", "action_std"}
     | {"weight_change", "weight_change_max", "weight_magnitude_task", "replaced_units", "clipped_fraction"}
     | {"trac_scale", "output_churn", "churn_coefficient"}

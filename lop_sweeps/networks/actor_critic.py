@@ -16,12 +16,15 @@ from lop_sweeps.networks.unit_graph import UnitLayer
 
 
 class ActorCritic(Network):
-    """Two MLPs that share nothing: the mean of a diagonal Gaussian over actions, and the value of a state.
+    """Two MLPs that share nothing: a policy over actions, and the value of a state.
 
     hidden, activation (with its options), init, dropout, norm, norm_after, injection: of both networks, as in `MLP`.
     log_std: initial log standard deviation of every action; it is learned and does not depend on the state.
+    discrete: whether actions are numbered, which the benchmark says. The policy is then their softmax, without a
+        log_std; otherwise a diagonal Gaussian.
 
-    Its outputs are (batch, 2 * actions + 1): means, log standard deviations, value. Hidden layers, weight matrices and
+    Its outputs are (batch, 2 * actions + 1): means, log standard deviations, value; or, where actions are numbered,
+    (batch, actions + 1): logits, value. Hidden layers, weight matrices and
     with them diagnostics and lists of replacement rates are those of the policy, then those of the value network.
     """
 
@@ -46,24 +49,29 @@ class ActorCritic(Network):
         aid_p: float = 0.9,
         adalin_of: str = "relu",
         injection: int = 0,
+        discrete: bool = False,
     ) -> None:
         super().__init__()
+        self.discrete = discrete
         rest = (leaky_slope, prelu_per, slope_bounds, smooth_leaky, aid_p, adalin_of, injection)
         self.policy = MLP(inputs, outputs, hidden, activation, init, dropout, norm, norm_after, *rest)
         self.value = MLP(inputs, 1, hidden, activation, init, dropout, norm, norm_after, *rest)
         self.at_zero = self.policy.at_zero
         self._initial_log_std = checks.number("log_std", log_std)
-        self.log_std = nn.Parameter(torch.empty(outputs))
+        if not discrete:
+            self.log_std = nn.Parameter(torch.empty(outputs))
 
     def forward(self, x: Tensor, uniforms: Sequence[Tensor] | None = None) -> tuple[Tensor, list[Tensor]]:
         half = len(uniforms) // 2 if uniforms else 0
         mean, of_policy = self.policy(x, uniforms[:half] if uniforms else None)
         value, of_value = self.value(x, uniforms[half:] if uniforms else None)
+        if self.discrete:
+            return torch.cat((mean, value), -1), [*of_policy, *of_value]
         log_std = self.log_std.unsqueeze(-2).expand_as(mean)
         return torch.cat((mean, log_std, value), -1), [*of_policy, *of_value]
 
     def mean(self, x: Tensor) -> Tensor:
-        """x (..., batch, inputs) -> mean actions (..., batch, actions)."""
+        """x (..., batch, inputs) -> mean actions, or logits of the actions, (..., batch, actions)."""
         mean: Tensor = self.policy(x)[0]
         return mean
 
@@ -71,7 +79,8 @@ class ActorCritic(Network):
         self.policy.initialize(draw)
         matrices = len(self.policy.weights())
         self.value.initialize(lambda i: draw(matrices + i))
-        nn.init.constant_(self.log_std, self._initial_log_std)
+        if not self.discrete:
+            nn.init.constant_(self.log_std, self._initial_log_std)
 
     def unit_graph(self) -> tuple[UnitLayer, ...]:
         return tuple(layer.within(name) for name in ("policy", "value") for layer in getattr(self, name).unit_graph())

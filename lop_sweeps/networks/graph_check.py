@@ -43,7 +43,7 @@ def check_graph(network: Network, inputs: int, outputs: int) -> None:
         _fill(network)
         given, activations = call("", network.eval().forward, x)
     if isinstance(network, ActorCritic):
-        outputs = 2 * outputs + 1
+        outputs = (1 if network.discrete else 2) * outputs + 1
     if tuple(given.shape) != (BATCH, outputs):
         raise ConfigError(
             "forward()", list(given.shape), f"must give outputs (batch, {outputs}), here ({BATCH}, {outputs})"

@@ -38,6 +38,8 @@ def record(run: Path, file: Path, steps: int = 300, trusted: Sequence[str] = ())
     benchmark = components_of(config, trusted).benchmark
     if benchmark.protocol != "control":
         raise LopError(f"{run}: only runs in an environment can be shown")
+    if benchmark.discrete:
+        raise LopError(f"{run}: only runs in MuJoCo's environments can be shown")
     _check_rendering()
     pictures = _pictures(benchmark, cast(ActorCritic, network), int(config["seed"]), _friction(run), steps)
     _write(file, pictures)
@@ -77,7 +79,7 @@ def _pictures(
     try:
         for step in range(steps):
             if step % EVERY == 0:
-                pictures.append(np.asarray(gym.render()))  # type: ignore[no-untyped-call]
+                pictures.append(np.asarray(gym.render()))
             with torch.no_grad():
                 action = network.mean(torch.from_numpy(observation).to(dtype).unsqueeze(0))[0].numpy()
             observation, _, terminated = environment.step(action)
@@ -87,7 +89,7 @@ def _pictures(
     except Exception as error:
         raise _cannot_render(error) from error
     finally:
-        gym.close()  # type: ignore[no-untyped-call]
+        gym.close()
     return pictures
 
 

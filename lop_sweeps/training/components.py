@@ -82,15 +82,27 @@ class Components:
         """The network of this run, its weights not yet initialised."""
         benchmark = self.benchmark
         shape = getattr(benchmark, "shape", None)
-        return _build_network(self.network, self.trusted, benchmark.inputs, benchmark.outputs, shape)
+        discrete = bool(getattr(benchmark, "discrete", False))
+        return _build_network(self.network, self.trusted, benchmark.inputs, benchmark.outputs, shape, discrete)
 
 
 def _build_network(
-    node: Mapping[str, Any], trusted: Sequence[str], inputs: int, outputs: int, shape: tuple[int, ...] | None
+    node: Mapping[str, Any],
+    trusted: Sequence[str],
+    inputs: int,
+    outputs: int,
+    shape: tuple[int, ...] | None,
+    discrete: bool,
 ) -> Network:
-    """A network for these numbers of inputs and outputs, or for images of this shape if that is what it takes."""
+    """A network for these numbers of inputs and outputs, or for images of this shape if that is what it takes.
+
+    discrete: whether the outputs are to be numbered actions, which policies are told.
+    """
     given: dict[str, Any] = {"inputs": inputs, "outputs": outputs}
-    if "shape" in parameters(locate(node, "network", trusted)):
+    known = parameters(locate(node, "network", trusted))
+    if "discrete" in known:
+        given["discrete"] = discrete
+    if "shape" in known:
         if shape is None:
             raise ConfigError("network._target_", node["_target_"], "needs images, which this benchmark has not")
         given = {"shape": shape, "outputs": outputs}
@@ -100,14 +112,14 @@ def _build_network(
 
 @lru_cache(maxsize=32)
 def _network_to_look_at(
-    node: str, trusted: tuple[str, ...], inputs: int, outputs: int, shape: tuple[int, ...] | None
+    node: str, trusted: tuple[str, ...], inputs: int, outputs: int, shape: tuple[int, ...] | None, discrete: bool
 ) -> Network:
     """A network without memory, for checks; the points of a sweep share it (a residual one takes 8 ms to make)."""
     with torch.device("meta"):
-        network = _build_network(json.loads(node), trusted, inputs, outputs, shape)
+        network = _build_network(json.loads(node), trusted, inputs, outputs, shape, discrete)
     if not type(network).__module__.startswith(f"{KINDS['network'].package}."):  # those have their tests
         with torch.random.fork_rng(devices=[]):
-            real = _build_network(json.loads(node), trusted, inputs, outputs, shape)
+            real = _build_network(json.loads(node), trusted, inputs, outputs, shape, discrete)
         call("network", check_graph, real, inputs, outputs)
     return network
 
@@ -153,11 +165,17 @@ def assemble(config: Mapping[str, Any], trusted: Sequence[str] = (), *, data: bo
     acting = tuple(intervention for _, intervention in interventions)
     made = Components(benchmark, config["network"], optimizer, acting, dtype, trusted, spans=tuple(spans))
     shape = getattr(benchmark, "shape", None)
-    network = _network_to_look_at(json.dumps(config["network"]), trusted, benchmark.inputs, benchmark.outputs, shape)
+    discrete = bool(getattr(benchmark, "discrete", False))
+    network = _network_to_look_at(
+        json.dumps(config["network"]), trusted, benchmark.inputs, benchmark.outputs, shape, discrete
+    )
     batch_size = agent.batch_size if agent else int(getattr(benchmark, "batch_size", 1))
     call("network", network.check, batch_size)
     if agent and not isinstance(network, ActorCritic):
         allowed = "must be a policy and a value network, such as network=actor_critic"
+        raise ConfigError("network._target_", config["network"]["_target_"], allowed)
+    if isinstance(network, ActorCritic) and network.discrete != discrete:
+        allowed = "must take `discrete` and hand it on: actions are numbered here"
         raise ConfigError("network._target_", config["network"]["_target_"], allowed)
     if check := getattr(optimizer, "check", None):
         call("optimizer", check, network)

@@ -7,7 +7,7 @@ An interval is one rollout and the updates on it, so checkpoints find no half-fi
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -15,13 +15,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lop_sweeps import counter_random, streams
-from lop_sweeps.agents.ppo import PPO, Experience, Loss, Measures, advantages, log_probability, normalised
+from lop_sweeps.agents.ppo import PPO, Experience, Loss, Measures, estimates, normalised
 from lop_sweeps.benchmarks.benchmark import ControlBenchmark
 from lop_sweeps.diagnostics.measure import LayerSample, sample
 from lop_sweeps.errors import LopError
+from lop_sweeps.networks.actor_critic import ActorCritic
 from lop_sweeps.optimizers.optimizer import per_run
 from lop_sweeps.training.environments import Environments
 from lop_sweeps.training.learner import TorchLearner
+from lop_sweeps.training.rollout import Rollout, act
 from lop_sweeps.training.session import Member, Position, before_task
 
 PROBE_STATES = 1_000  # the paper's diagnostics look at the last 1,000 states
@@ -48,23 +50,6 @@ class Control:
         self.environments.begin_at(run, payload)
 
 
-class Rollout(NamedTuple):
-    """What acting left, time before environments.
-
-    inputs (runs, steps + count, inputs): the states acted in, and those that came after the last step. actions (runs,
-    steps, actions). rewards (runs, count, steps / count), ends the same: whether an episode ended with the step.
-    cut: runs, environments, steps and inputs of the last states of episodes that the time limit ended. changed (runs,):
-    whether the environment changed meanwhile.
-    """
-
-    inputs: Tensor
-    actions: Tensor
-    rewards: NDArray[np.float64]
-    ends: NDArray[np.bool_]
-    cut: list[tuple[int, int, int, Tensor]]
-    changed: list[bool]
-
-
 class ControlStage:
     """One row of the log."""
 
@@ -72,13 +57,16 @@ class ControlStage:
         self.learner, self.control, self.task = learner, control, task
         self.benchmark, self.environments, self.agent = control.benchmark, control.environments, control.agents[0]
         self.seeds = [member.seed for member in control.members]
-        self.loss = Loss(control.agents, learner.parameters)
+        self.discrete: bool = cast(ActorCritic, learner.network).discrete
+        self.loss = Loss(control.agents, learner.parameters, discrete=self.discrete)
+        self._spread = "policy_entropy" if self.discrete else "action_std"
         longest = self.agent.max_gradient_norm
         self.max_norm = None if longest is None else per_run([longest] * len(self.seeds), learner.parameters)
         self.batch_size = self.agent.batch_size
         self.statistics_of: int | None = None
         self._ahead: Rollout | None = None  # collected by `probe`
         self._experience: Experience | None = None  # that is learned from
+        self._entropy = torch.zeros(len(self.seeds))  # of the policy that made it
         self._other_keys = counter_random.Keys(
             [streams.counter_key(seed, "other batch") for seed in self.seeds], learner.device
         )
@@ -105,17 +93,17 @@ class ControlStage:
         if self._judged is None:
             self._judged = self._judge(self._ahead)[0]
         batch = Experience(*(each[run : run + 1, -PROBE_STATES:][:, rows] for each in self._judged))
-        loss = Loss([self.control.agents[run]], output)
+        loss = Loss([self.control.agents[run]], output, discrete=self.discrete)
         gradient, _ = loss.gradient(output.detach()[None].contiguous(), batch)
         return (output * gradient[0]).sum()
 
     def answers(self, run: int, output: Tensor) -> Tensor:
-        """The mean actions and the value: the standard deviations do not depend on the state."""
+        """The mean actions, or logits, and the value: standard deviations do not depend on the state."""
         actions = self.benchmark.outputs
         return torch.cat((output[..., :actions], output[..., -1:]), -1)
 
     def trial(self, learner: TorchLearner, updates: int) -> Tensor:
-        """On random targets for the rollout's states, by the mean squared error of mean actions and value."""
+        """On random targets for the rollout's states, by the mean squared error of `answers`."""
         states, batch = self._states(), self.batch_size
         shape, at = (states.shape[1], self.benchmark.outputs + 1), self._update_at(0)
         draws = [streams.generator(seed, "random targets", at) for seed in self.seeds]
@@ -138,7 +126,7 @@ class ControlStage:
     def begin(self) -> dict[str, Tensor]:
         runs, matrices = len(self.seeds), len(self.learner.weight_names)
         shapes: dict[str, tuple[int, ...]] = dict.fromkeys(
-            ("loss", "max_change", "explained", "action_std", *Measures._fields), (runs,)
+            ("loss", "max_change", "explained", self._spread, *Measures._fields), (runs,)
         )
         shapes |= {"magnitude": (runs, matrices), "change": (runs, matrices)}
         return {
@@ -160,7 +148,8 @@ class ControlStage:
         sums["change"] += change
         sums["max_change"] = torch.maximum(sums["max_change"], change[:, :of_policy].sum(1))
         sums["explained"] += explained
-        sums["action_std"] += self._weight(LOG_STD).exp().double().mean(1)  # so that it must be finite, too
+        # So that a standard deviation must be finite, too.
+        sums[self._spread] += self._entropy if self.discrete else self._weight(LOG_STD).exp().double().mean(1)
         for name, value in zip(Measures._fields, measures, strict=True):
             sums[name] += value
         sums["loss"] += measures.policy_loss + measures.value_loss
@@ -169,8 +158,7 @@ class ControlStage:
         position.step += self.agent.rollout
         for run, changed in enumerate(rollout.changed):
             if changed:
-                with torch.no_grad():
-                    before_task(self.learner, run, self.environments.change(run))
+                self._change(run)
 
     def _update_at(self, step: int) -> int:
         """The number of the round of learning that comes after the rollout from `step` of this row on."""
@@ -180,41 +168,21 @@ class ControlStage:
         """A parameter of all runs."""
         return self.learner.view(self.learner.parameters, name)
 
-    @torch.inference_mode()
     def _collect(self, update: int) -> Rollout:
-        """Act for `agent.rollout` steps; which update follows addresses the draws."""
-        learner, environments, count = self.learner, self.environments, self.agent.environments
-        runs, steps, actions = len(self.seeds), self.agent.rollout // count, self.benchmark.outputs
-        inputs = torch.empty(steps + 1, runs, count, self.benchmark.inputs, dtype=learner.dtype)
-        taken = torch.empty(steps, runs, count, actions, dtype=learner.dtype)
-        rewards = np.empty((runs, count, steps))
-        ends = np.empty(rewards.shape, bool)
-        cut: list[tuple[int, int, int, Tensor]] = []
-        changes = [environments.change(run) for run in range(runs)]
-        noise = np.empty((runs, steps * count * actions))
-        for row, seed in zip(noise, self.seeds, strict=True):
-            counter_random.normals(streams.counter_key(seed, "action noise"), update, row)
-        std = self._weight(LOG_STD).exp().double().cpu().numpy()[:, None]
-        noise = noise.reshape(runs, steps, count, actions) * std[:, None]
-        into, act_with = inputs.numpy(), taken.numpy()
-        learner.network.eval()
-        for t in range(steps):
-            into[t] = environments.observations
-            np.add(learner.act(inputs[t]).numpy(), noise[:, t], out=act_with[t], casting="same_kind")
-            environments.step(act_with[t])
-            rewards[:, :, t] = environments.rewards
-            np.logical_or(environments.terminated, environments.truncated, out=ends[:, :, t])
-            for (run, i), observation in environments.cut.items():
-                cut.append((run, i, t, torch.from_numpy(observation).to(learner.dtype)))
-        into[steps] = environments.observations
-        return Rollout(
-            inputs.transpose(0, 1).flatten(1, 2).to(learner.device),
-            taken.transpose(0, 1).flatten(1, 2).to(learner.device),
-            rewards,
-            ends,
-            cut,
-            [environments.change(run) > before for run, before in enumerate(changes)],
-        )
+        """Act for `agent.rollout` steps, in what the environments have become by now; an update follows, number this.
+
+        Where each rollout begins with new episodes, changes come between rollouts, and interventions act on them.
+        """
+        anew = self.benchmark.new_episode_each_rollout
+        for run in self.environments.begin_rollout() if anew else ():
+            self._change(run)
+        steps = self.agent.rollout // self.agent.environments
+        std = None if self.discrete else self._weight(LOG_STD).exp()
+        return act(self.learner, self.environments, self.seeds, steps, update, std, cut_last=anew)
+
+    @torch.no_grad()
+    def _change(self, run: int) -> None:
+        before_task(self.learner, run, self.environments.change(run))
 
     @torch.no_grad()
     def _judge(self, rollout: Rollout) -> tuple[Experience, Tensor]:
@@ -227,28 +195,23 @@ class ControlStage:
             following = np.where(rollout.ends, 0.0, values[:, :, 1:])
             if self.agent.time_limit == "bootstrap" and rollout.cut:
                 self._bootstrap(rollout, following)
-        estimates = np.empty_like(rollout.rewards)
+        advantages, targets = np.empty_like(rollout.rewards), np.empty_like(rollout.rewards)
         for run, agent in enumerate(self.control.agents):
-            for i, out in enumerate(estimates[run]):
-                place = run, i
-                out[:] = advantages(
-                    rollout.rewards[place],
-                    values[place][:-1],
-                    following[place],
-                    rollout.ends[place],
-                    agent.discount,
-                    agent.gae_lambda,
-                )
-        advantage, target = (
+            of_run = (rollout.rewards[run], values[run], following[run], rollout.ends[run])
+            advantages[run], targets[run] = estimates(agent, *of_run)
+        advantage, target, value = (
             torch.from_numpy(each.transpose(0, 2, 1).reshape(len(self.seeds), samples)).to(learner.device)
-            for each in (estimates, estimates + values[:, :, :-1])
+            for each in (advantages, targets, values[:, :, :-1])
         )
         spread = target.var(1)
-        explained = torch.where(spread > 0, 1 - advantage.var(1) / spread.clamp(min=1e-300), 0.0)
+        errors = advantage if self.agent.value_target == "gae" else target - value
+        explained = torch.where(spread > 0, 1 - errors.var(1) / spread.clamp(min=1e-300), 0.0)
         if self.agent.normalise_advantages:
-            advantage = normalised(advantage)
+            advantage = normalised(advantage, self.agent.advantage_eps)
         inputs, output = rollout.inputs[:, :samples], output[:, :samples]
-        log_probabilities = log_probability(output, rollout.actions)
+        log_probabilities = self.loss.log_probability(output, rollout.actions)
+        if self.discrete:
+            self._entropy = self.loss.entropy(output).double().mean(1)
         advantage, target = advantage.to(learner.dtype), target.to(learner.dtype)
         return Experience(inputs, rollout.actions, log_probabilities, advantage, target), explained
 
@@ -308,7 +271,7 @@ class ControlStage:
         raise LopError("in control a task has no data before it is acted in")
 
     def slope(self, output: Tensor, y: Experience, run: int | None = None) -> Tensor:
-        loss = self.loss if run is None else Loss([self.control.agents[run]], output)
+        loss = self.loss if run is None else Loss([self.control.agents[run]], output, discrete=self.discrete)
         return loss.gradient(output, y)[0]
 
     def losses(self, output: Tensor, y: Experience) -> Tensor:
@@ -333,9 +296,14 @@ class ControlStage:
                 row["friction"] = friction
             if changes := self.environments.changes[run]:
                 row["changes"] = {"steps": [at for at, _ in changes], "frictions": [to for _, to in changes]}
+            if (level := self.benchmark.level(self.environments.change(run))) is not None:
+                row["level"] = level
             row |= {name: sums[name][run] for name in Measures._fields}
             row["explained_variance"] = sums["explained"][run]
-            row["action_std"] = float(self._weight(LOG_STD)[run].exp().mean())
+            if self.discrete:
+                row["policy_entropy"] = sums["policy_entropy"][run]
+            else:
+                row["action_std"] = float(self._weight(LOG_STD)[run].exp().mean())
             row["weight_change"] = sums["change"][run]
             row["weight_change_max"] = float(position.sums["max_change"][run])
             rows.append(row)

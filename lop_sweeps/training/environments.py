@@ -5,18 +5,15 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from lop_sweeps import streams
-from lop_sweeps.benchmarks.benchmark import ControlBenchmark
+from lop_sweeps.benchmarks.benchmark import ControlBenchmark, ControlEnvironment
 from lop_sweeps.training.session import Member
-
-if TYPE_CHECKING:
-    from lop_sweeps.benchmarks.environment import Environment
 
 Floats = NDArray[np.float64]
 LATEST = 20
@@ -25,14 +22,19 @@ LATEST = 20
 @dataclass
 class Place:
     """One environment, and where it is in its episode. change: how often it has changed, the last time at `changed`
-    steps of the run.
+    steps of the run. offset (inputs,): what is added to its observations; None: nothing.
     """
 
-    environment: Environment
+    environment: ControlEnvironment
     episode_return: float = 0.0
     length: int = 0
     change: int = 0
     changed: int = 0
+    offset: Floats | None = None
+
+    def shown(self, observation: Floats) -> Floats:
+        """What an agent sees of an observation."""
+        return observation if self.offset is None else observation + self.offset
 
 
 class Environments:
@@ -65,20 +67,35 @@ class Environments:
         places = []
         for i in range(self.count):
             place = Place(self.benchmark.make_environment())
-            self._set_friction(run, place)
+            self._enter(run, place)
             first = int(streams.generator(seed, "environment", i).integers(2**31))
-            self.observations[run, i] = place.environment.reset(first)
+            self.observations[run, i] = place.shown(place.environment.reset(first))
             places.append(place)
         return places
 
-    def _set_friction(self, run: int, place: Place) -> float | None:
-        friction = self.benchmark.friction(self.members[run].seed, place.change)
+    def _enter(self, run: int, place: Place) -> float | None:
+        """Make of an environment what it is after `place.change` changes; its friction, if it has one."""
+        seed = self.members[run].seed
+        place.offset = self.benchmark.offset(seed, place.change)
+        friction = self.benchmark.friction(seed, place.change)
         if friction is not None:
             place.environment.set_friction(friction)
         return friction
 
-    def step(self, actions: NDArray[Any]) -> None:
-        """Take actions (runs, count, actions); where an episode ends, the next one begins."""
+    def begin_rollout(self) -> list[int]:
+        """Where a change is due it comes now, with a new episode; the runs whose (first) environment has changed."""
+        changed = []
+        for run, member in enumerate(self.members):
+            for i, place in enumerate(self.places[run] if member.active else ()):
+                if place.length == 0 and self.benchmark.change_due(self.steps - place.changed):
+                    place.change, place.changed = place.change + 1, self.steps
+                    self._enter(run, place)
+                    self.observations[run, i] = place.shown(place.environment.reset())
+                    changed += [run] if i == 0 else []
+        return changed
+
+    def step(self, actions: NDArray[Any], *, cut: bool = False) -> None:
+        """Take actions (runs, count, actions); where an episode ends, the next one begins. cut: all of them end."""
         self.cut.clear()
         limit = self.benchmark.max_episode_steps
         for run, member in enumerate(self.members):
@@ -88,9 +105,10 @@ class Environments:
                 continue
             for i, place in enumerate(self.places[run]):
                 observation, reward, terminated = place.environment.step(actions[run, i])
+                observation = place.shown(observation)
                 place.episode_return += reward
                 place.length += 1
-                truncated = not terminated and place.length == limit
+                truncated = not terminated and (place.length == limit or cut)
                 self.rewards[run, i], self.terminated[run, i], self.truncated[run, i] = reward, terminated, truncated
                 if truncated:
                     self.cut[run, i] = observation
@@ -104,12 +122,12 @@ class Environments:
         self.latest[run].append(place.episode_return)
         self.finished[run].append((steps, place.episode_return, place.length))
         place.episode_return, place.length = 0.0, 0
-        if self.benchmark.change_due(steps - place.changed):
+        if not self.benchmark.new_episode_each_rollout and self.benchmark.change_due(steps - place.changed):
             place.change, place.changed = place.change + 1, steps
-            friction = self._set_friction(run, place)
-            if i == 0:
+            friction = self._enter(run, place)
+            if i == 0 and place.offset is None:  # the log has its level in another way
                 self.changes[run].append((steps, friction))
-        return place.environment.reset()
+        return place.shown(place.environment.reset())
 
     def change(self, run: int) -> int:
         """How often a run's environment has changed (the first, if it has several)."""
@@ -123,8 +141,13 @@ class Environments:
 
     def payload(self, run: int) -> dict[str, Any]:
         """A run's share, for its checkpoint."""
+        kept = ("episode_return", "length", "change", "changed")
         places = [
-            {**vars(place), "environment": place.environment.state(), "observation": torch.from_numpy(seen.copy())}
+            {
+                "environment": place.environment.state(),
+                **{name: getattr(place, name) for name in kept},
+                "observation": torch.from_numpy(seen.copy()),
+            }
             for place, seen in zip(self.places[run], self.observations[run], strict=True)
         ]
         finished, changes = map(list, self.finished[run]), map(list, self.changes[run])
@@ -140,10 +163,13 @@ class Environments:
             self.observations[run, i] = saved["observation"].numpy()
             place.episode_return, place.length = saved["episode_return"], saved["length"]
             place.change, place.changed = saved["change"], saved["changed"]
+            place.offset = self.benchmark.offset(self.members[run].seed, place.change)
 
     def begin_at(self, run: int, payload: dict[str, Any]) -> None:
         """Fresh episodes of the run's own seed, after as many steps and changes as another run's `payload` tells of."""
         self.steps = payload["steps"]
-        for place, saved in zip(self.places[run], payload["places"], strict=True):
+        for i, (place, saved) in enumerate(zip(self.places[run], payload["places"], strict=True)):
             place.change, place.changed = saved["change"], saved["changed"]
-            self._set_friction(run, place)
+            self._enter(run, place)
+            if place.offset is not None:
+                self.observations[run, i] = place.shown(place.environment.reset())

@@ -16,12 +16,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lop_sweeps.compiling import njit
-from lop_sweeps.fused.activations import CODES, activate, obstacle
+from lop_sweeps.fused.activations import CODES, activate
 from lop_sweeps.networks.actor_critic import ActorCritic
 from lop_sweeps.networks.mlp import MLP
 from lop_sweeps.networks.network import Network
 
 Array = NDArray[Any]
+_LEAKY = CODES["leaky_relu"]
 
 
 def applies(network: Network, device: torch.device) -> bool:
@@ -31,7 +32,7 @@ def applies(network: Network, device: torch.device) -> bool:
         and device.type == "cpu"
         and network.policy.norm == "none"
         and network.policy.dropout == 0.0
-        and obstacle(network.policy.kind) is None
+        and network.policy.kind.name in CODES
         and len(network.policy.hidden) > 0
         and network.policy.injection is None
     )
@@ -45,7 +46,7 @@ class ExplicitMLP:
     ) -> None:
         self.weights, self.biases = weights, biases
         self.weight_gradients, self.bias_gradients = gradients
-        self.code = CODES[mlp.activation]
+        self.code, self.below_0 = CODES[mlp.activation], mlp.kind.options.leaky_slope
         self.inputs = torch.empty(0)
         self.hidden: list[Tensor] = []
         self.slopes: list[Tensor] = []
@@ -59,7 +60,7 @@ class ExplicitMLP:
         self.inputs = x
         for weight, bias, h, slope in zip(self.weights, self.biases, self.hidden, self.slopes, strict=False):
             torch.baddbmm(bias.unsqueeze(1), x, weight.mT, out=h)
-            activate(self.code, h.numel(), h.view(-1).numpy(), slope.view(-1).numpy())
+            _activate(self.code, self.below_0, h.numel(), h.view(-1).numpy(), slope.view(-1).numpy())
             x = h
         return torch.baddbmm(self.biases[-1].unsqueeze(1), x, self.weights[-1].mT)
 
@@ -78,8 +79,9 @@ class ExplicitActorCritic:
 
     def __init__(self, network: ActorCritic, parameters: Tensor, view: Any) -> None:
         self.gradient = torch.zeros_like(parameters)
-        self.parameters, self.log_std = parameters, view(parameters, "log_std")
-        self.log_std_gradient = view(self.gradient, "log_std")
+        self.parameters = parameters
+        self.log_std = None if network.discrete else view(parameters, "log_std")
+        self.log_std_gradient = None if network.discrete else view(self.gradient, "log_std")
         self.parts = []
         for name, mlp in (("policy", network.policy), ("value", network.value)):
             weights = [f"{name}.{weight}" for weight in mlp.weights()]
@@ -93,33 +95,51 @@ class ExplicitActorCritic:
             (w.storage_offset(), b.storage_offset(), *w.shape[1:])
             for w, b in zip(policy.weights, policy.biases, strict=True)
         ]
+        self.actions = int(policy.biases[-1].shape[1])
         self.layers = np.array(places)  # of the policy: where its weights and biases begin, outputs, inputs
-        self.code, widest = policy.code, max(network.policy.hidden)
+        self.code, self.below_0, widest = policy.code, policy.below_0, max(network.policy.hidden)
         self.room = np.empty((3, max(widest, self.layers[0, 3], self.layers[-1, 2])), parameters.numpy().dtype)
 
     def forward(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
         """What the network's own forward pass gives, for x (runs, batch, inputs)."""
         mean, value = (part.forward(x) for part in self.parts)
-        output = torch.cat((mean, self.log_std.unsqueeze(1).expand_as(mean), value), -1)
+        log_std = () if self.log_std is None else (self.log_std.unsqueeze(1).expand_as(mean),)
+        output = torch.cat((mean, *log_std, value), -1)
         return output, [h for part in self.parts for h in part.hidden]
 
     def backward(self, gradient: Tensor) -> Tensor:
         """The gradient (runs, parameters) from that with respect to the outputs of the last forward pass."""
-        actions = self.log_std.shape[1]
+        actions = self.actions
         self.parts[0].backward(gradient[..., :actions])
         self.parts[1].backward(gradient[..., -1:])
-        torch.sum(gradient[..., actions : 2 * actions], 1, out=self.log_std_gradient)
+        if self.log_std_gradient is not None:
+            torch.sum(gradient[..., actions : 2 * actions], 1, out=self.log_std_gradient)
         return self.gradient
 
     def act(self, x: Tensor) -> Tensor:
-        """Mean actions (runs, batch, actions) in states x (runs, batch, inputs)."""
-        out = torch.empty(*x.shape[:2], self.log_std.shape[1], dtype=x.dtype)
-        _act(self.parameters.numpy(), self.layers, self.code, x.numpy(), out.numpy(), self.room)
+        """Mean actions, or logits, (runs, batch, actions) in states x (runs, batch, inputs)."""
+        out = torch.empty(*x.shape[:2], self.actions, dtype=x.dtype)
+        _act(self.parameters.numpy(), self.layers, self.code, self.below_0, x.numpy(), out.numpy(), self.room)
         return out
 
 
+@njit(nogil=True, error_model="numpy")
+def _activate(code: int, below_0: float, units: int, h: Array, slope: Array) -> None:
+    """As `activate`, with a leaky_relu of any slope below 0."""
+    if code != _LEAKY:
+        activate(code, units, h, slope)
+        return
+    kind = h.dtype.type
+    for i in range(units):
+        z = h[i]
+        slope[i] = kind(1) if z > kind(0) else kind(below_0)
+        h[i] = z * slope[i]
+
+
 @njit(nogil=True, fastmath={"reassoc", "contract", "nsz"}, error_model="numpy")
-def _act(parameters: Array, layers: NDArray[np.int64], code: int, x: Array, out: Array, room: Array) -> None:
+def _act(
+    parameters: Array, layers: NDArray[np.int64], code: int, below_0: float, x: Array, out: Array, room: Array
+) -> None:
     """Policies' outputs (runs, batch, actions). layers: rows of `ExplicitActorCritic.layers`; room (3, widest)."""
     below, above, slope = room[0], room[1], room[2]
     for run in range(x.shape[0]):
@@ -136,7 +156,7 @@ def _act(parameters: Array, layers: NDArray[np.int64], code: int, x: Array, out:
                         total += row[i] * below[i]
                     above[unit] = total + p[bias + unit]
                 if layer < len(layers) - 1:
-                    activate(code, outputs, above, slope)
+                    _activate(code, below_0, outputs, above, slope)
                 below, above = above, below
             for i in range(out.shape[2]):
                 out[run, sample, i] = below[i]

@@ -103,6 +103,20 @@ def test_a_gaussian_policy_is_compared_as_a_distribution() -> None:
     torch.testing.assert_close(c_chain.of_means(output, before), (output - before)[..., :3].square().mean((1, 2)))
 
 
+def test_a_policy_over_numbered_actions_is_compared_by_its_logits() -> None:
+    """Without the value; and the rules are for such policies."""
+    network = ActorCritic(5, 3, [4], discrete=True)
+    generator = np.random.default_rng(0)
+    output, before = (torch.from_numpy(generator.normal(size=(2, 6, 3 + 1))) for _ in range(2))
+    for form in c_chain.FORMS:
+        CChain(form=form, rule="gym").check(network)
+    policies = [one[..., :3].softmax(-1) for one in (before, output)]
+    expected = -(policies[0] * (policies[1] + 1e-8).log()).sum(2).mean(1)
+    torch.testing.assert_close(c_chain._term("cross_entropy", network, lambda x: x)(output, before), expected)
+    squared = c_chain._term("squared_difference", network, lambda x: x)(output, before)
+    torch.testing.assert_close(squared, (output - before)[..., :3].square().mean((1, 2)))
+
+
 def test_rules_for_other_sizes_are_refused() -> None:
     with pytest.raises(ConfigError, match="must be fixed"):
         CChain(form="cross_entropy", rule="gym").check(ActorCritic(5, 2, [4]))

@@ -62,6 +62,11 @@ def test_learning_curve_is_over_environment_steps(loaded: Sweep) -> None:
     assert y == pytest.approx(3.0 * np.arange(40) + 1)
 
 
+def test_levels_are_marked_too(loaded: Sweep) -> None:
+    levels = loaded.tasks.drop(columns="friction").assign(level=lambda tasks: tasks["task"] // 50)
+    assert changes(levels).tolist() == [50 * EVERY, 100 * EVERY]
+
+
 def test_changes_of_the_environment_are_marked_where_most_runs_have_them(loaded: Sweep) -> None:
     assert changes(loaded.tasks).tolist() == [41 * EVERY, 81 * EVERY]
     fig = performance(loaded.tasks, loaded.runs)

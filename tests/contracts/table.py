@@ -57,6 +57,10 @@ STREAM, LENGTHS = (
 EPOCHS = [*STREAM, "benchmark/protocol=epochs", "benchmark.batch_size=50", "benchmark.num_tasks=2"]
 ANT, HOPPER, WALKER = (["benchmark=" + name, *CONTROL] for name in ("ant", "hopper", "walker2d"))
 SLIPPERY = ["benchmark=slippery_ant", *CONTROL, "benchmark.change_every=30"]
+CARTPOLE, ACROBOT, MOUNTAIN_CAR = (
+    [f"benchmark=continual_{name}", *CONTROL, "benchmark.change_every=64"]
+    for name in ("cartpole", "acrobot", "mountain_car")
+)
 
 ROWS: dict[str, list[str]] = {
     "backprop": [DIGITS],
@@ -330,6 +334,23 @@ ROWS: dict[str, list[str]] = {
     ],
     "slippery_head_resetting": [*SLIPPERY, "algorithm=head_resetting", "benchmark.physics=paper"],
     "slippery_retrained": [*SLIPPERY, "algorithm=retrained_network", "agent.environments=2"],
+    "cartpole_reset": [*CARTPOLE, "algorithm=reset"],
+    "cartpole_c_chain": [
+        *CARTPOLE,
+        "network=actor_critic_gym",
+        "algorithm=c_chain",
+        "algorithm.c_chain.form=cross_entropy",
+        "algorithm.c_chain.rule=gym",
+        "algorithm.c_chain.coefficient=1",
+    ],
+    "cartpole_trac_clipping": [*CARTPOLE, "optimizer=trac", "algorithm=weight_clipping"],
+    "acrobot_l2_init_norm": [*ACROBOT, "algorithm=[l2_init,layer_norm]", "agent.environments=2"],
+    "mountain_car_cbp_noise_task": [
+        *MOUNTAIN_CAR,
+        "algorithm=[continual_backprop,shrink_and_perturb_task]",
+        *SOON,
+        "benchmark.new_episode_each_rollout=false",
+    ],
     "l2_init": [DIGITS, "algorithm=l2_init", "optimizer=adam", "benchmark.batch_size=10"],
     "l2_init_resampled": [
         DIGITS,
@@ -620,6 +641,7 @@ METHODS = frozenset(
         "prelu",
         "aid",
         "slippery_head_resetting",
+        "cartpole_reset",
     }
     | {"fire", "dash", "fresh_step", "imagenet_hare_norm", "plasticity_injection", "noise_and_cbp_in_some_tasks"}
     | {"l2_init", "wasserstein", "spectral", "parseval", "isometry"}

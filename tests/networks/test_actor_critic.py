@@ -94,6 +94,17 @@ def test_initial_weights_are_lecuns_and_biases_zero() -> None:
     assert not network.log_std.any()
 
 
+def test_over_numbered_actions_there_are_logits_and_no_standard_deviation() -> None:
+    network = small(discrete=True)
+    network.initialize(lambda i: np.random.default_rng(i))
+    assert "log_std" not in dict(network.named_parameters())
+    x = torch.randn(3, INPUTS, dtype=torch.float64)
+    output, hidden = network(x)
+    assert output.shape == (3, ACTIONS + 1)
+    assert len(hidden) == 2 * len(HIDDEN)
+    assert torch.equal(output[:, :-1], network.mean(x))
+
+
 def test_log_std_starts_where_it_is_told_and_is_learned() -> None:
     network = small(log_std=-0.7)
     assert network.log_std.tolist() == [-0.7] * ACTIONS

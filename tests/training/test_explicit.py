@@ -137,6 +137,22 @@ def test_equals_autograd(activation: str, runs: int, hidden: tuple[int, ...]) ->
         learner.parameters.add_(normal(*learner.parameters.shape, seed=call), alpha=0.1)  # it must read the new ones
 
 
+@pytest.mark.parametrize("slope", [0.1, 0.01])
+@pytest.mark.parametrize("runs", [1, 3])
+def test_numbered_actions_and_another_slope_equal_autograd(runs: int, slope: float) -> None:
+    learner = make(runs, (7, 4), activation="leaky_relu", leaky_slope=slope, discrete=True)
+    assert learner._explicit is not None
+    x, gradient = normal(runs, 6, INPUTS), normal(runs, 6, ACTIONS + 1, seed=3)
+    expected, activations = learner._forward(x, None)
+    output, seen = learner._explicit.forward(x)
+    torch.testing.assert_close(output, expected, **EXACT)
+    for mine, theirs in zip(seen, activations, strict=True):
+        torch.testing.assert_close(mine, theirs, **EXACT)
+    slopes = learner._gradient(expected, gradient)
+    torch.testing.assert_close(learner._explicit.backward(gradient), slopes, **EXACT)
+    torch.testing.assert_close(learner._explicit.act(x), expected[..., :ACTIONS].detach(), **EXACT)
+
+
 def test_every_activation_is_tried() -> None:
     assert set(FUNCTIONS) == set(CODES)
 
