@@ -24,10 +24,11 @@ from hydra.plugins.config_source import ConfigResult
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, flag_override, open_dict
 
-from lop_sweeps.algorithms.span import KEYS
+from lop_sweeps.algorithms import span
 from lop_sweeps.console import unknown_choice, unknown_key
 from lop_sweeps.errors import ConfigError, LopError, Refusal
 from lop_sweeps.home import at_home
+from lop_sweeps.optimizers import schedule
 
 PLUGINS = ("hydra_plugins.", "hydra._internal.core_plugins.")
 OWN_LAUNCHERS = "hydra_plugins.lop_sweeps."
@@ -185,20 +186,22 @@ def is_group(override: Override, repository: CachingConfigRepository) -> bool:
     return override.package is not None or bool(repository.group_exists(override.key_or_group))
 
 
-def is_span(path: Sequence[str]) -> bool:
-    """Whether a key says in which tasks a method acts, which it may of every method."""
-    return len(path) == 3 and path[0] == "algorithm" and path[2] in KEYS
+def goes_with_any(path: Sequence[str]) -> bool:
+    """Whether a key goes with every choice of its group: in which tasks a method acts, an optimiser's schedule."""
+    if len(path) == 3 and path[0] == "algorithm":
+        return path[2] in span.KEYS
+    return len(path) == 2 and path[0] == "optimizer" and path[1] in schedule.KEYS
 
 
 def make_room(config: DictConfig, override: Override) -> None:
     """Such a key is in no choice's file, and is set without a plus all the same."""
     path = override.key_or_group.split(".")
-    if not is_span(path) or override.is_add() or override.is_force_add() or override.is_delete():
+    if not goes_with_any(path) or override.is_add() or override.is_force_add() or override.is_delete():
         return
-    node = OmegaConf.select(config, ".".join(path[:2]))
-    if isinstance(node, DictConfig) and path[2] not in node:
+    node = OmegaConf.select(config, ".".join(path[:-1]))
+    if isinstance(node, DictConfig) and path[-1] not in node:
         with open_dict(node):
-            node[path[2]] = None
+            node[path[-1]] = None
 
 
 def _apply_if_possible(override: Override, config: DictConfig) -> None:

@@ -106,8 +106,11 @@ def unknown_key(config: Any, key: str) -> str | None:
     """What is allowed where `key` (a.b.c) does not exist in a configuration; None if it does."""
     from omegaconf import DictConfig, OmegaConf
 
+    from lop_sweeps.algorithms import span
     from lop_sweeps.build import suggest
+    from lop_sweeps.optimizers import schedule
 
+    beside = {1: {"optimizer": schedule.KEYS}, 2: {"algorithm": span.KEYS}}  # by depth and group: of every choice
     node = config
     path = key.split(".")
     for i, part in enumerate(path):
@@ -115,6 +118,7 @@ def unknown_key(config: Any, key: str) -> str | None:
             return f"{'.'.join(path[:i])} has no keys below it"
         if part not in node:
             where = ".".join(path[:i]) or "the configuration"
-            return f"{key}: {where} has no key {part!r}{suggest(part, (str(name) for name in node if name != 'hydra'))}"
+            known = {str(name) for name in node if name != "hydra"}.union(beside.get(i, {}).get(path[0], ()))
+            return f"{key}: {where} has no key {part!r}{suggest(part, known)}"
         node = OmegaConf.select(config, ".".join(path[: i + 1]), throw_on_resolution_failure=False)
     return None

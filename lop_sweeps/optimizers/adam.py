@@ -149,4 +149,4 @@ class PackedAdam(AdamState):
         parameters.addcdiv_(step * self.moment1, root)
 
     def progress(self, share: float) -> None:
-        self.step_size = self.undecayed * decayed(self.decay, share, self.undecayed)
+        self.step_size = self.undecayed * decayed(self.decay, share, self.undecayed) * self.pace

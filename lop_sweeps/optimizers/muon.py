@@ -134,7 +134,7 @@ class PackedMuon(AdamState):
             flat.index_copy_(1, self.rest, new)
 
     def progress(self, share: float) -> None:
-        factor = decayed(self.decay, share, self.undecayed)
+        factor = decayed(self.decay, share, self.undecayed) * self.pace
         self.step_size, self.rest_step_size = self.undecayed * factor, self.rest_undecayed * factor
 
 

@@ -33,12 +33,15 @@ class Layout(Protocol):
 class PackedOptimizer:
     """Base of optimisers acting on a pack: a rule writes `update`, and says which state it has.
 
-    step_size: (runs, 1), of the next step. step: its number, counted over the whole run, from 0.
+    step_size: (runs, 1), of the next step. step: its number, counted over the whole run, from 0. pace: a factor of all
+    step sizes, which `progress` has to apply (`Schedule`).
     counts: which of the names in `fresh` are step counts; methods may reset a unit's moments and let them go on.
     """
 
     step_size: Tensor
     step: int = 0
+    pace: float = 1.0
+    _whole: Tensor | None = None
     counts: frozenset[str] = frozenset()
 
     def attach(self, layout: Layout) -> None:
@@ -57,7 +60,12 @@ class PackedOptimizer:
         return {}
 
     def progress(self, share: float) -> None:
-        """Called before steps of a task in epochs: which share of its epochs is over, for step sizes that decay."""
+        """Called before steps of a task in epochs: which share of its epochs is over, for step sizes that decay.
+
+        A rule with more than one kind of step size, or one that decays, writes it anew.
+        """
+        self._whole = self.step_size if self._whole is None else self._whole
+        self.step_size = self._whole * self.pace
 
     def report(self, run: int) -> dict[str, float]:
         """Measurements of run `run` at the end of a task, for its log."""

@@ -69,5 +69,5 @@ class PackedSGD(PackedOptimizer):
         return {"momentum": 0.0} if self.buffer is not None and self.reset_momentum else {}
 
     def progress(self, share: float) -> None:
-        self.step_size = self.undecayed * decayed(self.decay, share, self.undecayed)
+        self.step_size = self.undecayed * decayed(self.decay, share, self.undecayed) * self.pace
         self.negative_step_size = -self.step_size

@@ -144,6 +144,7 @@ class PackedTRAC(PackedOptimizer):
         return own | {f"base.{name}": value for name, value in self.base.fresh().items()}
 
     def progress(self, share: float) -> None:
+        self.base.pace = self.pace
         self.base.progress(share)
         self.step_size = self.base.step_size
 

@@ -203,7 +203,7 @@ class PackedUPGD(PackedOptimizer):
         return {"utility": 0.0, **({"power": 1.0} if self.per_parameter else {})}
 
     def progress(self, share: float) -> None:
-        self.step_size = self.undecayed * decayed(self.decay, share, self.undecayed)
+        self.step_size = self.undecayed * decayed(self.decay, share, self.undecayed) * self.pace
 
     def restart(self, run: int, *, counts_only: bool = False) -> None:
         if not counts_only:

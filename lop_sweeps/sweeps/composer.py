@@ -20,7 +20,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from lop_sweeps.build import locate, parameters
-from lop_sweeps.config_loader import Loader, choice_hint, in_one_line, is_group, is_span, key_hint, make_room
+from lop_sweeps.config_loader import Loader, choice_hint, goes_with_any, in_one_line, is_group, key_hint, make_room
 from lop_sweeps.errors import ConfigError, Refusal
 from lop_sweeps.home import at_home
 from lop_sweeps.sweeps.expansion import TRUST_IS_TYPED, Overrides
@@ -160,7 +160,7 @@ class Composer:
             return True
         if path[depth] in node:
             return False
-        if is_span(path):
+        if goes_with_any(path):
             return False
         try:
             return path[depth] not in parameters(locate({"_target_": node.get("_target_")}, root, self.trusted))

@@ -20,6 +20,7 @@ from typing import Any
 from lop_sweeps.algorithms.span import taken_out
 from lop_sweeps.build import locate, options, parameters, parts_of
 from lop_sweeps.errors import IdentityError
+from lop_sweeps.optimizers import schedule
 from lop_sweeps.sweeps.run_files import digest, run_name
 from lop_sweeps.sweeps.start import Start
 
@@ -54,10 +55,14 @@ def canonical(
     parts = {key: handed for key, handed in parts_of(target, path).items() if isinstance(node.get(key), Mapping)}
     drop = frozenset().union(drop, *parts.values(), getattr(target, "PER_RUN", ()) if shape_only else ())
     defaults = {name: normalise(parameter.default) for name, parameter in parameters(target).items()}
-    own, span = taken_out(node, defaults) if path.startswith("algorithm.") else (node, {})
+    own, beside = node, {}
+    if path.startswith("algorithm."):
+        own, beside = taken_out(node, defaults)
+    elif path == "optimizer":
+        own, beside = schedule.taken_out(node, defaults)
     given = {key: normalise(value) for key, value in options(own).items() if key not in drop and key not in parts}
     kept = {key: value for key, value in given.items() if key not in defaults or defaults[key] != value}
-    kept |= {key: normalise(value) for key, value in span.items()}
+    kept |= {key: normalise(value) for key, value in beside.items()}
     for key, handed in parts.items():
         part = canonical(_handed(node, key, handed), f"{path}.{key}", trusted, frozenset(), shape_only=shape_only)
         kept[key] = {**part, "handed": sorted(handed)}

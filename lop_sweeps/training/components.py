@@ -25,7 +25,9 @@ from lop_sweeps.errors import ConfigError
 from lop_sweeps.networks.actor_critic import ActorCritic
 from lop_sweeps.networks.graph_check import check_graph
 from lop_sweeps.networks.network import Network
+from lop_sweeps.optimizers import schedule as schedules
 from lop_sweeps.optimizers.optimizer import Optimizer
+from lop_sweeps.optimizers.schedule import PLAIN, Schedule
 from lop_sweeps.training import devices, engine
 from lop_sweeps.training.learner import TorchLearner
 from lop_sweeps.training.losses import LOSSES
@@ -77,6 +79,7 @@ class Components:
     agent: PPO | None = None
     diagnostics: tuple[tuple[str, Diagnostic], ...] = ()
     spans: tuple[Span, ...] = ()
+    schedule: Schedule = PLAIN
 
     def make_network(self) -> Network:
         """The network of this run, its weights not yet initialised."""
@@ -149,7 +152,10 @@ def assemble(config: Mapping[str, Any], trusted: Sequence[str] = (), *, data: bo
     agent = _agent(config, benchmark, trusted)
     if agent is None and benchmark.loss not in LOSSES:
         raise ConfigError("benchmark", benchmark.loss, f"its loss must be one of: {', '.join(LOSSES)}")
-    optimizer: Optimizer = build(config["optimizer"], "optimizer", trusted)
+    known = parameters(locate(config["optimizer"], "optimizer", trusted))
+    rule, scheduled = schedules.taken_out(config["optimizer"], known)
+    schedule: Schedule = call("optimizer", lambda: Schedule(**scheduled))
+    optimizer: Optimizer = build(rule, "optimizer", trusted)
     interventions, spans = [], []
     for name, node in config["algorithm"].items():
         if not isinstance(node, Mapping):
@@ -163,7 +169,9 @@ def assemble(config: Mapping[str, Any], trusted: Sequence[str] = (), *, data: bo
         interventions.append((name, intervention))
     dtype = DTYPES[config["precision"]]
     acting = tuple(intervention for _, intervention in interventions)
-    made = Components(benchmark, config["network"], optimizer, acting, dtype, trusted, spans=tuple(spans))
+    made = Components(
+        benchmark, config["network"], optimizer, acting, dtype, trusted, spans=tuple(spans), schedule=schedule
+    )
     shape = getattr(benchmark, "shape", None)
     discrete = bool(getattr(benchmark, "discrete", False))
     network = _network_to_look_at(
@@ -182,6 +190,12 @@ def assemble(config: Mapping[str, Any], trusted: Sequence[str] = (), *, data: bo
     for name, intervention in interventions:
         call(f"algorithm.{name}", intervention.check, network)
         _check_needs(f"algorithm.{name}", intervention, benchmark.protocol)
+    if benchmark.protocol != "epochs" and schedule.moves:
+        key = "warm_up" if schedule.warm_up else "cosine"
+        raise ConfigError(f"optimizer.{key}", scheduled[key], "needs a benchmark that trains in epochs")
+    if agent and schedule.max_gradient_norm is not None:
+        allowed = "must be null: in control, it is agent.max_gradient_norm"
+        raise ConfigError("optimizer.max_gradient_norm", schedule.max_gradient_norm, allowed)
     if benchmark.protocol != "epochs" and (decay_at := getattr(optimizer, "decay_at", None)):
         raise ConfigError("optimizer.decay_at", list(decay_at), "needs a benchmark that trains in epochs")
     asked, tf32 = config.get("device") or "auto", config["precision"] == "tf32"
@@ -193,6 +207,7 @@ def assemble(config: Mapping[str, Any], trusted: Sequence[str] = (), *, data: bo
         made.interventions,
         benchmark.protocol,
         batch_size,
+        schedule=schedule,
         gpu="asked" if asked == "cuda" or tf32 else "there" if there else "none",
     )
     device, device_reason = devices.choose(asked, chosen, control=agent is not None)
@@ -324,4 +339,5 @@ def make_learner(
         runs[0].dtype,
         device,
         runs[0].spans,
+        runs[0].schedule,
     )

@@ -20,6 +20,7 @@ from lop_sweeps.errors import ConfigError
 from lop_sweeps.fused import limits
 from lop_sweeps.networks.network import Network
 from lop_sweeps.optimizers.optimizer import Optimizer
+from lop_sweeps.optimizers.schedule import PLAIN, Schedule
 from lop_sweeps.training.source import Source
 
 ENGINES = ("auto", "fused", "torch")
@@ -61,6 +62,7 @@ def choose(
     protocol: str,
     batch_size: int,
     *,
+    schedule: Schedule = PLAIN,
     gpu: str = "none",
 ) -> tuple[str, str]:
     """The engine for what was asked (one of `ENGINES`), and why, in words that follow "because".
@@ -70,6 +72,8 @@ def choose(
     """
     lazy = any(isinstance(one, ShrinkAndPerturb) and one.noise == "lazy" for one in interventions)
     obstacle = limits.obstacle(network, optimizer, interventions)
+    if schedule.max_gradient_norm is not None:
+        obstacle = obstacle or "it cuts no gradients (max_gradient_norm)"
     if gpu == "asked":
         obstacle = "it is for CPUs, and a GPU was asked for"
     if protocol != "online":

@@ -120,11 +120,11 @@ class EpochsStage:
                 learner.zero_outputs()
         losses: list[Tensor] = []
         for epoch in range(self.benchmark.epochs):
-            learner.optimizer.progress(epoch / self.benchmark.epochs)
             for at in range(0, stage.steps_per_epoch, INTERVAL):
                 count = min(INTERVAL, stage.steps_per_epoch - at, updates - len(losses))
                 if count <= 0:
                     break
+                stage._progress(epoch, at, count)
                 learner.plan(len(losses), count)
                 losses += [stage._learn(epoch, step)[0] for step in range(at, at + count)]
         return torch.stack(losses)
@@ -171,7 +171,7 @@ class EpochsStage:
         if at == 0:
             position.sums["epoch_loss"].zero_()
             position.sums["epoch_accuracy"].zero_()
-        self.learner.optimizer.progress(epoch / self.benchmark.epochs)
+        self._progress(epoch, at, count)
         self.learner.plan(self.first_step + position.step, count)
         for step in range(at, at + count):
             loss, accuracy = self._learn(epoch, step)
@@ -186,6 +186,12 @@ class EpochsStage:
             if self.benchmark.online_accuracy:
                 position.sums["accuracy"] += position.sums["epoch_accuracy"]
             self._end_epoch(position, epoch)
+
+    def _progress(self, epoch: int, at: int, count: int) -> None:
+        """Before updates number `at` ... `at + count - 1` of an epoch."""
+        epochs, each = self.benchmark.epochs, self.steps_per_epoch
+        begin = epoch * each + at
+        self.learner.progress(epoch / epochs, begin / (epochs * each), (begin + count) / (epochs * each))
 
     def _learn(self, epoch: int, step: int) -> tuple[Tensor, Tensor | None]:
         """The update number `step` of an epoch: loss and accuracy (runs,) before it."""

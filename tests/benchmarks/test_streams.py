@@ -96,7 +96,9 @@ def both(stream: OnlineStream, index: int, of: slice) -> tuple[tuple[NDArray[np.
     return tuple(task.examples(of.start, of.stop) for task in tasks)
 
 
-@pytest.mark.parametrize("change", [InputsPermuted(), LabelsPermuted(), LabelsRandom(300)], ids=repr)
+@pytest.mark.parametrize(
+    "change", [InputsPermuted(), LabelsPermuted(), LabelsRandom(300)], ids=lambda one: type(one).__name__
+)
 def test_drift_begins_as_this_task_and_ends_as_the_next(change: Change) -> None:
     stream = online(change, 400, drift=0.5)
     drifting, this, following = both(stream, 1, slice(0, 400))
