@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
+from omegaconf import OmegaConf
 
 from lop_sweeps.analysis.__main__ import parser as figures_parser
-from lop_sweeps.build import build
+from lop_sweeps.build import build, locate, options, parameters
 from lop_sweeps.diagnostics.diagnostic import RESERVED, Diagnostic
 from lop_sweeps.errors import ConfigError, DataError
 from lop_sweeps.networks.activations import ACTIVATIONS, OPTIONS
@@ -40,6 +42,21 @@ def test_page_of_activations_lists_all_and_their_options() -> None:
     names = [name for row in cells for name in re.findall(r"`(\w+)`", row[1])]
     assert sorted(names) == sorted(ACTIVATIONS)
     assert {name for row in cells for name in re.findall(r"`(\w+)[`:]", row[3])} >= set(OPTIONS)
+
+
+def test_page_of_networks_lists_all_and_their_parameters() -> None:
+    page = (ROOT / "docs" / "networks.md").read_text()
+    rows = {row[0]: row[2] for row in re.findall(r"^\| `(\w+)` \| ([^|]*) \| ([\d,]*) ?\|", page, flags=re.MULTILINE)}
+    assert sorted(rows) == sorted(path.stem for path in (ROOT / "conf" / "network").glob("*.yaml"))
+    for name, written in rows.items():
+        if name == "actor_critic":
+            continue
+        node: Any = OmegaConf.to_container(runs.composer().compose([f"network={name}"])[0].network, resolve=True)
+        made = locate(node, "network")
+        size = {"shape": (3, 32, 32)} if "shape" in parameters(made) else {"inputs": 3 * 32 * 32}
+        with torch.device("meta"):
+            network = made(outputs=10, **size, **options(node))
+        assert written == f"{sum(parameter.numel() for parameter in network.parameters()):,}", name
 
 
 def diagnostic(choice: str) -> Diagnostic:

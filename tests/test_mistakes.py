@@ -37,7 +37,7 @@ from lop_sweeps.training import checkpoint, online
 from lop_sweeps.training.learner import TorchLearner
 from lop_sweeps.training.session import restore
 from tests import runs, stream_options
-from tests.contracts.table import FUSED
+from tests.contracts.table import FUSED, VGG, VIT
 from tests.images import CIFAR_FILE, image_data
 
 ROOT = Path(__file__).parents[1]
@@ -507,7 +507,7 @@ SLOPES = {
 OPTIONS: list[tuple[list[str], str, str]] = [
     *[
         ([*needs, f"network.activation={name}"], f"network.{key}", value)
-        for needs in ([], IMAGENET, CIFAR, ANT)
+        for needs in ([], IMAGENET, CIFAR, ANT, VGG, VIT)
         for key, (name, value) in SLOPES.items()
     ],
     *stream_options.ROWS,
@@ -588,6 +588,24 @@ OPTIONS: list[tuple[list[str], str, str]] = [
     (IMAGENET, "network.init", "kaiming"),
     (IMAGENET, "network.dropout", "0.2"),
     (IMAGENET, "network.norm", "batch"),
+    (IMAGENET, "network.padding", "1"),
+    (IMAGENET, "network.pool", "[2,2,1]"),
+    (IMAGENET, "network.conv_activation", "identity"),
+    (VGG, "network.width", "2"),
+    (VGG, "network.hidden", "[5]"),
+    (VGG, "network.activation", "tanh"),
+    (VGG, "network.init", "kaiming"),
+    (VGG, "network.dropout", "0.2"),
+    (VGG, "network.norm", "none"),
+    (VIT, "network.patch", "8"),
+    (VIT, "network.width", "8"),
+    (VIT, "network.heads", "3"),
+    (VIT, "network.depth", "1"),
+    (VIT, "network.mlp_ratio", "3"),
+    (VIT, "network.patch_norm", "false"),
+    (VIT, "network.qkv_bias", "true"),
+    (VIT, "network.dropout", "0.2"),
+    (VIT, "network.activation", "relu"),
     (CIFAR, "network.width", "3"),
     (CIFAR, "network.dropout", "0.2"),
     *[([*IMAGENET, f"optimizer={rule}"], "optimizer.decay_at", "[0.3]") for rule in DECAYING],

@@ -55,7 +55,8 @@ def canonical(
     parts = {key: handed for key, handed in parts_of(target, path).items() if isinstance(node.get(key), Mapping)}
     drop = frozenset().union(drop, *parts.values(), getattr(target, "PER_RUN", ()) if shape_only else ())
     defaults = {name: normalise(parameter.default) for name, parameter in parameters(target).items()}
-    own, beside = node, {}
+    own: Mapping[str, Any] = node
+    beside: Mapping[str, Any] = {}
     if path.startswith("algorithm."):
         own, beside = taken_out(node, defaults)
     elif path == "optimizer":

@@ -40,6 +40,9 @@ CIFAR = [
     "network=resnet18",
     "network.width=2",
 ]
+VGG = ["benchmark=continual_imagenet", IMAGES, "network=vgg16", "network.width=1", "network.hidden=[4]"]
+SMALL_VIT = [f"network.{option}" for option in ("patch=16", "width=6", "heads=2", "depth=2", "mlp_ratio=2")]
+VIT = ["benchmark=incremental_cifar100", IMAGES, f"benchmark.file={CIFAR_FILE}", "network=vit_tiny", *SMALL_VIT]
 CONTROL = [
     "network=actor_critic",
     "network.hidden=[12,12]",
@@ -626,6 +629,21 @@ ROWS: dict[str, list[str]] = {
         "optimizer.cosine=true",
     ],
     "epochs_noise": [*EPOCHS, "benchmark/change=label_noise", "benchmark.new_heads=true"],
+    "imagenet_vgg": VGG,
+    "imagenet_vgg_cbp": [*VGG, "algorithm=continual_backprop", *SOON, f"{CBP}.rate_of=all"],
+    "imagenet_vgg_redo": [*VGG, "network.norm=none", "algorithm=redo", "algorithm.redo.period=4"],
+    "imagenet_upgd_cnn_redo": [
+        *IMAGENET[:2],
+        "network=cnn_upgd",
+        "network.channels=[3,4]",
+        "network.hidden=[6,5]",
+        "optimizer=adaupgd",
+        "algorithm=redo",
+        "algorithm.redo.period=4",
+    ],
+    "cifar_vit_adam": [*VIT, "optimizer=adam"],
+    "cifar_vit_cbp": [*VIT, "algorithm=continual_backprop", *SOON, f"{CBP}.bias_transfer=true"],
+    "cifar_vit_redo": [*VIT, "optimizer=adam", "algorithm=[redo,dropout]", "algorithm.redo.period=4"],
     "mnist_backprop": MNIST,
     "mnist_cbp": [*MNIST, "algorithm=continual_backprop", *OFTEN, f"{CBP}.utility=adaptation"],
 }
@@ -656,6 +674,7 @@ METHODS = frozenset(
     | {"weight_clipping", "soft_weight_rescaling", "normalize_and_project"}
     | {"stream_labels_drift", "epochs_chunks"}
     | {"upgd", "muon", "trac", "imagenet_c_chain"}
+    | {"imagenet_vgg", "cifar_vit_adam"}
 )
 # What the fused engine promises to train, by config group; a row that chooses nothing in a group has its default.
 FUSED = {
