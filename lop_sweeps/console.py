@@ -110,7 +110,7 @@ def unknown_key(config: Any, key: str) -> str | None:
     from lop_sweeps.build import suggest
     from lop_sweeps.optimizers import schedule
 
-    beside = {1: {"optimizer": schedule.KEYS}, 2: {"algorithm": span.KEYS}}  # by depth and group: of every choice
+    beside = {("optimizer", 1): schedule.KEYS, ("algorithm", 2): span.KEYS}  # by group and depth: of every choice
     node = config
     path = key.split(".")
     for i, part in enumerate(path):
@@ -118,7 +118,7 @@ def unknown_key(config: Any, key: str) -> str | None:
             return f"{'.'.join(path[:i])} has no keys below it"
         if part not in node:
             where = ".".join(path[:i]) or "the configuration"
-            known = {str(name) for name in node if name != "hydra"}.union(beside.get(i, {}).get(path[0], ()))
+            known = {str(name) for name in node if name != "hydra"}.union(beside.get((path[0], i), ()))
             return f"{key}: {where} has no key {part!r}{suggest(part, known)}"
         node = OmegaConf.select(config, ".".join(path[: i + 1]), throw_on_resolution_failure=False)
     return None

@@ -144,7 +144,8 @@ class ViTTiny(Network):
             x = x if layer is None else over_tokens(layer, x)
         first = self.class_token[..., None, None, :].expand(*batch, 1, self.width)
         positions = self.positions.unflatten(-1, (-1, self.width)).unsqueeze(-3)
-        return torch.cat((first, x), -2) + positions
+        tokens: Tensor = torch.cat((first, x), -2) + positions
+        return tokens
 
     def draws(self, batch_size: int) -> tuple[tuple[int, ...], ...]:
         shapes: list[tuple[int, ...]] = []
