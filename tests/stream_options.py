@@ -34,6 +34,7 @@ ROWS: list[Row] = [
     (EPOCHS, "benchmark.epochs", "3"),
     (EPOCHS, "benchmark.batch_size", "50"),
     (EPOCHS, "benchmark.new_heads", "true"),
+    (EPOCHS, "benchmark.last_batch", "keep"),
     ([*EPOCHS, "benchmark.epochs=2"], "benchmark.evaluate_every", "2"),
     (EPOCHS, "benchmark.inputs", "standardised"),
     (change("labels_random"), "benchmark.change.count", "300"),

@@ -28,6 +28,7 @@ from lop_sweeps.fused import learner as fused
 from lop_sweeps.fused.arrays import Net, Stream
 from lop_sweeps.fused.train import compiled
 from lop_sweeps.networks.mlp import MLP
+from lop_sweeps.optimizers import schedule
 from lop_sweeps.optimizers.adam import Adam
 from lop_sweeps.optimizers.optimizer import Optimizer
 from lop_sweeps.optimizers.sgd import SGD
@@ -756,6 +757,7 @@ ROWS_ON_ENGINES = pytest.mark.parametrize(
         if (key not in FUSED_ONLY if engine == "torch" else _fused(needs, key))
     ],
 )
+SCHEDULE = {f"optimizer.{key}" for key in schedule.KEYS}
 FROM_THE_CODE = {"inputs", "outputs", "shape", "discrete"}  # of a network: what its benchmark has
 
 
@@ -806,7 +808,8 @@ def test_option_in_yaml_that_no_constructor_has_or_the_reverse(choice: str) -> N
     """Every option of a choice is a parameter, and every parameter can be set without a `+`."""
     for path, node in nodes(composed(*chosen(choice))):
         known = set(parameters(locate(node, path)))
-        assert set(options(node)) == known - (FROM_THE_CODE if path == "network" else set()), path
+        given = set(options(node)) - (set(schedule.KEYS) if path == "optimizer" else set())
+        assert given == known - (FROM_THE_CODE if path == "network" else set()), path
 
 
 def test_every_option_has_a_row_here() -> None:
@@ -816,6 +819,7 @@ def test_every_option_has_a_row_here() -> None:
             parts = parts_of(locate(node, path), path)  # are components, with rows of their own
             wanted |= {(constructor(node, path), f"{path}.{key}") for key in options(node) if key not in parts}
     wanted = {(where, key) for where, key in wanted if key not in ("benchmark.num_tasks", "benchmark.num_steps")}
+    wanted = {(where, key) for where, key in wanted if key not in SCHEDULE}  # tests/optimizers/test_schedule.py
     for needs, key, _ in OPTIONS:
         path = key.rpartition(".")[0]
         tested.add((constructor(dict(nodes(composed(*base(needs), *needs)))[path], path), key))

@@ -22,9 +22,10 @@ STANDARDISED = "standardised"
 
 
 class EpochsStream(Stream):
-    """num_tasks tasks of `epochs` passes in mini-batches of `batch_size`; the last images of a pass that fill none wait
-    for the next pass, which has an order of its own.
+    """num_tasks tasks of `epochs` passes in mini-batches of `batch_size`, each in an order of its own.
 
+    last_batch: what becomes of a pass's last images where they fill no mini-batch: drop = they wait for another pass;
+    keep = they are a smaller one.
     new_heads: whether the output layer is set to zero before each task. evaluate_every: epochs between tests; there is
     always one after a task's last epoch. inputs: what pixels are scaled to: zero_one, minus_one_one, or standardised,
     by mean and standard deviation of the data set's training pixels in each channel.
@@ -47,12 +48,14 @@ class EpochsStream(Stream):
         new_heads: bool = False,
         evaluate_every: int = 1,
         inputs: str = pixels.ZERO_ONE,
+        last_batch: str = "drop",
     ) -> None:
         super().__init__(num_tasks, data, change)
         self.epochs = checks.integer("epochs", epochs, 1)
         self.batch_size = checks.integer("batch_size", batch_size, 1)
         self.new_heads = checks.flag("new_heads", new_heads)
         self.evaluate_every = checks.integer("evaluate_every", evaluate_every, 1)
+        self.keeps_last = checks.choice("last_batch", last_batch, ("drop", "keep")) == "keep"
         self.scale = checks.choice("inputs", inputs, (*pixels.INPUTS, STANDARDISED))
         if self.scale == STANDARDISED and (data.MEAN is None or data.STD is None):
             raise ConfigError("inputs", inputs, f"needs a data set whose mean is known; {type(data).__name__}'s is not")
@@ -60,7 +63,7 @@ class EpochsStream(Stream):
             allowed = "needs the number of training images; set benchmark.change.count"
             raise ConfigError("change", type(change).__name__, allowed)
         fewest = min(self.images(index) for index in range(num_tasks))
-        if self.batch_size > fewest:
+        if self.batch_size > fewest and not self.keeps_last:
             raise ConfigError("batch_size", batch_size, f"must be at most {fewest}: so many images has a task")
 
     @property
@@ -78,7 +81,8 @@ class EpochsStream(Stream):
         self._images = torch.from_numpy(np.concatenate(both) if len(both) > 1 else both[0])
 
     def steps_per_epoch(self, index: int) -> int:
-        return self.images(index) // self.batch_size
+        full, left = divmod(self.images(index), self.batch_size)
+        return full + (self.keeps_last and left > 0)
 
     def task(self, seed: int, index: int) -> EpochsTask:
         view = self.view(seed, index)

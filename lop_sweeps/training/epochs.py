@@ -196,8 +196,8 @@ class EpochsStage:
     def _learn(self, epoch: int, step: int) -> tuple[Tensor, Tensor | None]:
         """The update number `step` of an epoch: loss and accuracy (runs,) before it."""
         rows, labels = self._of_epoch(epoch)
-        span = slice(step * self.batch_size, (step + 1) * self.batch_size)
-        uniforms = self._uniforms("train", epoch * self.steps_per_epoch + step, self.batch_size)
+        span = slice(step * self.batch_size, min((step + 1) * self.batch_size, rows.shape[1]))
+        uniforms = self._uniforms("train", epoch * self.steps_per_epoch + step, span.stop - span.start)
         x = self._inputs(rows[:, span], uniforms)
         number = self.first_step + epoch * self.steps_per_epoch + step
         return self.learner.learn(x, labels[:, span], number, self._outputs)
@@ -304,13 +304,13 @@ class EpochsStage:
         if self.benchmark.restore_best:
             for name, value in self._restorable().items():
                 value.copy_(position.sums[f"best/{name}"])
-        steps = self.first_step + self.benchmark.epochs * self.steps_per_epoch
+        examples = self.benchmark.batch_size * (self.first_step + self.benchmark.epochs * self.steps_per_epoch)
         curves = {name.removeprefix("curve/"): value for name, value in position.sums.items() if "curve/" in name}
         rows = []
         updates = self.benchmark.epochs * self.steps_per_epoch
         for run in range(len(self.seeds)):
             of_run = {name: value[run].tolist() for name, value in curves.items()}
-            row: dict[str, Any] = {"examples": steps * self.benchmark.batch_size}
+            row: dict[str, Any] = {"examples": examples}
             if (outputs := self.tasks[run].outputs) is not None:
                 row["classes"] = len(outputs)
             if self.benchmark.online_accuracy:

@@ -171,6 +171,7 @@ def test_online_streams_leave_no_output_out() -> None:
 
 def test_images_that_fill_no_mini_batch_wait_and_a_batch_fits_into_a_task() -> None:
     assert [epochs(Chunks(10)).steps_per_epoch(index) for index in (0, 1)] == [3, 7]  # of 179 and 358 images
+    assert [epochs(Chunks(10), last_batch="keep").steps_per_epoch(index) for index in (0, 1)] == [4, 8]
     with pytest.raises(ConfigError, match="must be at most 179"):
         epochs(Chunks(10), batch=180)
 

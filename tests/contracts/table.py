@@ -616,7 +616,7 @@ ROWS: dict[str, list[str]] = {
     ],
     "stream_noise": [*STREAM, "benchmark/change=label_noise", *LENGTHS],
     "epochs_chunks": [*EPOCHS, "benchmark/change=chunks", "algorithm=shrink_and_perturb_task", "optimizer=adam"],
-    "epochs_inputs": EPOCHS,
+    "epochs_inputs": [*EPOCHS, "benchmark.last_batch=keep", "algorithm=dropout"],
     "epochs_memorised": [*EPOCHS, "benchmark/change=labels_random", "benchmark.change.count=300"],
     "epochs_added": [*EPOCHS, "benchmark/change=classes_added", "benchmark.change.per_class=100", "algorithm=redo"],
     "epochs_warm_start": [*EPOCHS, "benchmark/change=warm_start", "benchmark.change.count=600", "algorithm=dash"],
