@@ -6,6 +6,7 @@ Composing a point takes Hydra about a tenth of a second.
 from __future__ import annotations
 
 import copy
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -26,6 +27,9 @@ from lop_sweeps.home import at_home
 from lop_sweeps.sweeps.expansion import TRUST_IS_TYPED, Overrides
 from lop_sweeps.sweeps.planning import Point, check_scale, make_point, resolve
 
+log = logging.getLogger("lop")
+
+NO_SCALES = "the benchmark has no table of lengths (scales)"
 COMPONENTS = ("benchmark", "network", "optimizer", "agent", "tracking")
 KEYED = ("algorithm", "diagnostics")  # each key of these is one, too
 
@@ -39,6 +43,7 @@ class Composer:
         self.repository: CachingConfigRepository = loader.groups()
         self.bases: dict[tuple[str, ...], tuple[DictConfig, DictConfig, dict[str, Any]]] = {}
         self.groups: dict[str, bool] = {}
+        self.said: set[str] = set()
         self.parsed: dict[str, Override] = {}
         self.resolved: dict[tuple[bool, tuple[str, ...]], tuple[dict[str, Any], dict[str, Any], list[str]]] = {}
 
@@ -88,12 +93,20 @@ class Composer:
             return {**plain, "seed": seeds[0]}, choices, absent
         config, choices, absent = self._compose(overrides, strict=strict)
         raw: Any = OmegaConf.to_container(config)
+        if any(line.startswith("scale=") for line in overrides) and "scales" not in (raw.get("benchmark") or {}):
+            self._say(f"{NO_SCALES}: scale={raw.get('scale')} does nothing")
         if "${hydra:" in repr(raw):
             self._show_hydra(overrides)
         plain = interpolate(config, raw, self.trusted)
         if not any("seed" in text or "hydra:" in text for text in _interpolations(raw)):  # nothing else depends on it
             self.resolved[rest] = plain, choices, absent
         return plain, choices, absent
+
+    def _say(self, line: str) -> None:
+        """Once for all points."""
+        if line not in self.said:
+            log.warning(line)
+            self.said.add(line)
 
     def compose(self, overrides: Overrides) -> tuple[DictConfig, dict[str, Any]]:
         """The configuration of these overrides, and the choice made in each group."""

@@ -455,3 +455,14 @@ def test_stored_configurations_are_yaml(lop: Command, tmp_path: Path) -> None:
     assert lop("-m", *TINY, "sweep=${hydra:runtime.choices.optimizer}").code == 0
     (run,) = runs_in(tmp_path / "sweeps" / "sgd")
     assert "hydra:" not in yaml.safe_dump(run.config())
+
+
+def test_a_benchmark_without_lengths_says_that_a_scale_does_nothing(
+    lop: Command, caplog: pytest.LogCaptureFixture
+) -> None:
+    line = ["~benchmark.scales", "benchmark.num_tasks=2", "benchmark.examples_per_task=20", "network.hidden=[4]"]
+    assert lop("-m", *line, "scale=paper", "optimizer.step_size=0.01,0.02").code == 0
+    assert caplog.text.count("the benchmark has no table of lengths (scales): scale=paper does nothing") == 1
+    caplog.clear()
+    assert lop(*line).code == 0
+    assert "does nothing" not in caplog.text
