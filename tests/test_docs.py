@@ -49,7 +49,7 @@ def test_page_of_networks_lists_all_and_their_parameters() -> None:
     rows = {row[0]: row[2] for row in re.findall(r"^\| `(\w+)` \| ([^|]*) \| ([\d,]*) ?\|", page, flags=re.MULTILINE)}
     assert sorted(rows) == sorted(path.stem for path in (ROOT / "conf" / "network").glob("*.yaml"))
     for name, written in rows.items():
-        if name == "actor_critic":
+        if name.startswith("actor_critic"):
             continue
         node: Any = OmegaConf.to_container(runs.composer().compose([f"network={name}"])[0].network, resolve=True)
         made = locate(node, "network")

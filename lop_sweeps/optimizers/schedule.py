@@ -9,9 +9,12 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lop_sweeps import checks
+
+if TYPE_CHECKING:  # what composes configurations needs the keys, and not torch
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,12 @@ class Schedule:
         if not self.cosine or begin < self.warm_up:
             return rise
         return rise * 0.5 * (1.0 + math.cos(math.pi * (begin - self.warm_up) / (1.0 - self.warm_up)))
+
+
+def cut(gradient: Tensor, longest: Tensor | float | None) -> None:
+    """Shorten in place each run's gradient (runs, parameters) that is longer; longest: (runs, 1), or a number."""
+    if longest is not None:
+        gradient *= (longest / gradient.norm(dim=1, keepdim=True).clamp(min=1e-12)).clamp(max=1.0)
 
 
 PLAIN = Schedule()

@@ -190,8 +190,10 @@ class EpochsStage:
     def _progress(self, epoch: int, at: int, count: int) -> None:
         """Before updates number `at` ... `at + count - 1` of an epoch."""
         epochs, each = self.benchmark.epochs, self.steps_per_epoch
-        begin = epoch * each + at
-        self.learner.progress(epoch / epochs, begin / (epochs * each), (begin + count) / (epochs * each))
+        schedule, optimizer, begin = self.learner.schedule, self.learner.optimizer, epoch * each + at
+        if schedule.moves:
+            optimizer.pace = schedule.factor(begin / (epochs * each), (begin + count) / (epochs * each))
+        optimizer.progress(epoch / epochs)
 
     def _learn(self, epoch: int, step: int) -> tuple[Tensor, Tensor | None]:
         """The update number `step` of an epoch: loss and accuracy (runs,) before it."""

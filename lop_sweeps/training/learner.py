@@ -19,8 +19,8 @@ from lop_sweeps.diagnostics.measure import measure_weights
 from lop_sweeps.errors import LopError
 from lop_sweeps.networks.actor_critic import ActorCritic
 from lop_sweeps.networks.network import Network
-from lop_sweeps.optimizers.optimizer import Optimizer, per_run
-from lop_sweeps.optimizers.schedule import PLAIN, Schedule
+from lop_sweeps.optimizers.optimizer import Optimizer
+from lop_sweeps.optimizers.schedule import PLAIN, Schedule, cut
 from lop_sweeps.training import explicit
 from lop_sweeps.training.acting import WROTE_TOO_EARLY, Actor, active, actors
 from lop_sweeps.training.examples import Examples
@@ -54,9 +54,7 @@ class TorchLearner(PackedNetwork):
         schedule: Schedule = PLAIN,
     ) -> None:
         super().__init__(make_network, seeds, dtype, device)
-        longest = schedule.max_gradient_norm
-        self.schedule, self._longest = schedule, None if longest is None else per_run([longest], self.parameters)
-        self.loss = loss
+        self.loss, self.schedule = loss, schedule
         self.source: Source | None = None  # while a task is learned
         needs = frozenset().union(*[getattr(options[0], "needs", ()) for options in interventions])
         self._explicit: ExplicitActorCritic | None = None
@@ -122,14 +120,6 @@ class TorchLearner(PackedNetwork):
     def magnitudes(self) -> Tensor:
         """Weight magnitude (runs, weight matrices)."""
         return measure_weights([self.view(self.parameters, name) for name in self.weight_names]).T
-
-    def progress(self, epoch: float, begin: float, end: float) -> None:
-        """Set the step sizes of the coming updates: share of the task's epochs that is over; of its updates, from where
-        to where they go.
-        """
-        if self.schedule.moves:
-            self.optimizer.pace = self.schedule.factor(begin, end)
-        self.optimizer.progress(epoch)
 
     def plan(self, step: int, steps: int) -> None:
         """Prepare for steps `step` ... `step + steps - 1`; called on a fixed grid, never because of a checkpoint."""
@@ -204,9 +194,7 @@ class TorchLearner(PackedNetwork):
                 actor.before_update(gradient, step)
         if self.parameters._version - self._looked != version:
             raise LopError(WROTE_TOO_EARLY)
-        max_norm = self._longest if max_norm is None else max_norm
-        if max_norm is not None:
-            gradient *= (max_norm / gradient.norm(dim=1, keepdim=True).clamp(min=1e-12)).clamp(max=1.0)
+        cut(gradient, self.schedule.max_gradient_norm if max_norm is None else max_norm)
         watching = [actor.after_optimizer for actor in acting if actor.after_optimizer]
         before = self.parameters.clone() if watching else self.parameters
         self.optimizer.step = step

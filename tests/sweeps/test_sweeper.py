@@ -30,7 +30,7 @@ def test_lists_ranges_choices_and_globs() -> None:
     assert len(expanded("seed=range(30)")) == 30
     assert expanded("seed=choice(1,2)") == expanded("seed=1,2")
     assert ["benchmark=permuted_mnist"] in expanded("benchmark=glob(permuted*)")
-    assert len(expanded("benchmark=glob(permuted*)", "seed=1,2")) == 4
+    assert len(expanded("benchmark=glob(permuted_d*)", "seed=1,2")) == 2
 
 
 def test_an_algorithm_may_be_a_combination() -> None:
