@@ -16,8 +16,8 @@ from lop_sweeps.networks.normalization import LayerNorm
 
 def over_tokens(layer: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     """A layer of rows (..., rows, numbers) on tokens (..., batch, tokens, numbers)."""
-    found: Tensor = layer(x.flatten(-3, -2)).unflatten(-2, x.shape[-3:-1])
-    return found
+    rows: Tensor = layer(x.flatten(-3, -2)).unflatten(-2, x.shape[-3:-1])
+    return rows
 
 
 class Attention(nn.Module):

@@ -143,9 +143,8 @@ class ViTTiny(Network):
         for layer in (self.pixel_norm, self.embed, self.embed_norm):
             x = x if layer is None else over_tokens(layer, x)
         first = self.class_token[..., None, None, :].expand(*batch, 1, self.width)
-        positions = self.positions.unflatten(-1, (-1, self.width)).unsqueeze(-3)
-        tokens: Tensor = torch.cat((first, x), -2) + positions
-        return tokens
+        positions: Tensor = self.positions.unflatten(-1, (-1, self.width)).unsqueeze(-3)
+        return torch.cat((first, x), -2) + positions
 
     def draws(self, batch_size: int) -> tuple[tuple[int, ...], ...]:
         shapes: list[tuple[int, ...]] = []

@@ -318,7 +318,7 @@ def test_signs_of_units_are_those_of_their_own_activations() -> None:
         def network() -> ViTTiny:
             return network
 
-    found: Any = SignEntropy().measure(View())["sign_entropy"]  # type: ignore[arg-type]
+    found: Any = SignEntropy().measure(View())["sign_entropy"]
     for mean, h, zero in zip(found, network(View.inputs)[1], (0.0, 0.5, 0.0, 0.5), strict=True):
         p = (h > zero).double().mean((0, 2))
         expected = -torch.xlogy(p, p) - torch.xlogy(1 - p, 1 - p)
