@@ -84,7 +84,8 @@ def ready_rollout(stage: ControlStage, count: int) -> Rollout:
     """Acting reads its actions step by step; here it has been done."""
     samples, beside = stage.agent.rollout, stage.agent.environments
     inputs = torch.zeros(count, samples + beside, stage.benchmark.inputs, device="cuda")
-    actions = torch.zeros(count, samples, stage.benchmark.outputs, device="cuda")
+    width = 1 if stage.benchmark.discrete else stage.benchmark.outputs
+    actions = torch.zeros(count, samples, width, device="cuda")
     rewards = np.zeros((count, beside, samples // beside))
     return Rollout(inputs, actions, rewards, rewards > 0, [], [False] * count)
 
