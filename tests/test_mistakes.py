@@ -480,7 +480,7 @@ RESETS: list[tuple[list[str], str, str]] = [
     (SILENCES, "self_normalized_resets.tau_max", "12"),
     (SILENCES, "self_normalized_resets.initial_threshold", "4"),
     (SILENCES, "self_normalized_resets.floor", "6"),
-    (SILENCES, "self_normalized_resets.empty", "authors"),
+    ([*SILENCES, "benchmark.examples_per_task=100"], "self_normalized_resets.empty", "authors"),
     ([*SILENCES, "optimizer=adam"], "self_normalized_resets.reset_optimizer", "none"),
     (MANY_WEIGHTS, "selective_weight_reinitialization.period", "7"),
     (WEIGHTS, "selective_weight_reinitialization.reinit_factor", "0.2"),

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from lop_sweeps.benchmarks.benchmark import steps_of
 from lop_sweeps.data import data_root
 from lop_sweeps.diagnostics import rank
 from lop_sweeps.diagnostics.measure import sample
@@ -72,7 +73,7 @@ def interval(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, made: Components, 
         if isinstance(stage, ControlStage):
             stage._ahead = ready_rollout(stage, count)
         waits, before = watch(learner, host), host.reads
-        stage.learn(position, STEPS)
+        stage.learn(position, min(STEPS, steps_of(made.benchmark, 0)))
         reads = host.reads - before - sum(waits)
         if isinstance(stage, EpochsStage):  # its last interval evaluates, too
             while position.step < stage.steps_per_epoch:
