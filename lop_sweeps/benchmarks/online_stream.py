@@ -67,8 +67,8 @@ class OnlineStream(Stream):
 
     def task(self, seed: int, index: int) -> PermutedTask | DriftingTask:
         task = self._abrupt(seed, index)
-        last = self.change.tasks
-        if not self.drift or index == HELD_OUT or (last is not None and index + 1 >= last):
+        most = self.most_tasks
+        if not self.drift or index == HELD_OUT or (most is not None and index + 1 >= most):
             return task
         draws = streams.generator(seed, "drift", index).random(self.examples_per_task)
         weight = weights(self.examples_per_task, self.drift)

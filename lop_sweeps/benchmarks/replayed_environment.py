@@ -16,6 +16,8 @@ import torch
 from gymnasium.utils import seeding
 from numpy.typing import NDArray
 
+from lop_sweeps.errors import LopError
+
 Floats = NDArray[np.float64]
 
 
@@ -46,8 +48,8 @@ class ReplayedEnvironment:
         return np.asarray(observation, np.float64), float(reward), bool(terminated)
 
     def set_friction(self, friction: float) -> None:
-        """There is none to set."""
-        raise NotImplementedError
+        """Refused: these environments have none, and benchmarks of theirs ask for none."""
+        raise LopError(f"{type(self.gym).__name__} has no friction that could be set")
 
     def state(self) -> dict[str, Any]:
         """How the episode began, and the actions since."""

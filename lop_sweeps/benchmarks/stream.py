@@ -39,8 +39,9 @@ class Stream:
             change.check(data.classes, data.training_images)
         except ConfigError as error:
             raise error.under("change") from error
-        if change.tasks is not None and self.num_tasks > change.tasks:
-            allowed = f"must be at most {change.tasks}: so many tasks has {type(change).__name__} of these data"
+        self.most_tasks = change.most_tasks(data.classes)
+        if self.most_tasks is not None and self.num_tasks > self.most_tasks:
+            allowed = f"must be at most {self.most_tasks}: so many tasks has {type(change).__name__} of these data"
             raise ConfigError("num_tasks", num_tasks, allowed)
         self._train: LabelledSet | None = None
         self._test: LabelledSet | None = None

@@ -58,9 +58,8 @@ class Change(ABC):
     MASKS_OUTPUTS: ClassVar[bool] = False
     TESTED: ClassVar[bool] = True
 
-    @property
-    def tasks(self) -> int | None:
-        """How many tasks there are at most; None = no end."""
+    def most_tasks(self, classes: int) -> int | None:
+        """How many tasks there are at most, of a data set of so many classes; None = no end."""
         return None
 
     def outputs(self, classes: int) -> int:

@@ -24,8 +24,7 @@ class Chunks(Change):
         self.access = checks.choice("access", access, self.ACCESS)
         self.count = None if count is None else checks.integer("count", count, self.chunks)
 
-    @property
-    def tasks(self) -> int | None:
+    def most_tasks(self, classes: int) -> int | None:
         return self.chunks
 
     def check(self, classes: int, images: int | None) -> None:

@@ -22,16 +22,13 @@ class ClassesAdded(Change):
     def __init__(self, classes_per_task: int = 5, per_class: int = 500) -> None:
         self.classes_per_task = checks.integer("classes_per_task", classes_per_task, 1)
         self.per_class = checks.integer("per_class", per_class, 1)
-        self._tasks: int | None = None
 
-    @property
-    def tasks(self) -> int | None:
-        return self._tasks
+    def most_tasks(self, classes: int) -> int | None:
+        return classes // self.classes_per_task
 
     def check(self, classes: int, images: int | None) -> None:
         if self.classes_per_task > classes:
             raise ConfigError("classes_per_task", self.classes_per_task, f"must be at most {classes}")
-        self._tasks = classes // self.classes_per_task
 
     def images(self, index: int, images: int | None) -> int | None:
         return (1 if index == HELD_OUT else index + 1) * self.classes_per_task * self.per_class

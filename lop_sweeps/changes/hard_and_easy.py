@@ -19,17 +19,14 @@ class HardAndEasy(Change):
         self.hard = checks.integer("hard", hard, 1)
         self.easy = checks.integer("easy", easy, 1)
         self.per_class = checks.integer("per_class", per_class, 1)
-        self._tasks: int | None = None
 
-    @property
-    def tasks(self) -> int | None:
-        return self._tasks
+    def most_tasks(self, classes: int) -> int | None:
+        turns, left = divmod(classes, self.hard + self.easy)
+        return 2 * turns + (left >= self.hard)
 
     def check(self, classes: int, images: int | None) -> None:
         if self.hard > classes:
             raise ConfigError("hard", self.hard, f"must be at most {classes}")
-        turns, left = divmod(classes, self.hard + self.easy)
-        self._tasks = 2 * turns + (left >= self.hard)
 
     def images(self, index: int, images: int | None) -> int | None:
         return (self.easy if index != HELD_OUT and index % 2 else self.hard) * self.per_class

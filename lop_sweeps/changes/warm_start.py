@@ -19,8 +19,7 @@ class WarmStart(Change):
         self.first = checks.number("first", first, 0.0, 1.0, above=True, below=True)
         self.count = None if count is None else checks.integer("count", count, 2)
 
-    @property
-    def tasks(self) -> int | None:
+    def most_tasks(self, classes: int) -> int | None:
         return 2
 
     def check(self, classes: int, images: int | None) -> None:
