@@ -72,7 +72,7 @@ def test_metrics_page_lists_exactly_what_is_logged(tmp_path: Path) -> None:
     online = [[*runs.SMALL, f"benchmark={name}"] for name in ("permuted_digits", "slowly_changing_regression")]
     control = ["scale=tiny", *SLIPPERY, "benchmark.log_every=192"]
     gym = ["scale=tiny", *CARTPOLE]
-    measured = [*runs.SMALL, "benchmark=permuted_digits", "engine=torch", "sweep=measured", "benchmark.num_tasks=2"]
+    measured = [*runs.SMALL, "benchmark=permuted_digits", "engine=torch", "sweep=measured", "benchmark.num_tasks=3"]
     measured += ["benchmark.examples_per_task=40", f"diagnostics=[{','.join(DIAGNOSTICS)}]"]
     images = ["scale=tiny", *IMAGENET, "optimizer=trac"]
     stream = [*runs.SMALL, "benchmark=stream", "benchmark/data=digits", "benchmark/protocol=epochs"]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol
 
 import numpy as np
 from torch import Tensor
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from lop_sweeps.diagnostics.units import UnitStatistics
 
 PER = ("layer", "matrix", "network")
-# What a diagnostic may need of a run. Of all but `steps`, every engine and protocol has it.
+# What a diagnostic may need of a run. Of all but the last three, every engine and protocol has it.
 NEEDS = {
     "activations": "of the hidden layers on the probe",
     "weights": "the weight matrices",
@@ -32,6 +32,8 @@ NEEDS = {
     "gradients": "of the mean loss on the probe",
     "copy": "a copy of the network, to look at or to train",
     "steps": "to be shown each update",
+    "learning": "the loss and accuracy before each update",
+    "accuracy": "examples that are classified",
 }
 Measured = Mapping[str, float | int | Sequence[float] | Sequence[int]]
 
@@ -127,6 +129,9 @@ class View(Protocol):
     def answers(self, network: Network, inputs: Tensor) -> Tensor:
         """(n, outputs): what a copy says of inputs (n, inputs): of its outputs, those that are asked for."""
 
+    def accuracy_on(self, network: Network, task: int, examples: int) -> float:
+        """Share of a task's examples, at most so many, that a copy classifies: of its test set where it has one."""
+
     def generator(self, purpose: str) -> np.random.Generator:
         """Draws for this purpose, run and task, of a stream that training does not know."""
 
@@ -156,6 +161,18 @@ class StepView(Protocol):
         """(runs, batch): the same by the network that it made."""
 
 
+class Learning(NamedTuple):
+    """Some updates of one run, one after the other. losses, accuracies: before each, of its mini-batch (updates,).
+
+    examples: of the task, once each is made (updates,).
+    """
+
+    losses: Tensor
+    accuracies: Tensor
+    examples: Tensor
+    batch_size: int
+
+
 @dataclass(frozen=True)
 class Diagnostic:
     """Base of all diagnostics: the options of one, and what it does.
@@ -163,7 +180,8 @@ class Diagnostic:
     every: it is taken before tasks 0, every, 2 every, ...
 
     A subclass sets `values`, says what it `needs` (of `NEEDS`), and defines `measure`, or, to act on all runs of a
-    pack at once, `measure_pack`; what comes of single updates is `measure_step`'s.
+    pack at once, `measure_pack`; what comes of single updates is `measure_step`'s, and what comes of how a task is
+    learned is that of `follow` and `summary`.
     """
 
     version: ClassVar[int] = 1
@@ -191,8 +209,16 @@ class Diagnostic:
         """Of one update, (runs,) by name; logged is the mean over the task. Called if it needs `steps`."""
         raise TypeError(f"{type(self).__name__} must define measure_step(step)")
 
+    def follow(self, learning: Learning, memory: dict[str, Tensor]) -> None:
+        """Note in memory what is wanted of some updates of a run. Called if it needs `learning`, stretch by stretch."""
+        raise TypeError(f"{type(self).__name__} must define follow(learning, memory)")
 
-def check(diagnostic: Diagnostic, network: Network, protocol: str, engine: str) -> None:
+    def summary(self, memory: Mapping[str, Tensor]) -> Measured:
+        """Of a task that a run has learned, what came of it; memory: what `follow` has noted in it."""
+        raise TypeError(f"{type(self).__name__} must define summary(memory)")
+
+
+def check(diagnostic: Diagnostic, network: Network, protocol: str, engine: str, loss: str) -> None:
     """Raise `ConfigError` unless a diagnostic can be taken of such a run."""
     checks.integer("every", diagnostic.every, 1)
     if unknown := sorted(diagnostic.needs - NEEDS.keys()):
@@ -202,8 +228,8 @@ def check(diagnostic: Diagnostic, network: Network, protocol: str, engine: str) 
     for value in values:
         if value.name in RESERVED:
             raise ConfigError("values", value.name, "is not free: the log has a column of that name")
-    steps = "steps" in diagnostic.needs
-    wanted = ("measure_step",) if steps else ("measure", "measure_pack")
+    steps, learning = "steps" in diagnostic.needs, "learning" in diagnostic.needs
+    wanted = ("measure_step",) if steps else ("summary",) if learning else ("measure", "measure_pack")
     if not any(getattr(type(diagnostic), name) is not getattr(Diagnostic, name) for name in wanted):
         raise ConfigError("", None, f"measures nothing: its class must define {wanted[0]}")
     if steps:
@@ -211,6 +237,10 @@ def check(diagnostic: Diagnostic, network: Network, protocol: str, engine: str) 
             raise ConfigError("", None, "is of single examples' losses, which control does not have")
         if engine == "fused":
             raise ConfigError("", None, "looks at each update, which the fused engine does not show: engine=torch does")
+    if learning and protocol == "control":
+        raise ConfigError("", None, "is of the losses of mini-batches, which control does not have")
+    if "accuracy" in diagnostic.needs and (protocol == "control" or loss != "cross_entropy"):
+        raise ConfigError("", None, "is of accuracies, and nothing is classified here")
     diagnostic.check(network, protocol)
 
 

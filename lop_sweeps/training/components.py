@@ -228,7 +228,7 @@ def assemble(config: Mapping[str, Any], trusted: Sequence[str] = (), *, data: bo
         device_reason=device_reason,
         tf32=tf32,
         agent=agent,
-        diagnostics=_diagnostics(config.get("diagnostics"), trusted, network, benchmark.protocol, chosen),
+        diagnostics=_diagnostics(config.get("diagnostics"), trusted, network, benchmark, chosen),
     )
 
 
@@ -245,7 +245,7 @@ def _check_needs(where: str, intervention: Intervention, protocol: str) -> None:
 
 
 def _diagnostics(
-    nodes: Any, trusted: Sequence[str], network: Network, protocol: str, engine_name: str
+    nodes: Any, trusted: Sequence[str], network: Network, benchmark: Benchmark, engine_name: str
 ) -> tuple[tuple[str, Diagnostic], ...]:
     """What is measured, checked; raises `ConfigError` for what this network, protocol or engine does not have."""
     made: list[tuple[str, Diagnostic]] = []
@@ -257,7 +257,7 @@ def _diagnostics(
         if not isinstance(node, Mapping):
             raise ConfigError(path, node, "must be a diagnostic with a _target_")
         one: Diagnostic = build(node, path, trusted)
-        call(path, diagnostics.check, one, network, protocol, engine_name)
+        call(path, diagnostics.check, one, network, benchmark.protocol, engine_name, benchmark.loss)
         for value in one.values:
             if value.name in owners:
                 raise ConfigError(path, None, f"measures {value.name}, and so does diagnostics.{owners[value.name]}")

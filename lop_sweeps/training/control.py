@@ -24,7 +24,7 @@ from lop_sweeps.optimizers.optimizer import per_run
 from lop_sweeps.training.environments import Environments
 from lop_sweeps.training.learner import TorchLearner
 from lop_sweeps.training.rollout import Rollout, act
-from lop_sweeps.training.session import Member, Position, before_task
+from lop_sweeps.training.session import Follow, Member, Position, before_task
 
 PROBE_STATES = 1_000  # the paper's diagnostics look at the last 1,000 states
 PLANNED = 1_000  # updates, at most
@@ -70,6 +70,7 @@ class ControlStage:
         self._other_keys = counter_random.Keys(
             [streams.counter_key(seed, "other batch") for seed in self.seeds], learner.device
         )
+        self.follow: Follow | None = None
         learner.source = self
         self._judged: Experience | None = None  # that rollout, where a diagnostic wants its loss
 

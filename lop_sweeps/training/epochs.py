@@ -20,7 +20,7 @@ from lop_sweeps.diagnostics.measure import LayerSample, join, sample
 from lop_sweeps.errors import ConfigError
 from lop_sweeps.training.learner import TorchLearner
 from lop_sweeps.training.losses import mean_loss, score, slope
-from lop_sweeps.training.session import Position, before_task
+from lop_sweeps.training.session import Follow, Position, before_task
 
 INTERVAL = 25  # steps; an epoch's last interval may be shorter
 EVALUATED = 250  # images of a run that are looked at together, without learning
@@ -61,6 +61,7 @@ class EpochsStage:
         self._order: tuple[int, Tensor, Tensor] | None = None  # epoch; rows and labels (runs, images)
         keys = [streams.counter_key(seed, "other batch") for seed in seeds]
         self._other_keys = counter_random.Keys(keys, learner.device)
+        self.follow: Follow | None = None
         learner.source = self
 
     def _on_device(self, arrays: Sequence[NDArray[np.int64]]) -> Tensor:
@@ -173,11 +174,19 @@ class EpochsStage:
             position.sums["epoch_accuracy"].zero_()
         self._progress(epoch, at, count)
         self.learner.plan(self.first_step + position.step, count)
+        updates = []
         for step in range(at, at + count):
             loss, accuracy = self._learn(epoch, step)
             assert accuracy is not None
             position.sums["epoch_loss"] += loss
             position.sums["epoch_accuracy"] += accuracy
+            updates.append((loss, accuracy))
+        if self.follow:
+            losses, accuracies = (torch.stack(each).cpu() for each in zip(*updates, strict=True))
+            images = len(self.tasks[0].train.rows)
+            within = (torch.arange(at, at + count) + 1) * self.batch_size
+            passed = min(self.steps_per_epoch * self.batch_size, images)
+            self.follow(losses, accuracies, epoch * passed + within.clamp(max=images))
         position.sums["magnitude"] += self.learner.magnitudes()
         position.samples += 1
         position.step += count

@@ -9,13 +9,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from lop_sweeps.build import described
-from lop_sweeps.diagnostics.diagnostic import Diagnostic, Measured
+from lop_sweeps.diagnostics.diagnostic import Diagnostic, Learning, Measured
 from lop_sweeps.diagnostics.measure import LayerSample
 from lop_sweeps.errors import LopError
 from lop_sweeps.training.components import Components
@@ -26,6 +27,11 @@ from lop_sweeps.training.session import Position, Stage
 from lop_sweeps.training.view import Moment
 
 UPDATES = "updates"  # in the memory of a diagnostic of updates: how many there were
+DURING = frozenset({"steps", "learning"})  # needs of diagnostics that are taken while a task is learned
+
+
+def _begun(names: Sequence[str]) -> dict[str, Tensor]:
+    return {name: torch.zeros((), dtype=torch.float64) for name in (UPDATES, *names)}
 
 
 class Measuring:
@@ -49,8 +55,9 @@ class Measuring:
         with _one_thread():
             for key, diagnostic in self.diagnostics.items():
                 due = task % diagnostic.every == 0
-                if "steps" in diagnostic.needs:
-                    memories[key] = self._begun(diagnostic) if due else [{} for _ in active]
+                if during := diagnostic.needs & DURING:
+                    names = [one.name for one in diagnostic.values] if "steps" in during else []
+                    memories[key] = [_begun(names) if due else {} for _ in active]
                 elif due:
                     kept = memories.setdefault(key, [{} for _ in active])
                     for view, memory in zip(moment.runs, kept, strict=True):
@@ -62,27 +69,46 @@ class Measuring:
                             row |= _checked(key, diagnostic, measured[run])
         return found
 
-    def _begun(self, diagnostic: Diagnostic) -> list[dict[str, Tensor]]:
-        return [
-            {name: torch.zeros((), dtype=torch.float64) for name in (UPDATES, *(one.name for one in diagnostic.values))}
-            for _ in self.components
-        ]
-
-    def watch(self, position: Position) -> None:
-        """Have the learner show its updates to the diagnostics of updates that are taken of this task, if any are."""
-        watched = {
-            key: position.memories[key]
-            for key, diagnostic in self.diagnostics.items()
-            if "steps" in diagnostic.needs and any(position.memories.get(key, ()))
-        }
+    def watch(self, stage: Stage, position: Position) -> None:
+        """Have updates, and how the task is learned, shown to the diagnostics of them that are taken of this task."""
+        watched, followed = (
+            {
+                key: position.memories[key]
+                for key, diagnostic in self.diagnostics.items()
+                if need in diagnostic.needs and any(position.memories.get(key, ()))
+            }
+            for need in ("steps", "learning")
+        )
         if isinstance(self.learner, TorchLearner):
             self.learner.show = _Watch(self, watched) if watched else None
+        stage.follow = partial(self._follow, followed, stage.batch_size) if followed else None
+
+    def _follow(
+        self,
+        memories: Mapping[str, list[dict[str, Tensor]]],
+        batch_size: int,
+        losses: Tensor,
+        accuracies: Tensor,
+        examples: Tensor,
+    ) -> None:
+        for key, of_runs in memories.items():
+            for run, memory in enumerate(of_runs):
+                if memory:  # of a run that is trained
+                    memory[UPDATES] += len(examples)
+                    with _explained(key):
+                        learning = Learning(losses[:, run], accuracies[:, run], examples, batch_size)
+                        self.diagnostics[key].follow(learning, memory)
 
     def during(self, position: Position, run: int) -> dict[str, Any]:
         """What was measured of a run's updates in the task at `position`."""
         found: dict[str, Any] = {}
         for key, diagnostic in self.diagnostics.items():
-            if "steps" not in diagnostic.needs or not (memory := position.memories.get(key, [{}])[run]):
+            if not diagnostic.needs & DURING or not (memory := position.memories.get(key, [{}])[run]):
+                continue
+            if "learning" in diagnostic.needs:
+                with _explained(key):
+                    measured = diagnostic.summary(memory)
+                found |= _checked(key, diagnostic, measured)
                 continue
             means = {name: float(value / memory[UPDATES]) for name, value in memory.items() if name != UPDATES}
             found |= _checked(key, diagnostic, means)

@@ -15,7 +15,7 @@ from lop_sweeps.diagnostics.measure import PROBE_SAMPLES, LayerSample, sample
 from lop_sweeps.errors import LopError
 from lop_sweeps.training.engine import Learner
 from lop_sweeps.training.losses import mean_loss, score, slope
-from lop_sweeps.training.session import Position, before_task
+from lop_sweeps.training.session import Follow, Position, before_task
 
 INTERVAL = 1_000  # steps
 
@@ -27,6 +27,7 @@ class OnlineStage:
         self.learner, self.benchmark, self.seeds, self.task = learner, benchmark, seeds, task
         self.tasks = [benchmark.task(seed, task) for seed in seeds]
         learner.source = self
+        self.follow: Follow | None = None
         self.batch_size = benchmark.batch_size
         self.statistics_of: int | None = None
         self._probed = min(PROBE_SAMPLES, benchmark.examples_per_task)
@@ -73,6 +74,9 @@ class OnlineStage:
             position.sums["accuracy"] += accuracies[span].sum(0)
             position.sums["magnitude"] += magnitude
             position.samples += 1
+            if self.follow:
+                made = position.step + torch.arange(len(losses))[span] + 1
+                self.follow(losses[span].cpu(), accuracies[span].cpu(), made * batch)
         position.step += len(losses)
 
     def other_batch(self, step: int) -> tuple[Tensor, Tensor]:

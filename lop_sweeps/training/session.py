@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -114,13 +114,20 @@ class Clock:
         return True
 
 
+Follow = Callable[[Tensor, Tensor, Tensor], None]
+
+
 class Stage(Protocol):
     """One task of a pack, as a protocol (`online`, `epochs`, `control`) lets it be learned.
 
-    batch_size: examples of an update. statistics_of: of batches of at most how many examples the network normalises by
-    the statistics when it is probed; None: it is in evaluation mode.
+    benchmark: what the task is of, its data loaded. follow: told of each stretch of updates: losses and accuracies
+    before each, (updates, runs), and how many examples of the task there are after each, (updates,). batch_size:
+    examples of an update. statistics_of: of batches of at most how many examples the network normalises by the
+    statistics when it is probed; None: it is in evaluation mode.
     """
 
+    benchmark: Any
+    follow: Follow | None
     batch_size: int
     statistics_of: int | None
 

@@ -51,7 +51,7 @@ def train(
             _keep(learner, members, position, control, before_writing)
             _begin_task(learner, stage, members, position, measuring)
         if measuring is not None:
-            measuring.watch(position)
+            measuring.watch(stage, position)
         while position.step < steps:
             stage.learn(position, steps - position.step)
             _mask_diverged(learner, members, position, position.finite())

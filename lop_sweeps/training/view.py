@@ -21,6 +21,7 @@ from lop_sweeps.diagnostics.rank import singular_values
 from lop_sweeps.diagnostics.units import UnitStatistics
 from lop_sweeps.networks.network import Network, draw_network
 from lop_sweeps.training.components import Components, make_learner
+from lop_sweeps.training.earlier_tasks import accuracy_on
 from lop_sweeps.training.engine import Learner
 from lop_sweeps.training.session import Stage
 
@@ -184,6 +185,9 @@ class RunView:
 
     def answers(self, network: Network, inputs: Tensor) -> Tensor:
         return self._moment.stage.answers(self._run, network(inputs)[0])
+
+    def accuracy_on(self, network: Network, task: int, examples: int) -> float:
+        return accuracy_on(self._moment.stage.benchmark, self.seed, task, network, examples)
 
     def generator(self, purpose: str) -> np.random.Generator:
         return streams.generator(self.seed, f"diagnostic: {purpose}", self.task)

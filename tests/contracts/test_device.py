@@ -153,6 +153,7 @@ def test_no_diagnostic_mixes_devices(tmp_path: Path, monkeypatch: pytest.MonkeyP
         assert len(row) > 25
         if isinstance(stage, EpochsStage):
             position.sums = stage.begin()
-            measuring.watch(position)
+            measuring.watch(stage, position)
             stage.learn(position, 1)
-            assert measuring.during(position, 0).keys() == {"sample_plasticity"}
+            during = {"sample_plasticity", "examples_to_accuracy", "accuracy_reached"}
+            assert measuring.during(position, 0).keys() == during

@@ -21,6 +21,9 @@ FEW = [
     "diagnostics.neural_tangent_kernel.examples=8",
     "diagnostics.gradient_coverage.examples=8",
     "diagnostics.churn.updates=2",
+    "diagnostics.earlier_tasks.examples=20",
+    "diagnostics.examples_to_accuracy.accuracy=0.1",
+    "diagnostics.examples_to_accuracy.window=20",
 ]
 
 
@@ -32,11 +35,14 @@ KINDS = frozenset(
 
 def everything(overrides: list[str]) -> list[str]:
     """Every diagnostic that such a run can have."""
-    names = [name for name in CHOICES if name not in ("none", "standard", *STANDARD)]
+    without = {"none", "standard", *STANDARD}
     control = any(line.startswith("agent.") for line in overrides)
     if control or "engine=fused" in overrides:
-        names.remove("sample_plasticity")
-    return [f"diagnostics=[standard,{','.join(names)}]", *FEW]
+        without.add("sample_plasticity")
+    if control or "benchmark=slowly_changing_regression" in overrides:
+        without |= {"earlier_tasks", "examples_to_accuracy"}
+    options = [line for line in FEW if line.split(".")[1] not in without]
+    return [f"diagnostics=[standard,{','.join(name for name in CHOICES if name not in without)}]", *options]
 
 
 @pytest.fixture(autouse=True)

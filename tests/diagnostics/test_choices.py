@@ -18,7 +18,7 @@ from tests.diagnostics.packs import components, moment
 
 CONF = Path(__file__).parents[2] / "conf" / "diagnostics"
 CHOICES = sorted({path.stem for path in CONF.glob("*.yaml")} - {"none", "standard"})
-LINE = [*runs.SMALL, "benchmark=permuted_digits", "benchmark.num_tasks=2", "benchmark.examples_per_task=100"]
+LINE = [*runs.SMALL, "benchmark=permuted_digits", "benchmark.num_tasks=4", "benchmark.examples_per_task=100"]
 # What a view is asked for -> what is needed for that.
 ASKED = {
     **dict.fromkeys(("activations", "statistics", "layers"), "activations"),
@@ -26,6 +26,7 @@ ASKED = {
     "initial_weights": "initial weights",
     "gradients": "gradients",
     **dict.fromkeys(("network", "updated", "trial"), "copy"),
+    "accuracy_on": "accuracy",
 }
 # Of each option but `every` a value that changes what is measured.
 VALUES = {
@@ -38,7 +39,13 @@ VALUES = {
     "gradient_coverage.parameters": 3,
     "gradient_dormancy.thresholds": [0.5],
     "cloned_units.threshold": 0.1,
+    "earlier_tasks.tasks": 1,
+    "earlier_tasks.examples": 10,
+    "examples_to_accuracy.accuracy": 1,
+    "examples_to_accuracy.window": 50,
 }
+# Where the defaults are of longer tasks.
+USUAL = {"examples_to_accuracy.accuracy": 0, "examples_to_accuracy.window": 20}
 
 
 def node(choice: str) -> dict[str, Any]:
@@ -85,10 +92,10 @@ class Spy:
 @pytest.mark.parametrize("choice", CHOICES)
 def test_a_diagnostic_needs_what_it_says(tmp_path: Path, choice: str) -> None:
     diagnostic: Diagnostic = build(node(choice), f"diagnostics.{choice}")
-    if "steps" in diagnostic.needs:
-        assert diagnostic.needs == {"steps"}
+    if diagnostic.needs & {"steps", "learning"}:
+        assert diagnostic.needs <= {"steps", "learning", "accuracy"}
         return
-    seen, asked = moment(components(tmp_path, *LINE)), set[str]()
+    seen, asked = moment(components(tmp_path, *LINE), task=1), set[str]()
     for run in seen.runs:
         run.memory = {}
     diagnostic.measure_pack(Spy(seen, asked))
@@ -114,7 +121,11 @@ def test_every_option_has_a_value_here() -> None:
 
 @pytest.mark.parametrize("key", VALUES)
 def test_no_option_is_ignored(folder: Path, key: str) -> None:
-    choice = f"diagnostics=[{key.partition('.')[0]}]"
-    usual = logged(folder, choice)
-    other = logged(folder, choice, f"diagnostics.{key}={VALUES[key]}".replace(" ", ""))
-    assert usual != other
+    name = key.partition(".")[0]
+    usual = {one: value for one, value in USUAL.items() if one.startswith(f"{name}.")}
+
+    def of(options: dict[str, Any]) -> list[dict[str, Any]]:
+        given = [f"diagnostics.{one}={value}".replace(" ", "") for one, value in options.items()]
+        return logged(folder, f"diagnostics=[{name}]", *given)
+
+    assert of(usual) != of({**usual, key: VALUES[key]})
