@@ -194,14 +194,28 @@ def goes_with_any(path: Sequence[str]) -> bool:
 
 
 def make_room(config: DictConfig, override: Override) -> None:
-    """Such a key is in no choice's file, and is set without a plus all the same."""
-    path = override.key_or_group.split(".")
-    if not goes_with_any(path) or override.is_add() or override.is_force_add() or override.is_delete():
+    """Let an override find the place that it means.
+
+    What goes with every choice is in no choice's file, and is set without a plus all the same. A dictionary with a
+    `_target_` is another component in that place, so the options of the one that was there go.
+    """
+    if override.is_add() or override.is_force_add() or override.is_delete():
         return
-    node = OmegaConf.select(config, ".".join(path[:-1]))
-    if isinstance(node, DictConfig) and path[-1] not in node:
-        with open_dict(node):
-            node[path[-1]] = None
+    path = override.key_or_group.split(".")
+    if goes_with_any(path):
+        node = OmegaConf.select(config, ".".join(path[:-1]))
+        if isinstance(node, DictConfig) and path[-1] not in node:
+            with open_dict(node):
+                node[path[-1]] = None
+    value = override.value()
+    if isinstance(value, dict) and "_target_" in value:
+        node = OmegaConf.select(config, override.key_or_group)
+        if isinstance(node, DictConfig) and node.get("_target_") != value["_target_"]:
+            with open_dict(node):
+                for key in list(node):
+                    del node[key]
+                for key in value:
+                    node[str(key)] = None
 
 
 def _apply_if_possible(override: Override, config: DictConfig) -> None:

@@ -38,6 +38,12 @@ KINDS = {
     "algorithm": Kind("algorithm", "algorithm={name}"),
     "network": Kind("network", "network={name}"),
     "benchmark": Kind("benchmark", "benchmark={name}", "{name}-tiny"),
+    "data": Kind("benchmark/data", "benchmark=stream benchmark/data={name}", "{name}_inputs_permuted_online-tiny"),
+    "change": Kind(
+        "benchmark/change",
+        "benchmark=stream benchmark/data=digits benchmark/change={name}",
+        "digits_{name}_online-tiny",
+    ),
     "diagnostic": Kind("diagnostics", "'diagnostics=[standard,{name}]'"),
     "optimizer": Kind("optimizer", "optimizer={name}"),
     "experiment": Kind("experiment", "experiment={name}", "{name}"),

@@ -42,7 +42,14 @@ PAGE = ROOT / "docs" / "methods.md"
 BEGIN, END = "<!-- from here written by perf/methods.py -->", "<!-- to here -->"
 HEAD = "| choice | what it does | options | source | engine | parity | step / backprop |\n|---|---|---|---|---|---|---|"
 BASE = ["benchmark=permuted_digits", "network.hidden=[100,100,100]", "benchmark.num_tasks=2"]
-PRESETS = ("momentum_cifar100", "momentum_imagenet", "adam_l2_init", "adam_gym")  # step sizes of a paper
+# Step sizes of a paper.
+PRESETS = (
+    "momentum_cifar100",
+    "momentum_imagenet",
+    "adam_l2_init",
+    "adam_gym",
+    "sgd_selective_weight_reinitialization",
+)
 PACK, STEPS, REPEATS = 10, 150, 7
 # Which of the authors' trajectories a method is held to (tests/field, tests/test_golden.py): files, tolerance.
 DOHARE = "the authors' code, 1e-9 (tests/test_golden.py)"

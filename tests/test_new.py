@@ -61,15 +61,16 @@ def test_yaml_says_every_option_with_the_default_of_the_class(kind: str, packed:
     """So that nobody wonders which of the two counts."""
     new.write(kind, "some_name", packed=packed)
     group = new.KINDS[kind].group
+    place = group.replace("/", ".")
     node = yaml.safe_load((mine / "conf" / group / "some_name.yaml").read_text())
     node = node.get("some_name", node.get(group, node))
     keyed = kind in ("algorithm", "diagnostic")
-    made = locate(node, f"{group}.some_name" if keyed else group, trusted=["some_name"])
+    made = locate(node, f"{place}.some_name" if keyed else place, trusted=["some_name"])
     assert f"{made.__module__}.{made.__qualname__}" == "some_name.SomeName"
     known = {name: one.default for name, one in parameters(made).items() if name not in ("inputs", "outputs")}
     assert set(known) == {name for name in options(node) if name != "scales"}
     assert all(float(node[name]) == default for name, default in known.items() if default is not Parameter.empty)
-    assert set(KINDS[group].needs) <= set(dir(made))
+    assert set(KINDS[place].needs) <= set(dir(made))
 
 
 def test_nothing_of_the_template_is_left(mine: Path) -> None:
@@ -94,6 +95,8 @@ def test_nothing_of_the_template_is_left(mine: Path) -> None:
         ("optimizer random", "Python has a module random already"),
         ("algorithm one_run", "its class would be OneRun"),
         ("network network", "its class would be Network"),
+        ("data mnist", "benchmark/data=mnist is a choice already"),
+        ("change view", "its class would be View"),
         ("network mine --packed", "--packed goes with an algorithm"),
     ],
 )

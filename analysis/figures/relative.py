@@ -25,7 +25,7 @@ from .performance import changes, tasks_per_point
 from .place import Places, fit, places
 from .style import SIZES, Look, StyleName, context, count_axis, looks_of
 
-RETRAINED = "retrained_network"
+RETRAINED, RESET = "retrained_network", "reset"
 ZERO = "0.35"
 
 FloatArray = npt.NDArray[np.float64]
@@ -99,8 +99,14 @@ def relative(
 
 
 def retrained(runs: pd.DataFrame) -> list[str]:
-    """Labels of the network that is trained from scratch for every task: the baseline of class-incremental learning."""
-    return ordered(map(str, runs.loc[(runs["algorithm"] == RETRAINED) & (runs["tasks"] > 0), "label"].unique()))
+    """Labels of the network that is trained from scratch for every task: the oracle, and in class-incremental learning
+    the baseline. `reset` is one if it makes everything new at every task.
+    """
+    scratch = runs["algorithm"] == RETRAINED
+    if {"algorithm.reset.of", "algorithm.reset.at"} <= set(runs.columns):
+        everything = (runs["algorithm.reset.of"] == "all") & (runs["algorithm.reset.at"] == "task")
+        scratch |= (runs["algorithm"] == RESET) & everything
+    return ordered(map(str, runs.loc[scratch & (runs["tasks"] > 0), "label"].unique()))
 
 
 def _difference(curve: Curve, base: Curve, seeds: "pd.Series[int]") -> Curve:

@@ -27,8 +27,7 @@ class DriftingTask:
     interpolate: bool
 
     def examples(self, start: int, stop: int) -> tuple[Floats, NDArray[np.int64]]:
-        span = slice(start, stop)
-        weight, is_next = self.weight[span], self.draws[span] < self.weight[span]
+        weight, is_next = self.weight[start:stop], self.is_next(start, stop)
         x, y = self.before.examples(start, stop)
         if not self.interpolate:
             if is_next.any():
@@ -40,6 +39,11 @@ class DriftingTask:
             x = (1.0 - weight)[:, None] * x + weight[:, None] * self.after.inputs_of(rows)
             y = np.where(is_next, self.after.labels[rows], y)
         return x, y
+
+    def is_next(self, start: int, stop: int) -> NDArray[np.bool_]:
+        """Whether the examples `start` ... `stop - 1` come from the next task; interpolated, their labels do."""
+        found: NDArray[np.bool_] = self.draws[start:stop] < self.weight[start:stop]
+        return found
 
 
 def weights(examples: int, share: float) -> Floats:

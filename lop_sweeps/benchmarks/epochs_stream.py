@@ -28,7 +28,8 @@ class EpochsStream(Stream):
     keep = they are a smaller one.
     new_heads: whether the output layer is set to zero before each task. evaluate_every: epochs between tests; there is
     always one after a task's last epoch. inputs: what pixels are scaled to: zero_one, minus_one_one, or standardised,
-    by mean and standard deviation of the data set's training pixels in each channel.
+    by mean and standard deviation of the data set's training pixels in each channel. relearn: the last task is the
+    first once more.
     """
 
     version: ClassVar[int] = 1
@@ -49,8 +50,9 @@ class EpochsStream(Stream):
         evaluate_every: int = 1,
         inputs: str = pixels.ZERO_ONE,
         last_batch: str = "drop",
+        relearn: bool = False,
     ) -> None:
-        super().__init__(num_tasks, data, change)
+        super().__init__(num_tasks, data, change, relearn=relearn)
         self.epochs = checks.integer("epochs", epochs, 1)
         self.batch_size = checks.integer("batch_size", batch_size, 1)
         self.new_heads = checks.flag("new_heads", new_heads)
@@ -73,7 +75,7 @@ class EpochsStream(Stream):
 
     def images(self, index: int) -> int:
         """Training images of task `index`."""
-        return int(self.change.images(index, self.data.training_images) or 0)
+        return int(self.change.images(self.shown(index), self.data.training_images) or 0)
 
     def load(self, root: Path) -> None:
         super().load(root)

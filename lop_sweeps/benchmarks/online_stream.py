@@ -26,7 +26,8 @@ class OnlineStream(Stream):
     order. inputs: what pixels are scaled to, zero_one or minus_one_one. drift: over this last share of a task an
     example comes from the next task with a probability that rises linearly from 0 to 1; 0 = the change is abrupt.
     interpolate: instead, each input goes linearly from what this task makes of an image to what the next one makes of
-    it; the last example of a task is then one of the next.
+    it; the last example of a task is then one of the next. relearn: the last task is the first once more, its examples
+    in the same order.
     """
 
     version: ClassVar[int] = 1
@@ -42,8 +43,9 @@ class OnlineStream(Stream):
         inputs: str = pixels.ZERO_ONE,
         drift: float = 0.0,
         interpolate: bool = False,
+        relearn: bool = False,
     ) -> None:
-        super().__init__(num_tasks, data, change)
+        super().__init__(num_tasks, data, change, relearn=relearn)
         check_lengths(num_tasks, examples_per_task, batch_size)
         self.examples_per_task, self.batch_size = int(examples_per_task), int(batch_size)
         self.centred = centred(inputs)
@@ -66,13 +68,14 @@ class OnlineStream(Stream):
         self._as_stored = np.arange(self.inputs)
 
     def task(self, seed: int, index: int) -> PermutedTask | DriftingTask:
+        index = self.shown(index)
         task = self._abrupt(seed, index)
-        most = self.most_tasks
-        if not self.drift or index == HELD_OUT or (most is not None and index + 1 >= most):
+        following, most = self.shown(index + 1), self.most_tasks
+        if not self.drift or index == HELD_OUT or (most is not None and following >= most):
             return task
         draws = streams.generator(seed, "drift", index).random(self.examples_per_task)
         weight = weights(self.examples_per_task, self.drift)
-        return DriftingTask(task, self._abrupt(seed, index + 1), weight, draws, self.interpolate)
+        return DriftingTask(task, self._abrupt(seed, following), weight, draws, self.interpolate)
 
     def _abrupt(self, seed: int, index: int) -> PermutedTask:
         assert self._flat is not None, "load the data first"

@@ -19,15 +19,19 @@ from lop_sweeps.errors import ConfigError
 class Stream:
     """data: which images. change: what differs between tasks. Neither knows of the other, nor of how they are learned.
 
-    PARTS: options that are components themselves; nothing is handed on to them.
+    relearn: whether the last of the tasks is the first once more.
+    PARTS: options that are components themselves; nothing is handed on to them. ENDS: options that make the last task
+    another one; with one of them, a longer stream is not this one, further on.
     """
 
     PARTS: ClassVar[Mapping[str, frozenset[str]]] = {"data": frozenset(), "change": frozenset()}
+    ENDS: ClassVar[frozenset[str]] = frozenset({"relearn"})
     BIN_TASKS: ClassVar[int] = 1
     loss = "cross_entropy"
 
-    def __init__(self, num_tasks: int, data: DataSet, change: Change) -> None:
+    def __init__(self, num_tasks: int, data: DataSet, change: Change, *, relearn: bool) -> None:
         self.num_tasks = checks.integer("num_tasks", num_tasks, 1)
+        self.relearn = checks.flag("relearn", relearn)
         for key, part, kind in (("data", data, DataSet), ("change", change, Change)):
             if not isinstance(part, kind):
                 raise ConfigError(key, part, f"must be chosen: benchmark/{key}=...")
@@ -40,7 +44,7 @@ class Stream:
         except ConfigError as error:
             raise error.under("change") from error
         self.most_tasks = change.most_tasks(data.classes)
-        if self.most_tasks is not None and self.num_tasks > self.most_tasks:
+        if self.most_tasks is not None and self.num_tasks - self.relearn > self.most_tasks:
             allowed = f"must be at most {self.most_tasks}: so many tasks has {type(change).__name__} of these data"
             raise ConfigError("num_tasks", num_tasks, allowed)
         self._train: LabelledSet | None = None
@@ -63,8 +67,12 @@ class Stream:
     def test_images(self) -> NDArray[np.uint8] | None:
         return self._test.images if self._test else None
 
+    def shown(self, index: int) -> int:
+        """The task that is learned as number `index`."""
+        return 0 if self.relearn and index == self.num_tasks - 1 else index
+
     def view(self, seed: int, index: int) -> View:
-        return self.change.view(self._pool, seed, index)
+        return self.change.view(self._pool, seed, self.shown(index))
 
 
 def centred(inputs: str) -> bool:

@@ -34,7 +34,7 @@ class Stream(NamedTuple):
     """The examples of a stretch of one task, either dense or as images in compressed sparse rows.
 
     dense: (examples, inputs), or empty. Otherwise image `order[e]` has the pixels `columns[starts[image] :
-    starts[image + 1]]` with grey values `bytes`; pixel p is input `place[p]` and grey value v is `grey[v]`.
+    starts[image + 1]]` with grey values `bytes`; pixel p is input `place[shift[e] + p]` and grey value v is `grey[v]`.
     labels: (examples,), or targets: (examples, outputs).
     """
 
@@ -43,6 +43,7 @@ class Stream(NamedTuple):
     columns: Array
     bytes: Array
     order: Array
+    shift: Array
     place: Array
     grey: Array
     labels: Array

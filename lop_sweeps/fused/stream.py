@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lop_sweeps.benchmarks.benchmark import Task, examples_of
+from lop_sweeps.benchmarks.drifting_task import DriftingTask
 from lop_sweeps.benchmarks.permuted_images import PermutedTask
 from lop_sweeps.fused.arrays import CROSS_ENTROPY, Net, Stream
 
@@ -53,15 +54,21 @@ def make_stream(task: Task, start: int, stop: int, net: Net) -> Stream:
     dtype, inputs, outputs = net.w.dtype, int(net.layers[0, 2]), int(net.layers[-1, 3])
     nothing = np.zeros(0, np.int64)
     targets = np.zeros((0, 0), dtype)
-    # Only the very class: another one may override `examples`. Where a dark pixel is -1, no input is 0.
-    if type(task) is PermutedTask and not task.centred and _compressible(task.images):
-        compressed = compress(task.images)
-        order = task.order[np.arange(start, stop) % len(task.order)]
-        _check((len(order), len(task.pixels)), task.labels[order], inputs, outputs, net.loss)
-        place = np.empty(len(task.pixels), np.int32)
-        place[task.pixels] = np.arange(len(task.pixels))
-        grey = (np.arange(256) / task.brightest).astype(dtype)
-        return Stream(np.zeros((0, 0), dtype), *compressed, order, place, grey, task.labels[order], targets)
+    if shown := _compressed(task):
+        compressed = compress(shown[0].images)
+        rows, following = shown[0].rows(start, stop), np.zeros(stop - start, np.bool_)
+        if isinstance(task, DriftingTask):
+            following = task.is_next(start, stop)
+            rows = np.where(following, task.after.rows(start, stop), rows)
+        labels = np.choose(following, [one.labels[rows] for one in shown])
+        pixels = len(shown[0].pixels)
+        _check((len(rows), pixels), labels, inputs, outputs, net.loss)
+        places = np.empty((len(shown), pixels), np.int32)
+        for one, to in zip(shown, places, strict=True):
+            to[one.pixels] = np.arange(pixels)
+        grey = (np.arange(256) / shown[0].brightest).astype(dtype)
+        dense = np.zeros((0, 0), dtype)
+        return Stream(dense, *compressed, rows, following * pixels, places.ravel(), grey, labels, targets)
     x, y = examples_of(task, start, stop)
     _check(x.shape, y, inputs, outputs, net.loss)
     labels = nothing
@@ -69,13 +76,23 @@ def make_stream(task: Task, start: int, stop: int, net: Net) -> Stream:
         labels = np.ascontiguousarray(y, np.int64)
     else:
         targets = np.ascontiguousarray(y, dtype)
-    none: tuple[Any, ...] = (nothing, np.zeros(0, np.uint16), np.zeros(0, np.uint8), nothing)
+    none: tuple[Any, ...] = (nothing, np.zeros(0, np.uint16), np.zeros(0, np.uint8), nothing, nothing)
     place, grey = np.zeros(0, np.int32), np.zeros(0, dtype)
     return Stream(np.ascontiguousarray(x, dtype), *none, place, grey, labels, targets)
 
 
-def _compressible(images: NDArray[Any]) -> bool:
-    return images.dtype == np.uint8 and images.shape[1] <= 2**16
+def _compressed(task: Task) -> list[PermutedTask]:
+    """The task, or the two that it is a mixture of, if the loop can read them from compressed images; else none.
+
+    Only the very classes: another one may override `examples`. Where a dark pixel is -1, no input is 0, and where
+    inputs are interpolated, they are of both tasks.
+    """
+    shown: list[Any] = [task.before, task.after] if type(task) is DriftingTask and not task.interpolate else [task]
+    for one in shown:
+        if type(one) is not PermutedTask or one.centred or one.images is not shown[0].images:
+            return []
+    images: NDArray[Any] = shown[0].images
+    return shown if images.dtype == np.uint8 and images.shape[1] <= 2**16 else []
 
 
 def _check(shape: tuple[int, ...], y: NDArray[Any], inputs: int, outputs: int, loss: int) -> None:

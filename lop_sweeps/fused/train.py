@@ -59,9 +59,9 @@ def read_example(stream: Stream, example: int, rows: Array, values: Array) -> in
             rows[n], values[n] = i, x[i]
             n += x[i] != 0
         return n
-    image = stream.order[example]
+    image, shift = stream.order[example], stream.shift[example]
     for i in range(stream.starts[image], stream.starts[image + 1]):
-        rows[n], values[n] = stream.place[stream.columns[i]], stream.grey[stream.bytes[i]]
+        rows[n], values[n] = stream.place[shift + stream.columns[i]], stream.grey[stream.bytes[i]]
         n += 1
     return n
 
@@ -218,6 +218,7 @@ def borrow_stream(stream: Stream) -> Stream:
         borrowed(stream.columns),
         borrowed(stream.bytes),
         borrowed(stream.order),
+        borrowed(stream.shift),
         borrowed(stream.place),
         borrowed(stream.grey),
         borrowed(stream.labels),

@@ -3,7 +3,8 @@
 Each component contributes its class, its integer `version`, and the options that differ from its constructor's
 defaults; so an option added later, with a default that keeps the old behaviour, changes no existing identity, and a
 change of behaviour does, by raising `version`. Numbers that are equal are the same (1 and 1.0). The number of tasks
-is not part of it: a longer run is the same run, further on. One that goes on from another's network has that run's name
+is not part of it: a longer run is the same run, further on, unless its benchmark was told to end in another way
+(`ENDS`). One that goes on from another's network has that run's name
 and the task beside its own configuration.
 
 `compare` asks whether a stored configuration is still what today's code would train under that name; `disagreement`
@@ -83,7 +84,7 @@ def scientific(config: Mapping[str, Any], trusted: Sequence[str] = (), *, shape_
     """
 
     def part(node: Mapping[str, Any], path: str) -> dict[str, Any]:
-        drop = LENGTHS if path == "benchmark" else frozenset()
+        drop = LENGTHS if path == "benchmark" and not _ends(node, trusted) else frozenset()
         return canonical(node, path, trusted, drop, shape_only=shape_only)
 
     protocol = locate(config["benchmark"], "benchmark", trusted).protocol
@@ -98,6 +99,11 @@ def scientific(config: Mapping[str, Any], trusted: Sequence[str] = (), *, shape_
         **({"agent": part(config["agent"], "agent")} if config.get("agent") else {}),
         **({"start": start.science(shape_only=shape_only)} if start else {}),
     }
+
+
+def _ends(node: Mapping[str, Any], trusted: Sequence[str]) -> bool:
+    """Whether the last task of this benchmark is one only because it is the last."""
+    return any(node.get(name) for name in getattr(locate(node, "benchmark", trusted), "ENDS", ()))
 
 
 def of(config: Mapping[str, Any], trusted: Sequence[str] = ()) -> dict[str, Any]:

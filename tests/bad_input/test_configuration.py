@@ -16,7 +16,6 @@ IN_CBP = "algorithm.continual_backprop"
 NOISE, IN_NOISE = "algorithm=shrink_and_perturb", "algorithm.shrink_and_perturb"
 POSITIVE, PROBABILITY = "must be a finite number > 0", "must be a finite number >= 0 and < 1"
 INTEGER = "must be an integer >= 0"
-SGD_OPTIONS = ("step_size", "momentum", "weight_decay", "reset_momentum", "decay_at", "decay_by")
 
 # name: overrides -> words of the message
 ROWS: dict[str, tuple[list[str], list[str]]] = {
@@ -222,7 +221,7 @@ ROWS: dict[str, tuple[list[str], list[str]]] = {
         ["algorithm.x._target_ = 'lop_sweeps.optimizers.sgd.SGD'", "must be an intervention"],
     ),
     "a layer as optimiser": (
-        ["optimizer={_target_: torch.nn.ReLU}", *(f"~optimizer.{key}" for key in SGD_OPTIONS)],
+        ["optimizer={_target_: torch.nn.ReLU}"],
         ["optimizer._target_ = 'torch.nn.ReLU'", "must be an optimiser"],
     ),
 }

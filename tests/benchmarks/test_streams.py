@@ -79,6 +79,44 @@ def test_a_streams_name_is_that_of_its_parts(tmp_path: Path) -> None:
     assert point.config["benchmark"]["name"] == "digits_labels_permuted_online"
 
 
+# The first task once more
+
+
+@pytest.mark.parametrize("drift", [0.0, 0.5])
+def test_the_last_task_is_the_first_once_more(drift: float) -> None:
+    stream = OnlineStream(4, 200, Digits(), InputsPermuted(), drift=drift, relearn=True)
+    stream.load(Path())
+    tasks = [stream.task(3, index).examples(0, 200) for index in range(4)]
+    for at in range(2):
+        np.testing.assert_array_equal(tasks[3][at], tasks[0][at])
+    assert not np.array_equal(tasks[2][0], tasks[0][0])
+    if drift:  # what comes after task 2 is the first
+        task = stream.task(3, 2)
+        assert isinstance(task, DriftingTask)
+        np.testing.assert_array_equal(task.after.pixels, online(InputsPermuted()).task(3, 0).pixels)  # type: ignore[union-attr]
+
+
+def test_in_epochs_too_and_after_all_that_a_change_has() -> None:
+    stream = EpochsStream(6, 2, Digits(), ClassesAdded(2, 50), batch_size=50, relearn=True)
+    stream.load(Path())
+    assert [stream.images(index) for index in range(6)] == [100, 200, 300, 400, 500, 100]
+    first, last = stream.task(1, 0), stream.task(1, 5)
+    np.testing.assert_array_equal(first.train.rows, last.train.rows)
+    np.testing.assert_array_equal(np.asarray(first.outputs), np.asarray(last.outputs))
+    with pytest.raises(ConfigError, match="must be at most 5"):
+        EpochsStream(7, 2, Digits(), ClassesAdded(2, 50), batch_size=50, relearn=True)
+
+
+def test_a_stream_that_ends_with_its_first_task_is_not_the_beginning_of_a_longer_one(tmp_path: Path) -> None:
+    lengths = (["benchmark.num_tasks=3"], ["benchmark.num_tasks=5"])
+    plain = {runs.point(tmp_path, *STREAM, "benchmark.drift=0.5", *more).directory.name for more in lengths}
+    relearned = {runs.point(tmp_path, *STREAM, "benchmark.relearn=true", *more).directory.name for more in lengths}
+    assert (len(plain), len(relearned)) == (1, 2)
+    plan = runs.plan(tmp_path, *STREAM, "benchmark.relearn=true", "benchmark.num_tasks=3")
+    assert [outcome.state for outcome in runs.train(plan)] == ["done"]
+    assert runs.plan(tmp_path, *STREAM, "benchmark.relearn=true", "benchmark.num_tasks=3").finished == 1
+
+
 # Drift
 
 
@@ -249,3 +287,7 @@ def test_a_data_set_and_a_change_of_ones_own(tmp_path: Path, monkeypatch: pytest
     assert [one.state for one in runs.train(plan)] == ["done"]
     other = runs.point(tmp_path / "sweeps", *line, f"trusted=[{module}]", "+benchmark.change.shift=2")
     assert other.directory.name != plan.points[0].directory.name
+    shifted = [f"benchmark.change={{_target_: {module}.Halves, shift: 2}}", f"trusted=[{module}]"]
+    for before in ([], ["benchmark/change=chunks"]):  # whose options are not those of this one
+        same = runs.point(tmp_path / "sweeps", *line[:-1], *before, *shifted)
+        assert same.directory.name == other.directory.name

@@ -29,6 +29,7 @@ N = len(LABELS)
 
 CHANGES: dict[str, Change] = {
     "inputs_permuted": InputsPermuted(),
+    "inputs_permuted_some": InputsPermuted(200),
     "labels_permuted": LabelsPermuted(),
     "labels_random": LabelsRandom(100),
     "labels_random_drawn": LabelsRandom(100, "drawn"),
