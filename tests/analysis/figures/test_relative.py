@@ -88,6 +88,20 @@ def test_class_incremental_learning_is_compared_with_the_retrained_network(sweep
     assert ax.get_xlim()[1] > 20
 
 
+@pytest.mark.parametrize(
+    ("of", "at", "baseline"),
+    [("all", "task", "reset"), ("head", "task", "backprop"), ("all", {"every": 5}, "backprop")],
+)
+def test_a_network_that_is_made_new_for_every_task_is_the_baseline_on_any_stream(
+    sweep: SweepBuilder, of: str, at: object, baseline: str
+) -> None:
+    for seed in range(5):
+        sweep.add(seed=seed, rows=task_rows([0.6] * 12))
+        node = {"_target_": "lop_sweeps.algorithms.reset.Reset", "of": of, "at": at}
+        sweep.add(seed=seed, algorithm="reset", options={"reset": node}, rows=task_rows([0.7] * 12))
+    assert legend(draw(sweep))[-1] == f"{baseline} (n=5)"
+
+
 def test_baseline_metric_and_points_are_chosen(sweep: SweepBuilder) -> None:
     cifar(sweep)
     fig = draw(sweep, baseline="backprop", k=2, looks={"retrained_network": Look("#123456", "-")})
