@@ -39,7 +39,7 @@ test: setup ## the tests that a person runs: eight minutes on two cores
 	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 slow: setup ## the rest, fifteen to twenty minutes: every row of the contract table, long comparisons
-	$(BIN)/python -m pytest -n 2 --dist worksteal -m slow
+	$(BIN)/python -m pytest -n 3 --dist worksteal -m slow
 
 slurm: setup ## the tests on a SLURM of their own (root; Debian: slurm-wlm, munge)
 	$(BIN)/python -m pytest -m slurm tests/cluster

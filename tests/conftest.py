@@ -21,6 +21,9 @@ if sys.dont_write_bytecode:  # then every process that a test starts would compi
     sys.pycache_prefix = str(Path(__file__).parents[1] / ".pytest_cache" / "compiled")
     os.environ |= {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": sys.pycache_prefix}
 
+# A killed process leaves what it has written to the machine, which no test takes the power from; waiting for the disk
+# was a fifth of a short run.
+os.fsync = lambda descriptor: None
 
 WAITING = ("test_processes.py", "test_wheel.py", "test_from_python.py")
 
