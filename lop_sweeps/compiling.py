@@ -49,7 +49,10 @@ def _text_of(function: Any) -> bytes:
     parts = [function.__qualname__.encode(), function.__code__.co_code]
     for cell in function.__closure__ or ():
         held = cell.cell_contents
-        parts.append(_text_of(held.py_func) if isinstance(held, Dispatcher) else dumps(held))
+        if text := getattr(held, "text", None):  # an intrinsic's, which would be pickled by a name of the process
+            parts.append(str(text).encode())
+        else:
+            parts.append(_text_of(held.py_func) if isinstance(held, Dispatcher) else dumps(held))
     return repr(parts).encode()
 
 

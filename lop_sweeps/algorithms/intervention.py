@@ -133,11 +133,13 @@ class Intervention:
     PER_RUN: options that may differ between the runs of a pack; never those that `next_step` looks at.
     resets_units: whether it resets the optimiser's state of single units, so that there is a step count per weight.
     needs: what it asks for beyond a step's tensors (`NEEDS`); a run that cannot give it is refused when planned.
+    compiled_part: the module that holds what it does at every step on the fused engine, compiled (fused/methods.py).
     """
 
     version: ClassVar[int] = 1
     PER_RUN: ClassVar[frozenset[str]] = frozenset()
     needs: ClassVar[frozenset[str]] = frozenset()
+    compiled_part: ClassVar[str | None] = None
 
     @property
     def resets_units(self) -> bool:

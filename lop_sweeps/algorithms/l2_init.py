@@ -36,6 +36,7 @@ class L2Init(Intervention):
     """
 
     PER_RUN: ClassVar[frozenset[str]] = frozenset({"strength"})
+    compiled_part: ClassVar[str | None] = "lop_sweeps.fused.parts.l2_init"
 
     strength: float = 1e-2
     anchor: str = "initial"

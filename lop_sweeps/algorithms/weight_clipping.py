@@ -34,6 +34,7 @@ class WeightClipping(Intervention):
     """
 
     PER_RUN: ClassVar[frozenset[str]] = frozenset({"kappa"})
+    compiled_part: ClassVar[str | None] = "lop_sweeps.fused.parts.weight_clipping"
 
     kappa: float = 1.0
     output: bool = True

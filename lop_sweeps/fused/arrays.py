@@ -109,6 +109,26 @@ class Noise(NamedTuple):
     first: bool
 
 
+class Methods(NamedTuple):
+    """Methods that are compiled apart from the loop (see `methods`). addresses (methods, hooks): of their functions, 0
+    for one that a method has not. words (methods, words): each one's memory.
+    """
+
+    addresses: Array
+    words: Array
+
+
+class Seen(NamedTuple):
+    """What a step has made, for those that act after it; parts of `Work`, (batch, ...)."""
+
+    h: Array
+    slope: Array
+    delta: Array
+    rows: Array
+    values: Array
+    active: Array
+
+
 class Work(NamedTuple):
     """Scratch space, all zeros at first.
 
@@ -117,7 +137,8 @@ class Work(NamedTuple):
     active (batch, layers) how many they are. kept: a layer's activations after dropout. products: of rows with
     deltas. x (batch, width): inputs of a layer, zeros and all. outgoing, incoming, unfilled (all units,): see
     `replacement`; unowned: sums of rows that no unit owns. due (layers, interval): units to replace at each step;
-    chosen (layers, width): which. noise_draws, settled, all_draws: see `noise`.
+    chosen (layers, width): which. noise_draws, settled, all_draws: see `noise`. pulls: like net.w, what methods add to
+    the gradient.
     """
 
     h: Array
@@ -138,10 +159,11 @@ class Work(NamedTuple):
     noise_draws: Array
     settled: Array
     all_draws: Array
+    pulls: Array
 
 
-def make_work(net: Net, noise: Noise, batch: int, interval: int) -> Work:
-    """Scratch space for training with mini-batches of `batch`."""
+def make_work(net: Net, noise: Noise, batch: int, interval: int, *, pulled: bool = False) -> Work:
+    """Scratch space for training with mini-batches of `batch`. pulled: whether methods add to the gradient."""
     depth, dtype, strides, inputs = len(net.layers), net.w.dtype, net.layers[:, 1], net.layers[:, 2]
     width, stride, units = max(inputs.max() + 1, strides.max()), strides.max(), int(strides.sum())
     lazy, weights = noise.kind == LAZY, int(((inputs + 1) * net.layers[:, 3]).sum())
@@ -164,4 +186,10 @@ def make_work(net: Net, noise: Noise, batch: int, interval: int) -> Work:
         noise_draws=np.zeros((2, BLOCK * stride if lazy else 0), np.float32),
         settled=np.zeros((depth, width if lazy else 0)),
         all_draws=np.zeros(weights if noise.kind == PER_STEP else 0),
+        pulls=np.zeros(net.w.size if pulled else 0, dtype),
     )
+
+
+def seen_of(work: Work) -> Seen:
+    """What those that act after a step see of it."""
+    return Seen(work.h, work.slope, work.delta, work.rows, work.values, work.active)

@@ -25,6 +25,8 @@ from lop_sweeps.diagnostics.measure import measure_weights
 from lop_sweeps.fused import arrays
 from lop_sweeps.fused.activations import CODES
 from lop_sweeps.fused.compiled_parts import noise_of, numpy_of, replacement_of, rule_of, take_back
+from lop_sweeps.fused.methods import acting as methods_of
+from lop_sweeps.fused.methods import part_of, rule_beside, with_parts
 from lop_sweeps.fused.stops import Loop, Stops
 from lop_sweeps.fused.stream import make_stream
 from lop_sweeps.fused.train import FIRST_NOISE, LAST_NOISE, REPLACEMENT, compiled
@@ -95,8 +97,11 @@ class FusedLearner:
         """For those interventions that have no compiled part; None if there are none. acting: their positions."""
         parts, others = {}, []
         first = noise_of([self.interventions[i] for i in acting]).first
+        apart = {i for i in acting if part_of(self._options[i]) is not None}
         for i in acting:
             packed = self.interventions[i]
+            if i in apart:
+                continue
             if isinstance(packed, PackedContinualBackprop):
                 parts[i] = REPLACEMENT
             elif isinstance(packed, PackedShrinkAndPerturb):
@@ -106,7 +111,7 @@ class FusedLearner:
         found = [
             actor
             for actor in actors(self._options, self.interventions)
-            if actor.position in acting and actor.position not in parts
+            if actor.position in acting and actor.position not in parts and actor.position not in apart
         ]
         if not found:
             return None
@@ -260,14 +265,12 @@ class FusedLearner:
         all_units = int(self._layers[:, 1].sum())
         replacement = replacement_of(acting, self.graph, self._units, all_units, self._dtype)
         stream = make_stream(tasks[0], start * batch, (start + steps) * batch, net)
-        loop = Loop(
-            net,
-            stream,
-            rule_of(self.optimizer, self._dtype),
-            replacement,
-            noise,
-            arrays.make_work(net, noise, batch, interval),
+        rule = rule_of(self.optimizer, self._dtype)
+        work = arrays.make_work(
+            net, noise, batch, interval, pulled=rule.kind != arrays.SGD and bool(with_parts(acting))
         )
+        apart = methods_of(acting, net, rule, arrays.seen_of(work))
+        loop = Loop(net, stream, rule_beside(acting, rule), replacement, noise, apart.methods, work)
         self._now = tasks[0], start * batch, batch
         train = self._stops.run if self._stops else compiled.train
         arguments: tuple[Any, ...] = (loop,) if self._stops else loop

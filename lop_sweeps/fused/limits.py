@@ -8,6 +8,7 @@ from lop_sweeps.algorithms.continual_backprop import ContinualBackprop
 from lop_sweeps.algorithms.intervention import Intervention, next_step
 from lop_sweeps.algorithms.shrink_and_perturb import ShrinkAndPerturb
 from lop_sweeps.fused import activations
+from lop_sweeps.fused.methods import part_of
 from lop_sweeps.networks.linear import Linear
 from lop_sweeps.networks.mlp import MLP
 from lop_sweeps.networks.network import Network
@@ -23,6 +24,8 @@ LARGEST_BATCH, LARGE, LARGEST_BATCH_OF_LARGE = 128, 1_000_000, 32  # LARGE: para
 def is_compiled(intervention: Intervention) -> bool:
     """Whether it has a part in the compiled loop; others act between compiled steps."""
     kind: type = type(intervention)  # a user's subclass may do something else
+    if part_of(intervention) is not None:
+        return True
     return kind is ContinualBackprop or (kind is ShrinkAndPerturb and bool(getattr(intervention, "compiled", False)))
 
 
@@ -54,6 +57,8 @@ def obstacle(network: Network, optimizer: Optimizer, interventions: Sequence[Int
     for one in within:
         if all(next_step(one, step) == step for step in FEW):
             return f"{type(one).__name__} acts at every step, and has no compiled part"
+    if why := _apart(optimizer, interventions, within):
+        return why
     lazy = any(isinstance(one, ShrinkAndPerturb) and one.noise == "lazy" for one in interventions)
     if lazy and ContinualBackprop in kinds:
         return "continual backprop needs the weights of every step, and lazy noise comes later"
@@ -61,6 +66,25 @@ def obstacle(network: Network, optimizer: Optimizer, interventions: Sequence[Int
         return "lazy noise goes with plain SGD, since other optimizers read every weight at every step"
     if lazy and within:
         return f"{type(within[0]).__name__} acts within tasks and must see all weights, and lazy noise comes later"
+    return None
+
+
+def _apart(optimizer: Optimizer, interventions: Sequence[Intervention], within: Sequence[Intervention]) -> str | None:
+    """Why methods that are compiled apart from the loop cannot act here."""
+    parts = [(one, module) for one in interventions if (module := part_of(one)) is not None]
+    for one, module in parts:
+        if hasattr(module, "obstacle") and (why := module.obstacle(one, optimizer)):
+            return str(why)
+    others = [*within, *(one for one in interventions if is_compiled(one) and part_of(one) is None)]
+    if parts and others:
+        return f"it has {type(parts[0][0]).__name__} without {type(others[0]).__name__} only"
+    plain = isinstance(optimizer, SGD) and optimizer.momentum == 0
+    lazy = [one for one, module in parts if plain and hasattr(module, "before_rows")]
+    if lazy and len(parts) > 1:
+        other = next(one for one, _ in parts if one is not lazy[0])
+        return (
+            f"{type(lazy[0]).__name__} leaves weights as they are until they are read, and {type(other).__name__} not"
+        )
     return None
 
 

@@ -32,6 +32,7 @@ class Loop(NamedTuple):
     rule: arrays.Optimizer
     replacement: arrays.Replacement
     noise: arrays.Noise
+    methods: arrays.Methods
     work: arrays.Work
 
 
@@ -86,7 +87,9 @@ class Stops:
         for number, begin in enumerate(range(0, steps, interval)):
             length = min(interval, steps - begin)
             self.plan(first + begin, length)
-            compiled.begin_interval(net, loop.rule, loop.replacement, work, carried, first + begin, length)
+            compiled.begin_interval(
+                net, loop.rule, loop.replacement, loop.methods, work, carried, first + begin, length
+            )
             self._add_up = False
             of_interval = slice(begin, begin + length)
             row = (first + begin, begin * batch, batch)
@@ -103,8 +106,9 @@ class Stops:
                 elif stop < length:
                     self._stop(loop, row, stop, out, slopes)
                 t = stop + 1
+            end, into = first + begin + length, magnitudes[number]
             finite = compiled.end_interval(
-                net, loop.replacement, loop.noise, work, carried, first + begin + length, length, magnitudes[number]
+                net, loop.replacement, loop.noise, loop.methods, work, carried, end, length, into
             )
             if not finite or not math.isfinite(losses[of_interval].sum()):
                 return begin + length

@@ -31,13 +31,17 @@ from lop_sweeps.fused.arrays import (
     PER_STEP,
     SGD,
     Array,
+    Methods,
     Net,
     Noise,
     Optimizer,
     Replacement,
+    Seen,
     Stream,
     Work,
 )
+from lop_sweeps.fused.methods import AFTER, BEGIN, END, PULL, READ, after_update, any_has, at_boundary, before_rows
+from lop_sweeps.fused.methods import before_update as add_pulls
 from lop_sweeps.fused.noise import add_to_all, settle
 from lop_sweeps.fused.replacement import choose, replace, start_interval, update_utility
 from lop_sweeps.fused.rows import OPTIONS, dots, gather, sum_magnitudes, update, update_row
@@ -252,6 +256,11 @@ def borrow_replacement(rep: Replacement) -> Replacement:
     )
 
 
+@nb.njit(**OPTIONS)
+def borrow_methods(methods: Methods) -> Methods:
+    return Methods(borrowed(methods.addresses), borrowed(methods.words))
+
+
 class Compiled(NamedTuple):
     """What Python calls. train: whole intervals; the others: their pieces, where somebody acts in between."""
 
@@ -350,11 +359,19 @@ def _compile(sources: str) -> Compiled:
 
     @njit(nogil=True, error_model="numpy")
     def begin_interval(
-        net: Net, rule: Optimizer, rep: Replacement, work: Work, carried: Array, first_step: int, length: int
+        net: Net,
+        rule: Optimizer,
+        rep: Replacement,
+        methods: Methods,
+        work: Work,
+        carried: Array,
+        first_step: int,
+        length: int,
     ) -> None:
         """What an interval of `length` steps begins with: schedules, sums; carried: what `steps` postpones."""
-        net, rep = borrow_net(net), borrow_replacement(rep)
+        net, rep, methods = borrow_net(net), borrow_replacement(rep), borrow_methods(methods)
         assert sources
+        at_boundary(methods, BEGIN, net, first_step)
         carried[0], carried[1] = 1.0, 0.0  # scale of the weights; variance of lazy noise so far, in units of net.w
         dense.tidy(rule)
         if rep.active:
@@ -375,7 +392,15 @@ def _compile(sources: str) -> Compiled:
 
     @njit(nogil=True, error_model="numpy")
     def end_interval(
-        net: Net, rep: Replacement, noise: Noise, work: Work, carried: Array, end: int, length: int, magnitudes: Array
+        net: Net,
+        rep: Replacement,
+        noise: Noise,
+        methods: Methods,
+        work: Work,
+        carried: Array,
+        end: int,
+        length: int,
+        magnitudes: Array,
     ) -> bool:
         """Do everything that was postponed; magnitudes (layers,): mean |w| of each; whether they are finite.
 
@@ -386,6 +411,7 @@ def _compile(sources: str) -> Compiled:
             settle_all(net, noise, end, carried[1], work.settled, work.noise_draws)
         if carried[0] != 1.0:
             multiply(net.w, carried[0])
+        at_boundary(borrow_methods(methods), END, borrow_net(net), end)
         if rep.active:
             for i in range(len(net.layers) - 1):
                 if rep.rates[i] > 0:
@@ -403,6 +429,7 @@ def _compile(sources: str) -> Compiled:
         rule: Optimizer,
         rep: Replacement,
         noise: Noise,
+        methods: Methods,
         work: Work,
         carried: Array,
         more: Array,
@@ -431,6 +458,9 @@ def _compile(sources: str) -> Compiled:
         outgoing, incoming, unowned = borrowed(work.outgoing), borrowed(work.incoming), borrowed(work.unowned)
         unfilled, due, chosen = borrowed(work.unfilled), borrowed(work.due), borrowed(work.chosen)
         noise_draws, settled, all_draws = borrowed(work.noise_draws), borrowed(work.settled), borrowed(work.all_draws)
+        methods, pulls = borrow_methods(methods), borrowed(work.pulls)
+        reading, pulling, after = any_has(methods, READ), any_has(methods, PULL), any_has(methods, AFTER)
+        seen = Seen(h, slope, delta, rows, values, active)
 
         at_once = rule.kind == SGD and batch == 1  # update each layer while its delta is propagated
         anew = rule.kind != SGD or noise.kind == PER_STEP  # all weights move: add up their magnitudes at every step
@@ -455,6 +485,9 @@ def _compile(sources: str) -> Compiled:
                             key = step_key(step_key(noise.key, step), i)
                             rows[b, i, n] = inputs[i]  # the bias, after the inputs that take part
                             settle(w, net.layers[i], rows[b, i], n + 1, variance, settled[i], key, noise_draws)
+                        if reading:
+                            rows[b, i, n] = inputs[i]
+                            before_rows(methods, net, i, rows[b, i], n + 1, step)
                         z = h[b, first : first + strides[i]]
                         pre_activations(w, bases[i], strides[i], inputs[i], rows[b, i], values[b, i], n, scale, z)
                         if i < hidden:
@@ -518,19 +551,28 @@ def _compile(sources: str) -> Compiled:
                             update_row(w, bases[i] + inputs[i] * strides[i], strides[i], move, d)
                 elif rule.kind != SGD:
                     dense.count_step(rule)
+                    if pulling:
+                        pulls[:] = 0
+                        for i in range(more.size):
+                            pulls[i] = more[i]
+                        add_pulls(methods, net, pulls, step)
                     for i in range(depth):
                         for b in range(batch):
                             x[b, : inputs[i]] = 0
                             for k in range(active[b, i]):
                                 x[b, rows[b, i, k]] = values[b, i, k]
                             x[b, inputs[i]] = 1
-                        dense.update_layer(net, rule, i, batch, x, delta[:, net.units[i] :], more)
+                        extra = pulls if pulling else more
+                        dense.update_layer(net, rule, i, batch, x, delta[:, net.units[i] :], extra)
                 if rule.kind == SGD and more.size > 0:
                     for i in range(more.size):
                         w[i] += kind(-rule.step_size / scale) * more[i]
                     add_up(net, rep, work)
                 if noise.kind == LAZY:
                     variance += (noise.std / scale) ** 2
+
+                if after:
+                    after_update(methods, net, seen, scale, step, t)
 
             # Interventions.
             if parts & FIRST_NOISE and noise.kind == PER_STEP and noise.first:
@@ -572,6 +614,7 @@ def _compile(sources: str) -> Compiled:
         rule: Optimizer,
         rep: Replacement,
         noise: Noise,
+        methods: Methods,
         work: Work,
         first_step: int,
         batch: int,
@@ -592,13 +635,13 @@ def _compile(sources: str) -> Compiled:
         while begin < count:
             length = min(interval, count - begin)
             first, of_interval = first_step + begin, slice(begin, begin + length)
-            begin_interval(net, rule, rep, work, carried, first, length)
+            begin_interval(net, rule, rep, methods, work, carried, first, length)
             steps(
-                net, stream, rule, rep, noise, work, carried, nothing, everything, first, begin * batch, batch,
+                net, stream, rule, rep, noise, methods, work, carried, nothing, everything, first, begin * batch, batch,
                 start, length, losses[of_interval], correct[of_interval],
             )  # fmt: skip
             end = first + length
-            finite = end_interval(net, rep, noise, work, carried, end, length, magnitudes[number])
+            finite = end_interval(net, rep, noise, methods, work, carried, end, length, magnitudes[number])
             finite = finite and math.isfinite(losses[of_interval].sum())
             begin, number = begin + length, number + 1
             if not finite:

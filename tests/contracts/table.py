@@ -355,6 +355,8 @@ ROWS: dict[str, list[str]] = {
         "benchmark.new_episode_each_rollout=false",
     ],
     "l2_init": [DIGITS, "algorithm=l2_init", "optimizer=adam", "benchmark.batch_size=10"],
+    "l2_init_sgd": [DIGITS, "algorithm=l2_init"],
+    "weight_clipping_sgd": [DIGITS, "algorithm=weight_clipping", "algorithm.weight_clipping.kappa=0.5"],
     "l2_init_resampled": [
         DIGITS,
         "algorithm=l2_init",
@@ -687,16 +689,21 @@ FUSED = {
     "algorithm": {
         *("l2", "dropout", "shrink_and_perturb", "continual_backprop", "redo"),
         *("head_resetting", "retrained_network", "reset", "regrama", "selective_weight_reinitialization"),
-        *("fire", "dash", "shrink_and_perturb_task"),
+        *("fire", "dash", "shrink_and_perturb_task", "l2_init", "weight_clipping"),
     },
 }
-FUSED_ONLY, TORCH_ONLY = f"{SNP}.noise=lazy", f"{SNP}.when=step"  # which is spelled out for other laws than noise
+FUSED_ONLY = f"{SNP}.noise=lazy"
+TORCH_ONLY = {
+    f"{SNP}.when=step",  # which is spelled out for other laws than noise
+    *(f"{L2_INIT}.{option}" for option in ("anchor=resampled", "penalty=l1", "penalty=huber")),
+}
 
 
 def engines(name: str) -> list[str]:
     """The engines that are promised to train a row."""
     torch = [] if FUSED_ONLY in ROWS[name] else ["torch"]
-    promised = all(chosen(name, group) <= choices for group, choices in FUSED.items()) and TORCH_ONLY not in ROWS[name]
+    promised = all(chosen(name, group) <= choices for group, choices in FUSED.items())
+    promised &= not TORCH_ONLY & set(ROWS[name])
     return [*torch, *(["fused"] if promised else [])]
 
 

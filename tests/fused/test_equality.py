@@ -11,7 +11,9 @@ import torch
 from torch import Tensor
 
 from lop_sweeps.algorithms.continual_backprop import UTILITIES, ContinualBackprop
+from lop_sweeps.algorithms.l2_init import L2Init
 from lop_sweeps.algorithms.shrink_and_perturb import ShrinkAndPerturb
+from lop_sweeps.algorithms.weight_clipping import WeightClipping
 from lop_sweeps.fused.activations import CODES
 from lop_sweeps.fused.learner import FusedLearner
 from lop_sweeps.networks.activations import choose
@@ -82,6 +84,14 @@ TABLE: dict[str, list[Algorithm]] = {
     "cbp_momentum_reset": [Algorithm(SGD(0.001, 0.9, reset_momentum=True), (cbp("adaptable_contribution"),))],
     "cbp_then_noise": [Algorithm(L2, (cbp("adaptable_contribution"), perturb()))],
     "noise_then_cbp": [Algorithm(L2, (perturb(), cbp("adaptable_contribution")))],
+    "l2_init": [Algorithm(PLAIN, (L2Init(0.1),)), Algorithm(SGD(0.02), (L2Init(1.0),))],
+    "l2_init_decoupled": [Algorithm(PLAIN, (L2Init(1.0, coupling="decoupled"),), dropout=0.2)],
+    "l2_init_adam": [Algorithm(Adam(0.001, weight_decay=decay), (L2Init(0.1),)) for decay in (0, 0.01)],
+    "l2_init_momentum": [Algorithm(MOMENTUM, (L2Init(0.1),))],
+    "weight_clipping": [Algorithm(PLAIN, (WeightClipping(0.5),)), Algorithm(FOLDED, (WeightClipping(0.3),))],
+    "weight_clipping_hidden": [Algorithm(L2, (WeightClipping(0.3, output=False),), dropout=0.2)],
+    "weight_clipping_adam": [Algorithm(Adam(0.001), (WeightClipping(0.5),))],
+    "l2_init_clipped_momentum": [Algorithm(MOMENTUM, (L2Init(0.1), WeightClipping(0.5)))],
     "cbp_dropout": [Algorithm(L2, (cbp("zero_contribution"),), dropout=0.2)],
 }
 
