@@ -14,7 +14,7 @@ import pytest
 
 from lop_sweeps import build, new
 from lop_sweeps.analysis import __main__ as figures
-from tests import extending
+from tests import extending, runs
 from tests.command import Command, lop
 
 __all__ = ["lop"]
@@ -59,6 +59,10 @@ def test_a_section_runs_as_it_is_typed(
             assert line == "mkdir mine && cd mine"
     if title == "A diagnostic":
         assert list(mine.glob("sweeps/*/figures/activation_size.png"))
+    if title == "At every step, compiled":
+        logs = [next(mine.glob(f"sweeps/{name}/*/metrics.jsonl")).read_bytes() for name in ("on_fused", "on_torch")]
+        assert logs[0] != logs[1]
+        runs.assert_close(*logs, 1e-9)
 
 
 def written_by(line: str) -> list[str]:
