@@ -74,7 +74,9 @@ from reference import DECAY_RATE, MATURITY_THRESHOLD, Method, learn_all, make_le
 
 from lop_sweeps import cores
 from lop_sweeps.algorithms.continual_backprop import ContinualBackprop
+from lop_sweeps.algorithms.l2_init import L2Init
 from lop_sweeps.algorithms.shrink_and_perturb import ShrinkAndPerturb
+from lop_sweeps.algorithms.weight_clipping import WeightClipping
 from lop_sweeps.benchmarks.benchmark import Benchmark
 from lop_sweeps.benchmarks.permuted_mnist import PermutedMNIST
 from lop_sweeps.benchmarks.slowly_changing_regression import SlowlyChangingRegression
@@ -126,6 +128,8 @@ ROWS = (
     Row(SMALL, "continual backprop", Method(0.003, replacement_rate=1e-4), 40, 70),
     Row(SMALL, "L2", Method(0.003, weight_decay=1e-4), 35, 60),
     Row(SMALL, "shrink and perturb, lazy", Method(0.003, weight_decay=1e-4, noise_std=1e-5), 15, 30),
+    Row(SMALL, "L2 Init", Method(0.003, l2_init=1e-3), 40, 70),
+    Row(SMALL, "weight clipping", Method(0.003, kappa=2.0), 40, 70),
     Row(SMALL, "Adam", Method(1e-4, optimizer="adam"), 8, 15),
     Row(LARGE, "backprop", Method(0.003), 15, 25),
     Row(LARGE, "continual backprop", Method(0.003, replacement_rate=1e-6), 15, 25),
@@ -155,6 +159,10 @@ def make_fused(network: str, method: Method, loss: str, seed: int = SEED) -> Fus
     interventions: list[Any] = []
     if method.noise_std:
         interventions.append(ShrinkAndPerturb(method.noise_std, noise="lazy"))
+    if method.l2_init:
+        interventions.append(L2Init(method.l2_init))
+    if method.kappa:
+        interventions.append(WeightClipping(method.kappa))
     if method.replacement_rate:
         utility = "adaptable_contribution"
         interventions.append(

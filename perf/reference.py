@@ -31,13 +31,18 @@ MATURITY_THRESHOLD, DECAY_RATE = 100, 0.99
 
 @dataclass(frozen=True)
 class Method:
-    """A learning algorithm, as both sides get it. With replacement_rate > 0 it is continual backprop."""
+    """A learning algorithm, as both sides get it. With replacement_rate > 0 it is continual backprop.
+
+    l2_init: the strength of L2 Init. kappa: of weight clipping.
+    """
 
     step_size: float
     optimizer: str = "sgd"
     weight_decay: float = 0.0
     noise_std: float = 0.0
     replacement_rate: float = 0.0
+    l2_init: float = 0.0
+    kappa: float = 0.0
 
 
 class Learner(Protocol):
@@ -82,7 +87,9 @@ class PlainLearner:
         else:
             self.optimizer = torch.optim.SGD(parameters, lr=method.step_size, weight_decay=method.weight_decay)
         self.loss_function = F.cross_entropy if loss == "cross_entropy" else F.mse_loss
-        self.noise_std = method.noise_std
+        self.noise_std, self.l2_init = method.noise_std, method.l2_init
+        self.initial = [parameter.detach().clone() for parameter in self.network.parameters()]
+        self.bounds = [method.kappa / weight.shape[1] ** 0.5 for weight, bias in weights for _ in (weight, bias)]
         self.replacement = Replacement(self.network, method.replacement_rate) if method.replacement_rate else None
 
     def learn(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -91,9 +98,17 @@ class PlainLearner:
         else:
             output = self.network(x)
         loss = self.loss_function(output, y)
+        whole = loss
+        if self.l2_init:
+            pairs = zip(self.network.parameters(), self.initial, strict=True)
+            whole = loss + 0.5 * self.l2_init * sum((now - begun).square().sum() for now, begun in pairs)
         self.optimizer.zero_grad()
-        loss.backward()
+        whole.backward()
         self.optimizer.step()
+        if self.bounds[0]:
+            with torch.no_grad():
+                for parameter, bound in zip(self.network.parameters(), self.bounds, strict=True):
+                    parameter.clamp_(-bound, bound)
         if self.noise_std:
             with torch.no_grad():
                 for parameter in self.network.parameters():
