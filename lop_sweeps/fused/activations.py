@@ -1,7 +1,7 @@
 """Activations with their derivatives, in arithmetic that the compiler turns into vector instructions.
 
-The functions are those of the same names in `lop_sweeps.networks.activations`, with default options (a test compares
-them); of the others there, none is known here.
+The functions are those of the same names in `lop_sweeps.networks.activations` (a test compares them); of the others
+there, none is known here.
 """
 
 from __future__ import annotations
@@ -18,10 +18,12 @@ from lop_sweeps.networks.activations import Activation
 Array = Any
 CODES = {
     name: code
-    for code, name in enumerate(("relu", "leaky_relu", "tanh", "sigmoid", "elu", "selu", "swish", "identity"))
+    for code, name in enumerate(
+        ("relu", "leaky_relu", "tanh", "sigmoid", "elu", "selu", "swish", "identity", "gelu", "smooth_leaky")
+    )
 }
-_SLOPE = 0.01  # of leaky_relu
-_RELU, _LEAKY, _TANH, _SIGMOID, _ELU, _SELU, _SWISH, _IDENTITY = range(8)
+_RELU, _LEAKY, _TANH, _SIGMOID, _ELU, _SELU, _SWISH, _IDENTITY, _GELU, _SMOOTH_LEAKY = range(10)
+_ROOT_HALF, _DENSITY = math.sqrt(0.5), 1.0 / math.sqrt(2.0 * math.pi)
 _SELU_SCALE, _SELU_ALPHA = 1.0507009873554804934193349852946, 1.6732632423543772848170429916717
 
 _LOG2_E = 1.0 / math.log(2.0)
@@ -33,11 +35,12 @@ _REST = _SERIES[1:]
 
 def obstacle(activation: Activation) -> str | None:
     """Why a network's activation is not known here, in words that follow "because"; None if it is."""
-    if activation.name not in CODES:
-        return f"it does not know the activation {activation.name}"
-    if activation.name == "leaky_relu" and activation.options.leaky_slope != _SLOPE:
-        return f"it knows leaky_relu with leaky_slope={_SLOPE} only"
-    return None
+    return None if activation.name in CODES else f"it does not know the activation {activation.name}"
+
+
+def options_of(activation: Activation) -> Array:
+    """What `activate` takes of an activation's options: leaky_slope; alpha, p and c of smooth_leaky."""
+    return np.array([activation.options.leaky_slope, *activation.options.smooth_leaky], np.float64)
 
 
 @nb.njit(inline="always")
@@ -53,7 +56,7 @@ def exponential(x: float) -> float:
 
 
 @nb.njit(nogil=True, error_model="numpy")
-def activate(code: int, units: int, h: Array, slope: Array) -> None:
+def activate(code: int, options: Array, units: int, h: Array, slope: Array) -> None:
     """Replace pre-activations h[:units] by activations; slope[:units] becomes the derivative there."""
     kind = h.dtype.type
     one, zero = kind(1), kind(0)
@@ -63,9 +66,10 @@ def activate(code: int, units: int, h: Array, slope: Array) -> None:
             h[i] = zero if z <= zero else z  # so that NaN stays NaN
             slope[i] = zero if z <= zero else one
     elif code == _LEAKY:
+        below = kind(options[0])
         for i in range(units):
             z = h[i]
-            slope[i] = one if z > zero else kind(_SLOPE)
+            slope[i] = one if z > zero else below
             h[i] = z * slope[i]
     elif code == _TANH:
         for i in range(units):
@@ -98,6 +102,18 @@ def activate(code: int, units: int, h: Array, slope: Array) -> None:
             z = np.float64(h[i])
             y = 1.0 / (1.0 + exponential(-z))
             h[i], slope[i] = kind(z * y), kind(y * (1.0 + z * (1.0 - y)))
+    elif code == _GELU:
+        for i in range(units):
+            z = np.float64(h[i])
+            y = 0.5 * (1.0 + math.erf(z * _ROOT_HALF))
+            h[i], slope[i] = kind(z * y), kind(y + z * _DENSITY * exponential(-0.5 * z * z))
+    elif code == _SMOOTH_LEAKY:
+        below_0, steep = options[1], options[3] / options[2]
+        for i in range(units):
+            z = np.float64(h[i])
+            y = 1.0 / (1.0 + exponential(-steep * z))
+            h[i] = kind(below_0 * z + (1.0 - below_0) * z * y)
+            slope[i] = kind(below_0 + (1.0 - below_0) * y * (1.0 + steep * z * (1.0 - y)))
     else:
         for i in range(units):
             slope[i] = one

@@ -25,6 +25,7 @@ class Net(NamedTuple):
     layers: Array
     units: Array
     activation: int
+    options: Array
     dropout: float
     dropout_key: Any
     loss: int

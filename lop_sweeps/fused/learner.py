@@ -23,7 +23,7 @@ from lop_sweeps.algorithms.span import Span
 from lop_sweeps.benchmarks.benchmark import Task
 from lop_sweeps.diagnostics.measure import measure_weights
 from lop_sweeps.fused import arrays
-from lop_sweeps.fused.activations import CODES
+from lop_sweeps.fused.activations import CODES, options_of
 from lop_sweeps.fused.compiled_parts import noise_of, numpy_of, replacement_of, rule_of, take_back
 from lop_sweeps.fused.methods import acting as methods_of
 from lop_sweeps.fused.methods import part_of, rule_beside, with_parts
@@ -302,6 +302,7 @@ class FusedLearner:
             layers=self._layers,
             units=self._units,
             activation=CODES[self._mlp.activation],
+            options=options_of(self._mlp.kind),
             dropout=float(self._mlp.dropout),
             dropout_key=streams.counter_key(self.seeds[0], "dropout"),
             loss=arrays.CROSS_ENTROPY if self.loss == "cross_entropy" else arrays.SQUARED_ERROR,

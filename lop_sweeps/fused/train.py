@@ -210,8 +210,8 @@ def active_units(units: int, h: Array, slope: Array, rows: Array, values: Array)
 @nb.njit(**OPTIONS)
 def borrow_net(net: Net) -> Net:
     """The same, without reference counts (see `vector.borrowed`); so are the next two."""
-    w, layers, units = borrowed(net.w), borrowed(net.layers), borrowed(net.units)
-    return Net(w, layers, units, net.activation, net.dropout, net.dropout_key, net.loss)
+    w, layers, units, options = borrowed(net.w), borrowed(net.layers), borrowed(net.units), borrowed(net.options)
+    return Net(w, layers, units, net.activation, options, net.dropout, net.dropout_key, net.loss)
 
 
 @nb.njit(**OPTIONS)
@@ -292,7 +292,7 @@ def _compile(sources: str) -> Compiled:
             for i in range(depth - 1):
                 z = h[example, net.units[i] : net.units[i] + strides[i]]
                 pre_activations(w, bases[i], strides[i], inputs[i], rows, values, n, 1.0, z)
-                activate(net.activation, units[i], z, slope)
+                activate(net.activation, net.options, units[i], z, slope)
                 n = active_units(units[i], z, slope, rows, values)
 
     @njit(nogil=True, error_model="numpy")
@@ -330,7 +330,7 @@ def _compile(sources: str) -> Compiled:
                 pre_activations(w, bases[i], strides[i], inputs[i], rows[b, i], values[b, i], n, scale, z)
                 if i < hidden:
                     slopes = slope[b, first:]
-                    activate(net.activation, units, z, slopes)
+                    activate(net.activation, net.options, units, z, slopes)
                     if all_of_them:
                         slopes_of_units[b, first : first + units] = 1  # times what dropout makes of it
                         if net.dropout > 0:
@@ -492,7 +492,7 @@ def _compile(sources: str) -> Compiled:
                         pre_activations(w, bases[i], strides[i], inputs[i], rows[b, i], values[b, i], n, scale, z)
                         if i < hidden:
                             slopes = slope[b, first:]
-                            activate(net.activation, net.layers[i, 3], z, slopes)
+                            activate(net.activation, net.options, net.layers[i, 3], z, slopes)
                             if net.dropout > 0:
                                 drop_out(net, i, step, batch, b, z, slopes, kept)
                                 z = kept

@@ -16,13 +16,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lop_sweeps.compiling import njit
-from lop_sweeps.fused.activations import CODES, activate
+from lop_sweeps.fused.activations import CODES, activate, options_of
 from lop_sweeps.networks.actor_critic import ActorCritic
 from lop_sweeps.networks.mlp import MLP
 from lop_sweeps.networks.network import Network
 
 Array = NDArray[Any]
-_LEAKY = CODES["leaky_relu"]
 
 
 def applies(network: Network, device: torch.device) -> bool:
@@ -46,7 +45,7 @@ class ExplicitMLP:
     ) -> None:
         self.weights, self.biases = weights, biases
         self.weight_gradients, self.bias_gradients = gradients
-        self.code, self.below_0 = CODES[mlp.activation], mlp.kind.options.leaky_slope
+        self.code, self.options = CODES[mlp.activation], options_of(mlp.kind)
         self.inputs = torch.empty(0)
         self.hidden: list[Tensor] = []
         self.slopes: list[Tensor] = []
@@ -60,7 +59,7 @@ class ExplicitMLP:
         self.inputs = x
         for weight, bias, h, slope in zip(self.weights, self.biases, self.hidden, self.slopes, strict=False):
             torch.baddbmm(bias.unsqueeze(1), x, weight.mT, out=h)
-            _activate(self.code, self.below_0, h.numel(), h.view(-1).numpy(), slope.view(-1).numpy())
+            activate(self.code, self.options, h.numel(), h.view(-1).numpy(), slope.view(-1).numpy())
             x = h
         return torch.baddbmm(self.biases[-1].unsqueeze(1), x, self.weights[-1].mT)
 
@@ -97,7 +96,7 @@ class ExplicitActorCritic:
         ]
         self.actions = int(policy.biases[-1].shape[1])
         self.layers = np.array(places)  # of the policy: where its weights and biases begin, outputs, inputs
-        self.code, self.below_0, widest = policy.code, policy.below_0, max(network.policy.hidden)
+        self.code, self.options, widest = policy.code, policy.options, max(network.policy.hidden)
         self.room = np.empty((3, max(widest, self.layers[0, 3], self.layers[-1, 2])), parameters.numpy().dtype)
 
     def forward(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
@@ -119,26 +118,13 @@ class ExplicitActorCritic:
     def act(self, x: Tensor) -> Tensor:
         """Mean actions, or logits, (runs, batch, actions) in states x (runs, batch, inputs)."""
         out = torch.empty(*x.shape[:2], self.actions, dtype=x.dtype)
-        _act(self.parameters.numpy(), self.layers, self.code, self.below_0, x.numpy(), out.numpy(), self.room)
+        _act(self.parameters.numpy(), self.layers, self.code, self.options, x.numpy(), out.numpy(), self.room)
         return out
-
-
-@njit(nogil=True, error_model="numpy")
-def _activate(code: int, below_0: float, units: int, h: Array, slope: Array) -> None:
-    """As `activate`, with a leaky_relu of any slope below 0."""
-    if code != _LEAKY:
-        activate(code, units, h, slope)
-        return
-    kind = h.dtype.type
-    for i in range(units):
-        z = h[i]
-        slope[i] = kind(1) if z > kind(0) else kind(below_0)
-        h[i] = z * slope[i]
 
 
 @njit(nogil=True, fastmath={"reassoc", "contract", "nsz"}, error_model="numpy")
 def _act(
-    parameters: Array, layers: NDArray[np.int64], code: int, below_0: float, x: Array, out: Array, room: Array
+    parameters: Array, layers: NDArray[np.int64], code: int, options: Array, x: Array, out: Array, room: Array
 ) -> None:
     """Policies' outputs (runs, batch, actions). layers: rows of `ExplicitActorCritic.layers`; room (3, widest)."""
     below, above, slope = room[0], room[1], room[2]
@@ -156,7 +142,7 @@ def _act(
                         total += row[i] * below[i]
                     above[unit] = total + p[bias + unit]
                 if layer < len(layers) - 1:
-                    _activate(code, below_0, outputs, above, slope)
+                    activate(code, options, outputs, above, slope)
                 below, above = above, below
             for i in range(out.shape[2]):
                 out[run, sample, i] = below[i]

@@ -683,8 +683,9 @@ FUSED = {
     "benchmark/protocol": {"online"},
     "benchmark": {"stream", "permuted_digits", "slowly_changing_regression", "permuted_mnist"},
     "network": {"mlp", "linear"},
-    "network.activation": {"relu", "leaky_relu", "tanh", "sigmoid", "elu", "selu", "swish", "identity"},
-    "network.leaky_slope": {"0.01"},
+    "network.activation": {
+        *("relu", "leaky_relu", "tanh", "sigmoid", "elu", "selu", "swish", "identity", "gelu", "smooth_leaky")
+    },
     "optimizer": {"sgd", "momentum", "adam", "adamw"},
     "algorithm": {
         *("l2", "dropout", "shrink_and_perturb", "continual_backprop", "redo"),

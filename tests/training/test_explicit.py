@@ -33,6 +33,8 @@ FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "selu": F.selu,
     "swish": F.silu,
     "identity": lambda z: z,
+    "gelu": F.gelu,
+    "smooth_leaky": lambda z: 0.1 * z + 0.9 * z * torch.sigmoid(5 / 3 * z),
 }
 
 
