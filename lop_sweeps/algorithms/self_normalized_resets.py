@@ -49,6 +49,7 @@ class SelfNormalizedResets(Intervention):
     """
 
     PER_RUN: ClassVar[frozenset[str]] = frozenset({"percentile", "expansion", "initial_threshold", "floor"})
+    compiled_part: ClassVar[str | None] = "lop_sweeps.fused.parts.self_normalized_resets"
 
     percentile: float = 0.99
     refresh_every: int = 16

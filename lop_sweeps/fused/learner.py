@@ -276,6 +276,7 @@ class FusedLearner:
         arguments: tuple[Any, ...] = (loop,) if self._stops else loop
         done = train(*arguments, first, batch, steps, interval, losses, correct, magnitudes)
         take_back(replacement, acting, self._units)
+        apart.take_back()
         intervals = -(-done // interval)
         return (
             torch.from_numpy(losses[:done, None]),

@@ -4,6 +4,7 @@ A method's part is a module with
 
     make(packed, net, rule) -> NamedTuple    its memory for a stretch of training: arrays of one dimension and numbers;
                                              what outlasts the stretch is the packed intervention's own
+    take_back(packed, memory)                (optional) give it what has changed in copies, after the stretch
     obstacle(options, optimizer)             (optional) why it cannot act on this engine, in words that follow "because"
     rule_with(packed, rule)                  (optional) the optimiser's rule beside it
     hooks(rule)                              (optional) which of its functions act under this rule
@@ -182,10 +183,16 @@ _kept: list[Any] = []
 
 
 class Acting(NamedTuple):
-    """The methods of a stretch of training. memories: kept as long as the loop uses them."""
+    """The methods of a stretch of training. parts: of each, and its memory, kept as long as the loop uses it."""
 
     methods: Methods
-    memories: list[Any]
+    parts: list[tuple[Any, ModuleType, Any]]
+
+    def take_back(self) -> None:
+        """What the loop has changed, as everybody else sees it."""
+        for packed, module, memory in self.parts:
+            if hasattr(module, "take_back"):
+                module.take_back(packed, memory)
 
 
 def hooks_of(module: ModuleType, rule: Optimizer) -> list[str]:
@@ -210,18 +217,18 @@ def rule_beside(interventions: Sequence[Any], rule: Optimizer) -> Optimizer:
 
 def acting(interventions: Sequence[Any], net: Net, rule: Optimizer, seen: Seen) -> Acting:
     """The parts of these packed interventions, in their order. rule: the optimiser's own."""
-    memories, addresses = [], []
+    parts, addresses = [], []
     for packed, module in with_parts(interventions):
         memory, there = module.make(packed, net, rule), hooks_of(module, rule)
         kind = nb.typeof(memory)
-        memories.append(memory)
+        parts.append((packed, module, memory))
         addresses.append(
             [_address(module, name, kind, _signature(name, net, seen)) if name in there else 0 for name in HOOKS]
         )
-    words = [words_of(memory) for memory in memories]
+    words = [words_of(memory) for _, _, memory in parts]
     width = max(map(len, words), default=0)
     table = np.array([one + [0] * (width - len(one)) for one in words], np.int64).reshape(len(words), width)
-    return Acting(Methods(np.array(addresses, np.int64).reshape(len(words), len(HOOKS)), table), memories)
+    return Acting(Methods(np.array(addresses, np.int64).reshape(len(words), len(HOOKS)), table), parts)
 
 
 @nb.njit(nogil=True, error_model="numpy")

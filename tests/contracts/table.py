@@ -690,7 +690,7 @@ FUSED = {
     "algorithm": {
         *("l2", "dropout", "shrink_and_perturb", "continual_backprop", "redo"),
         *("head_resetting", "retrained_network", "reset", "regrama", "selective_weight_reinitialization"),
-        *("fire", "dash", "shrink_and_perturb_task", "l2_init", "weight_clipping"),
+        *("fire", "dash", "shrink_and_perturb_task", "l2_init", "weight_clipping", "self_normalized_resets"),
     },
 }
 FUSED_ONLY = f"{SNP}.noise=lazy"

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from lop_sweeps.algorithms.continual_backprop import UTILITIES, ContinualBackprop
 from lop_sweeps.algorithms.l2_init import L2Init
+from lop_sweeps.algorithms.self_normalized_resets import SelfNormalizedResets
 from lop_sweeps.algorithms.shrink_and_perturb import ShrinkAndPerturb
 from lop_sweeps.algorithms.weight_clipping import WeightClipping
 from lop_sweeps.fused.activations import CODES
@@ -54,6 +55,11 @@ def perturb(std: float = 1e-4, noise: str = "per_step") -> ShrinkAndPerturb:
     return ShrinkAndPerturb(std, noise)
 
 
+def snr(**options: Any) -> SelfNormalizedResets:
+    """Self-normalised resets of units that are silent for a short while."""
+    return SelfNormalizedResets(**{"tau_max": 60, "initial_threshold": 25, **options})
+
+
 PLAIN, L2 = SGD(0.01), SGD(0.01, weight_decay=0.01)
 MOMENTUM = SGD(0.001, 0.9)
 FOLDED = SGD(0.02, weight_decay=1.0)  # the scale of the weights is multiplied into them within an interval
@@ -91,6 +97,11 @@ TABLE: dict[str, list[Algorithm]] = {
     "weight_clipping": [Algorithm(PLAIN, (WeightClipping(0.5),)), Algorithm(FOLDED, (WeightClipping(0.3),))],
     "weight_clipping_hidden": [Algorithm(L2, (WeightClipping(0.3, output=False),), dropout=0.2)],
     "weight_clipping_adam": [Algorithm(Adam(0.001), (WeightClipping(0.5),))],
+    "resets": [Algorithm(PLAIN, (snr(),)), Algorithm(L2, (snr(),))],
+    "resets_adam": [Algorithm(Adam(0.001), (snr(),))],
+    "resets_adam_all": [Algorithm(AdamW(0.001), (snr(reset_optimizer="all"),), dropout=0.2)],
+    "resets_adam_none": [Algorithm(Adam(0.001), (snr(reset_optimizer="none"),))],
+    "resets_momentum": [Algorithm(SGD(0.001, 0.9, reset_momentum=True), (snr(),))],
     "l2_init_clipped_momentum": [Algorithm(MOMENTUM, (L2Init(0.1), WeightClipping(0.5)))],
     "cbp_dropout": [Algorithm(L2, (cbp("zero_contribution"),), dropout=0.2)],
 }

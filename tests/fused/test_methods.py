@@ -15,6 +15,7 @@ import torch
 from lop_sweeps.algorithms.continual_backprop import ContinualBackprop
 from lop_sweeps.algorithms.l2_init import L2Init
 from lop_sweeps.algorithms.redo import ReDo
+from lop_sweeps.algorithms.self_normalized_resets import SelfNormalizedResets
 from lop_sweeps.algorithms.shrink_and_perturb import ShrinkAndPerturb
 from lop_sweeps.algorithms.weight_clipping import WeightClipping
 from lop_sweeps.fused import arrays, limits, methods
@@ -109,6 +110,7 @@ def test_memories_are_of_numbers_and_flat_arrays() -> None:
         ((L2Init(anchor="resampled"),), SGD(0.01), "anchor=initial"),
         ((L2Init(coupling="decoupled"),), Adam(0.01), "decoupled L2 Init with plain SGD only"),
         ((L2Init(),), SGD(0.01, weight_decay=0.1), "towards 0 and towards their initial values"),
+        ((SelfNormalizedResets(refresh_in="steps"),), SGD(0.01), "refresh_in=tasks only"),
         ((L2Init(60.0),), SGD(0.01), "less than half of the distance"),
         ((L2Init(),), SGD(0.01), None),
         ((L2Init(), WeightClipping()), Adam(0.01), None),
@@ -118,6 +120,17 @@ def test_memories_are_of_numbers_and_flat_arrays() -> None:
 def test_what_it_does_not_go_with(interventions: tuple[Any, ...], optimizer: Any, why: str | None) -> None:
     found = limits.obstacle(NETWORK, optimizer, interventions)
     assert (found is None) if why is None else why in str(found)
+
+
+def test_silent_units_are_reset_and_counted() -> None:
+    learner = fused("cross_entropy", SGD(0.01), (SelfNormalizedResets(tau_max=60, initial_threshold=8),))
+    learner.run([image_task(0)], 1, 0, 0, 400, 100)
+    (packed,) = learner.interventions
+    assert sum(packed.report(0)["replaced_units"]) > 5
+    assert int(packed.histograms.sum()) > 400
+    learner.run([image_task(0)], 1, 400, 400, 400, 100)
+    first, again = (packed.report(0)["replaced_units"] for _ in range(2))
+    assert first == again
 
 
 def test_a_row_that_nobody_reads_is_pulled_when_it_is_read_and_at_the_end_of_an_interval() -> None:
