@@ -315,7 +315,7 @@ def shown(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         return learn_step(self, x, y, step)
 
     def train(net: Net, stream: Stream, *others: Any) -> Any:
-        first, batch, steps = others[4:7]
+        first, batch, steps = others[5:8]
         for t in range(steps):
             examples = range(t * batch, (t + 1) * batch)
             y = stream.targets if stream.targets.size else stream.labels
@@ -676,12 +676,16 @@ OPTIONS: list[tuple[list[str], str, str]] = [
 # They change what is measured, and not what is learned.
 LOGGED = {"buffers", "test_per_class", "restore_best", "augment_test", "evaluate_every", "reset_statistics"}
 # All other options are promised on both engines, where their benchmark and network are.
-TORCH_ONLY = {f"network.{key}" for key in ("norm", "norm_after", "injection", *SLOPES)}
+ELEMENTWISE = {"leaky_slope", "smooth_leaky"}  # options of activations that the fused engine has
+TORCH_ONLY = {f"network.{key}" for key in ("norm", "norm_after", "injection", *(SLOPES.keys() - ELEMENTWISE))}
 TORCH_ONLY |= {"algorithm.selective_weight_reinitialization.decay_rate"}
 TORCH_ONLY |= {f"{CBP}.rate_of", f"{CBP}.averaging", f"{CBP}.reset_optimizer"}
+TORCH_ONLY |= {f"algorithm.l2_init.{key}" for key in ("anchor", "penalty", "coupling")}
+TORCH_ONLY |= {f"algorithm.{key}" for _, key, _ in RESETS if key.startswith("self_normalized")}  # refreshed in steps
 FUSED_ONLY = {f"{SNP}.noise"}
 FUSED_METHODS = FUSED["algorithm"] | FUSED["optimizer"]
-CORE = FUSED_METHODS | {"layer_norm", "batch_norm", "online_norm"}
+APART = {"l2_init", "weight_clipping", "self_normalized_resets"}  # newer ones that the fused engine has
+CORE = (FUSED_METHODS - APART) | {"layer_norm", "batch_norm", "online_norm"}
 BASE = [
     "scale=tiny",
     "network=mlp",
@@ -867,6 +871,7 @@ def test_setting_that_is_ignored(folder: Path, needs: list[str], key: str, value
         pytest.param(needs, key, value, marks=[pytest.mark.slow] * _of_the_field(needs, key))
         for needs, key, value in OPTIONS
         if base(needs) is BASE and (key in FUSED_ONLY or not _fused(needs, key))
+        if not key.endswith(".refresh_in")  # the value that it is changed to is one of both
     ],
 )
 def test_option_of_one_engine_that_the_other_ignores(tmp_path: Path, needs: list[str], key: str, value: str) -> None:
