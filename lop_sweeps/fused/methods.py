@@ -26,6 +26,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import sys
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -37,6 +38,7 @@ import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
+from numba.core.dispatcher import Dispatcher
 from numba.extending import intrinsic
 
 from lop_sweeps.compiling import njit
@@ -164,10 +166,22 @@ def _signature(name: str, net: Net, seen: Seen) -> tuple[Any, ...]:
 
 @lru_cache(maxsize=64)
 def _sources(module: ModuleType) -> str:
-    """A digest of the files that a part's compiled functions come from."""
-    beside = [Path(__file__).with_name(name) for name in ("arrays.py", "methods.py", "rows.py", "vector.py")]
-    files = [*beside, *([Path(module.__file__)] if module.__file__ else [])]
-    return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
+    """A digest of the files that a part's compiled functions come from, those that they call included."""
+    beside = [Path(__file__).with_name(name) for name in ("arrays.py", "methods.py", "vector.py")]
+    files = {*beside, *(Path(one.__file__) for one in _reached(module) if one.__file__)}
+    return hashlib.sha256(b"".join(path.read_bytes() for path in sorted(files))).hexdigest()
+
+
+def _reached(module: ModuleType) -> set[ModuleType]:
+    """A module, and those whose compiled functions it has among its names, and so on."""
+    found, left = set[ModuleType](), [module]
+    while left:
+        one = left.pop()
+        if one not in found:
+            found.add(one)
+            held = [value for value in vars(one).values() if isinstance(value, Dispatcher)]
+            left += [sys.modules[value.py_func.__module__] for value in held if value.py_func.__module__ in sys.modules]
+    return found
 
 
 @lru_cache(maxsize=64)

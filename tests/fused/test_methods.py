@@ -19,7 +19,7 @@ from lop_sweeps.algorithms.self_normalized_resets import SelfNormalizedResets
 from lop_sweeps.algorithms.shrink_and_perturb import ShrinkAndPerturb
 from lop_sweeps.algorithms.weight_clipping import WeightClipping
 from lop_sweeps.fused import arrays, limits, methods
-from lop_sweeps.fused.parts import l2_init, weight_clipping
+from lop_sweeps.fused.parts import l2_init, self_normalized_resets, weight_clipping
 from lop_sweeps.networks.mlp import MLP
 from lop_sweeps.optimizers.adam import Adam
 from lop_sweeps.optimizers.sgd import SGD
@@ -89,6 +89,11 @@ def test_what_is_no_part_of_a_class_of_its_own() -> None:
     assert methods.part_of(Elsewhere()) is None
     assert getattr(methods.part_of(Here()), "__name__", "") == __name__
     assert methods.part_of(ReDo()) is None
+
+
+def test_what_a_part_calls_belongs_to_what_it_is_compiled_from() -> None:
+    reached = {one.__name__ for one in methods._reached(self_normalized_resets)}
+    assert {self_normalized_resets.__name__, "lop_sweeps.counter_random"} <= reached
 
 
 def test_memories_are_of_numbers_and_flat_arrays() -> None:
