@@ -149,7 +149,7 @@ class FusedLearner:
             self._places[f"layers.{i}.bias"] = at + inputs * stride, stride, (outputs,)
             at, units = at + (inputs + 1) * stride, units + stride
         self._layers, self._units = np.array(layers), np.array(firsts)
-        self.parameters = torch.from_numpy(_aligned_zeros(at, self._dtype)[None])
+        self.parameters = torch.from_numpy(arrays.aligned_zeros(at, self._dtype)[None])
         with torch.no_grad():
             for name, parameter in list(self.network.named_parameters()):
                 place = self.view(self.parameters, name)[0]
@@ -345,11 +345,3 @@ class FusedLearner:
     def mask(self, run: int) -> None:
         """A run that is no longer finite does nothing more; nobody shares its memory."""
         self.parameters.zero_()
-
-
-def _aligned_zeros(size: int, dtype: Any) -> NDArray[Any]:
-    """Zeros that begin where a cache line does. From numpy, since it asks the system for large pages, 20% faster."""
-    item = np.dtype(dtype).itemsize
-    array = np.zeros(size + 64 // item, dtype)
-    offset = -array.ctypes.data % 64 // item
-    return array[offset : offset + size]
