@@ -30,7 +30,7 @@ class EarlierTasks(Diagnostic):
             "network",
             "Backward transfer",
             "mean over the tasks followed, but the last, of the accuracy now minus that right after the task",
-            "%",
+            "percentage points",
             100.0,
             positive=False,
         ),
