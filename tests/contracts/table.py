@@ -696,6 +696,7 @@ FUSED = {
 FUSED_ONLY = f"{SNP}.noise=lazy"
 TORCH_ONLY = {
     f"{SNP}.when=step",  # which is spelled out for other laws than noise
+    f"{SNR}.refresh_in=steps",
     *(f"{L2_INIT}.{option}" for option in ("anchor=resampled", "penalty=l1", "penalty=huber")),
 }
 
