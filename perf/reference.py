@@ -101,7 +101,7 @@ class PlainLearner:
         whole = loss
         if self.l2_init:
             pairs = zip(self.network.parameters(), self.initial, strict=True)
-            whole = loss + 0.5 * self.l2_init * sum((now - begun).square().sum() for now, begun in pairs)
+            whole = loss + 0.5 * self.l2_init * sum((weight - initial).square().sum() for weight, initial in pairs)
         self.optimizer.zero_grad()
         whole.backward()
         self.optimizer.step()
