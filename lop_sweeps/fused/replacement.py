@@ -110,6 +110,21 @@ def choose(
 
 
 @nb.njit(**OPTIONS)
+def renew(net: Net, layer: int, unit: int, draws: np.uint64, bound: float, scale: float) -> None:
+    """A unit's incoming weights are drawn anew, its bias and outgoing weights 0; weights are `scale` times net.w.
+
+    draws: of the layer and step. bound: of the uniform law.
+    """
+    w, kind = net.w, net.w.dtype.type
+    base, stride, inputs = net.layers[layer, 0], net.layers[layer, 1], net.layers[layer, 2]
+    for r in range(inputs):
+        w[base + r * stride + unit] = kind(kind((2.0 * uniform(draws, unit * inputs + r) - 1.0) * bound) / scale)
+    w[base + inputs * stride + unit] = 0
+    start = net.layers[layer + 1, 0] + unit * net.layers[layer + 1, 1]
+    w[start : start + net.layers[layer + 1, 3]] = 0
+
+
+@nb.njit(**OPTIONS)
 def replace(
     net: Net,
     rule: Optimizer,
@@ -142,16 +157,11 @@ def replace(
     draws = step_key(rep.weight_keys[layer], step)
     for n in range(number):
         u = chosen[n]
-        for r in range(inputs):
-            i = base + r * stride + u
-            w[i] = kind(kind((2.0 * uniform(draws, u * inputs + r) - 1.0) * rep.bounds[layer]) / scale)
-            reset_state(rule, i)
-        w[base + inputs * stride + u] = 0
-        reset_state(rule, base + inputs * stride + u)
+        renew(net, layer, u, draws, rep.bounds[layer], scale)
+        for r in range(inputs + 1):
+            reset_state(rule, base + r * stride + u)
         for j in range(readers):
-            i = next_base + u * next_stride + j
-            w[i] = 0
-            reset_state(rule, i)
+            reset_state(rule, next_base + u * next_stride + j)
         rep.utility[first + u] = 0
         rep.mean[first + u] = 0
         rep.age[first + u] = -(t + 1)

@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 import numba as nb
 import numpy as np
 
-from lop_sweeps.counter_random import step_key, uniform
+from lop_sweeps.counter_random import step_key
 from lop_sweeps.fused.arrays import Array, Net, Optimizer, Seen
+from lop_sweeps.fused.replacement import renew
 from lop_sweeps.fused.rows import OPTIONS
 
 NOTHING, MOMENTS, ALL = range(3)  # of the optimiser's state, what is reset with a unit
@@ -85,18 +86,12 @@ def fresh_state(memory: Memory, i: int) -> None:
 @nb.njit(**OPTIONS)
 def reset(memory: Memory, net: Net, layer: int, unit: int, scale: float, step: int) -> None:
     """New incoming weights, bias and outgoing weights 0."""
-    w, kind = net.w, net.w.dtype.type
     base, stride, inputs = net.layers[layer, 0], net.layers[layer, 1], net.layers[layer, 2]
-    draws = step_key(memory.keys[layer], step)
-    for r in range(inputs):
-        i = base + r * stride + unit
-        w[i] = kind(kind((2.0 * uniform(draws, unit * inputs + r) - 1.0) * memory.bounds[layer]) / scale)
-        fresh_state(memory, i)
-    w[base + inputs * stride + unit] = 0
-    fresh_state(memory, base + inputs * stride + unit)
+    renew(net, layer, unit, step_key(memory.keys[layer], step), memory.bounds[layer], scale)
+    for r in range(inputs + 1):
+        fresh_state(memory, base + r * stride + unit)
     start = net.layers[layer + 1, 0] + unit * net.layers[layer + 1, 1]
     for i in range(start, start + net.layers[layer + 1, 3]):
-        w[i] = 0
         fresh_state(memory, i)
     memory.replaced[layer] += 1
 
