@@ -17,9 +17,10 @@ import json
 import os
 import time
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, cast
 
 os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", MKL_NUM_THREADS="1")  # read at import
 
@@ -29,9 +30,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lop_sweeps.algorithms.continual_backprop import ContinualBackprop
+from lop_sweeps.algorithms.l2_init import L2Init
 from lop_sweeps.benchmarks.benchmark import EpochsTask, Split
 from lop_sweeps.benchmarks.continual_imagenet import ContinualImageNet
+from lop_sweeps.fused.learner import FusedLearner
 from lop_sweeps.networks.conv_net import ConvNet
+from lop_sweeps.networks.mlp import MLP as MLPNetwork
 from lop_sweeps.networks.network import Network
 from lop_sweeps.networks.resnet18 import ResNet18
 from lop_sweeps.optimizers.sgd import SGD
@@ -39,11 +43,15 @@ from lop_sweeps.training.epochs import EpochsStage
 from lop_sweeps.training.learner import TorchLearner
 from lop_sweeps.training.session import Position
 
-SHAPE, CLASSES = (3, 32, 32), 10
-EPOCH = {"conv_net": 12, "resnet18": 4}  # steps, which is how many ours takes at a time
-REPEATS = {"conv_net": (5, 21), "resnet18": (3, 9)}  # quick, and otherwise
+CLASSES = 10
+SHAPES = {"784-100x2-10": (1, 28, 28), "conv_net": (3, 32, 32), "resnet18": (3, 32, 32)}
+EPOCH = {"784-100x2-10": 500, "conv_net": 12, "resnet18": 4}  # steps, which is how many ours takes at a time
+REPEATS = {"784-100x2-10": (5, 21), "conv_net": (5, 21), "resnet18": (3, 9)}  # quick, and otherwise
+MLP = "784-100x2-10"
+LIT = 0.19  # share of the pixels that are not 0 in MNIST; the other images have no dark ones
 STEP_SIZE, MOMENTUM, WEIGHT_DECAY = 0.01, 0.9, 5e-4
 MATURITY_THRESHOLD, DECAY_RATE = 100, 0.99
+STRENGTH = 0.01  # of L2 Init
 PACKS = (1, 4, 16, 64)
 
 
@@ -58,6 +66,8 @@ class Row:
 
 
 ROWS = (
+    Row(MLP, "backprop", 16, 6.0),
+    Row(MLP, "L2 Init", 16, 6.0),
     Row("conv_net", "backprop", 100, 1.3),
     Row("conv_net", "continual backprop", 100, 1.3),
     Row("resnet18", "backprop", 90, 1.0),
@@ -66,18 +76,28 @@ ROWS = (
 
 
 def make_network(name: str) -> Network:
-    return ConvNet(SHAPE, CLASSES) if name == "conv_net" else ResNet18(SHAPE, CLASSES)
+    shape = SHAPES[name]
+    if name == MLP:
+        return cast(Network, MLPNetwork(784, CLASSES, [100, 100]))
+    return ConvNet(shape, CLASSES) if name == "conv_net" else ResNet18(shape, CLASSES)
 
 
 class Noise(ContinualImageNet):
     """Made-up images in the benchmark's shape: what they show does not change the time of a step."""
 
-    def __init__(self, batch: int, steps: int) -> None:
+    def __init__(self, name: str, batch: int, steps: int) -> None:
         images = batch * steps
         super().__init__(1, 1_000_000, batch, CLASSES, CLASSES, images // CLASSES, 1, new_heads=False)
-        rng = np.random.default_rng(0)
-        self.images = torch.from_numpy(rng.integers(0, 256, (images, *SHAPE), dtype=np.uint8))
+        rng, shape = np.random.default_rng(0), (images, *SHAPES[name])
+        values = rng.integers(0, 256, shape, dtype=np.uint8)
+        self.dark = name == MLP
+        self.images = torch.from_numpy(values * (rng.random(shape) < LIT) if self.dark else values)
         self.labels = rng.integers(0, CLASSES, images)
+
+    def prepare(self, images: Tensor, uniforms: Tensor | None, dtype: torch.dtype) -> Tensor:
+        if not self.dark:
+            return super().prepare(images, uniforms, dtype)
+        return images.to(dtype).div_(255).flatten(1)
 
     def task(self, seed: int, index: int) -> EpochsTask:
         rows = np.arange(len(self.images))
@@ -85,7 +105,9 @@ class Noise(ContinualImageNet):
         return EpochsTask(self.images, split, split, rows[:1])
 
 
-def methods(row: Row) -> tuple[SGD, list[ContinualBackprop]]:
+def methods(row: Row) -> tuple[SGD, list[Any]]:
+    if row.network == MLP:
+        return SGD(STEP_SIZE), [L2Init(STRENGTH)] if row.method == "L2 Init" else []
     decay = WEIGHT_DECAY if row.network == "resnet18" else 0.0
     sgd = SGD(STEP_SIZE, MOMENTUM, decay)
     if row.method == "backprop":
@@ -96,16 +118,19 @@ def methods(row: Row) -> tuple[SGD, list[ContinualBackprop]]:
 
 
 class Ours:
-    """A pack of runs on the torch engine, in the protocol of its benchmarks."""
+    """A pack of runs on the torch engine, or one MLP on the fused engine, in the protocol of its benchmarks."""
 
     def __init__(self, row: Row, runs: int = 1, device: str = "cpu") -> None:
         sgd, interventions = methods(row)
         packed = [[one] * runs for one in interventions]
         seeds = list(range(runs))
-        self.learner = TorchLearner(
-            lambda: make_network(row.network), [sgd] * runs, packed, seeds, "cross_entropy", torch.float32, device
+        make, loss = partial(make_network, row.network), "cross_entropy"
+        self.learner: Any = (
+            FusedLearner(make, sgd, interventions, 0, loss, torch.float32)
+            if row.network == MLP
+            else TorchLearner(make, [sgd] * runs, packed, seeds, loss, torch.float32, device)
         )
-        self.stage = EpochsStage(self.learner, Noise(row.batch, EPOCH[row.network]), seeds, 0)
+        self.stage = EpochsStage(self.learner, Noise(row.network, row.batch, EPOCH[row.network]), seeds, 0)
         self.position = Position(sums=self.stage.begin())
 
     def learn(self, steps: int) -> None:
@@ -135,6 +160,20 @@ class Residual(nn.Module):
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         h = F.relu(self.bn1(self.conv1(x)))
         return F.relu(self.bn2(self.conv2(h)) + self.shortcut(x)), h
+
+
+class PlainMLP(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Linear(784, 100), nn.ReLU(), nn.Linear(100, 100), nn.ReLU(), nn.Linear(100, CLASSES)
+        )
+
+    def forward(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
+        return self.layers(x.flatten(1)), []
+
+    def hidden_layers(self) -> list[Any]:
+        return []
 
 
 class PlainConvNet(nn.Module):
@@ -191,7 +230,7 @@ class Theirs:
 
     def __init__(self, row: Row, ours: Ours) -> None:
         self.row = row
-        self.network: Any = PlainConvNet() if row.network == "conv_net" else PlainResNet()
+        self.network: Any = {MLP: PlainMLP, "conv_net": PlainConvNet, "resnet18": PlainResNet}[row.network]()
         names = ours.learner.weight_names
         modules = [m for m in self.network.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
         with torch.no_grad():
@@ -199,12 +238,14 @@ class Theirs:
                 for mine, theirs in ((module.weight, name), (module.bias, name.removesuffix("weight") + "bias")):
                     mine.copy_(ours.learner.view(ours.learner.parameters, theirs)[0])
         sgd, cbp = methods(row)
-        self.cbp = cbp[0] if cbp else None
+        self.cbp = cbp[0] if cbp and row.network != MLP else None
+        self.initial = [p.detach().clone() for p in self.network.parameters()] if row.method == "L2 Init" else []
         self.optimizer = torch.optim.SGD(
             self.network.parameters(), sgd.step_size, momentum=sgd.momentum, weight_decay=sgd.weight_decay
         )
         task = ours.stage.tasks[0]
-        self.images, self.labels = task.images.float() / 255 * 2 - 1, torch.from_numpy(task.train.labels)
+        scaled = task.images.float() / 255
+        self.images, self.labels = scaled if row.network == MLP else scaled * 2 - 1, torch.from_numpy(task.train.labels)
         self.ours, self.step = ours, 0
         self.layers = self.network.hidden_layers()
         self.utility = [torch.zeros(len(layer.weight)) for layer, _, _ in self.layers]
@@ -219,17 +260,19 @@ class Theirs:
         for _ in range(steps):
             epoch, at = divmod(self.step, len(self.images) // self.row.batch)
             if at == 0:
-                order = self.ours.stage._of_epoch(epoch)[0][0]
+                order = self.ours.stage.images.of_epoch(epoch)[0][0]
                 self.x, self.y = self.images[order], self.labels[order]
             span = slice(at * self.row.batch, (at + 1) * self.row.batch)
             output, hidden = self.network(self.x[span])
-            loss = F.cross_entropy(output, self.y[span])
+            loss = error = F.cross_entropy(output, self.y[span])
+            for one, begun in zip(self.network.parameters(), self.initial, strict=False):
+                loss = loss + STRENGTH / 2 * (one - begun).square().sum()
             self.optimizer.zero_grad()
             loss.backward()
             self.optimizer.step()
             if self.cbp:
                 self.replace(hidden)
-            losses.append(loss.item())
+            losses.append(error.item())
             self.step += 1
         return losses
 
@@ -288,13 +331,7 @@ def check(row: Row) -> None:
     ours = Ours(row)
     theirs = Theirs(row, ours)
     expected = theirs.learn(3)
-    found = []
-    order, labels = ours.stage._of_epoch(0)
-    ours.learner.plan(0, 3)
-    for step in range(3):
-        span = slice(step * row.batch, (step + 1) * row.batch)
-        x = ours.stage._inputs(order[:, span], None)
-        found.append(float(ours.learner.learn(x, labels[:, span], step)[0]))
+    found = [float(loss) for loss in ours.stage._learn(0, 0, 0, 3).losses]
     np.testing.assert_allclose(found, expected, rtol=1e-3)
 
 
@@ -323,7 +360,7 @@ def table(quick: bool) -> list[dict[str, Any]]:
 
 def packs(quick: bool) -> list[dict[str, Any]]:
     """Runs x steps per second of packs of the conv network, against one run."""
-    row, results = ROWS[0], []
+    row, results = ROWS[2], []
     sizes = PACKS[:2] if quick else PACKS
     for runs in sizes:
         device = "cuda" if torch.cuda.is_available() else "cpu"

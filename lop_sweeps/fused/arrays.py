@@ -36,7 +36,7 @@ class Stream(NamedTuple):
 
     dense: (examples, inputs), or empty. Otherwise image `order[e]` has the pixels `columns[starts[image] :
     starts[image + 1]]` with grey values `bytes`; pixel p is input `place[shift[e] + p]` and grey value v is `grey[v]`.
-    labels: (examples,), or targets: (examples, outputs).
+    labels: (examples,), or targets: (examples, outputs). asked: the network's outputs that count, in the labels' order.
     """
 
     dense: Array
@@ -49,6 +49,7 @@ class Stream(NamedTuple):
     grey: Array
     labels: Array
     targets: Array
+    asked: Array
 
 
 class Optimizer(NamedTuple):

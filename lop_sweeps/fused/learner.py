@@ -1,18 +1,17 @@
 """The fused engine: one run of a fully connected network, its training steps compiled.
 
 Options, initial weights, state and replacement schedule are those of the objects that the torch engine uses, too: this
-learner builds them on memory that the compiled loop understands. Weights lie as [inputs, units] and padded; `view`
-shows them to everybody else in PyTorch's orientation.
+learner builds them on memory that the compiled loop understands.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from lop_sweeps import streams
 from lop_sweeps.algorithms.continual_backprop import PackedContinualBackprop
@@ -20,33 +19,30 @@ from lop_sweeps.algorithms.intervention import Intervention, PackedIntervention
 from lop_sweeps.algorithms.shrink_and_perturb import PackedShrinkAndPerturb
 from lop_sweeps.algorithms.span import Span
 from lop_sweeps.benchmarks.benchmark import Task
-from lop_sweeps.diagnostics.measure import measure_weights
 from lop_sweeps.fused import arrays
 from lop_sweeps.fused.activations import CODES, options_of
 from lop_sweeps.fused.compiled_parts import noise_of, numpy_of, replacement_of, rule_of, take_back
 from lop_sweeps.fused.methods import acting as methods_of
 from lop_sweeps.fused.methods import part_of, rule_beside, with_parts
+from lop_sweeps.fused.network import FusedNetwork
 from lop_sweeps.fused.stops import Loop, Stops
 from lop_sweeps.fused.stream import make_stream
 from lop_sweeps.fused.train import FIRST_NOISE, LAST_NOISE, REPLACEMENT, compiled
-from lop_sweeps.fused.vector import LANES
-from lop_sweeps.networks.mlp import MLP
-from lop_sweeps.networks.network import Network, draw_network, named_state
+from lop_sweeps.networks.network import Network
 from lop_sweeps.optimizers.optimizer import Optimizer
+from lop_sweeps.optimizers.schedule import PLAIN, Schedule
 from lop_sweeps.training.acting import active, actors
 from lop_sweeps.training.losses import score
 from lop_sweeps.training.source import Source
+from lop_sweeps.training.tested import Tested
 
 # What one call of the compiled loop may take: about a second, so that a stop is answered soon; and so much memory.
 _WORK_PER_CALL = 3_000_000_000  # weights x steps, of a step of plain SGD on a wide network
 _INPUTS_PER_CALL = 20_000_000
 
 
-class FusedLearner:
-    """The learning state of one run, and stretches of training of it; the interface is that of `TorchLearner`.
-
-    The pack that its parts see has one run: parameters (1, size), in this engine's layout.
-    """
+class FusedLearner(FusedNetwork, Tested):
+    """The learning state of one run, and stretches of training of it; the interface is that of `TorchLearner`."""
 
     def __init__(
         self,
@@ -57,18 +53,10 @@ class FusedLearner:
         loss: str,
         dtype: torch.dtype,
         spans: Sequence[Span] = (),
+        schedule: Schedule = PLAIN,
     ) -> None:
-        self.seeds: Sequence[int] = (seed,)
-        self.loss, self.dtype, self.device = loss, dtype, torch.device("cpu")
-        self._dtype = np.float32 if dtype == torch.float32 else np.float64
-        self._make_network = make_network
-        network = draw_network(make_network, dtype, seed, "initial weights")
-        assert isinstance(network, MLP)
-        self._mlp, self.network = network, cast(Network, network)
-        self.graph, self.weight_names = network.unit_graph(), network.weights()
-        self.parameter_names = tuple(name for name, _ in network.named_parameters())
-        self.buffers: dict[str, Tensor] = {}
-        self._lay_out()
+        super().__init__(make_network, seed, dtype)
+        self.loss, self.schedule = loss, schedule
         resets_units = any(intervention.resets_units for intervention in interventions)
         self.optimizer = optimizer.pack([optimizer], self.parameters, resets_units=resets_units)
         self.interventions: list[PackedIntervention[Any]] = [one.pack([one], self) for one in interventions]
@@ -134,44 +122,6 @@ class FusedLearner:
         size, inputs = len(self.parameters[0]), int(self._layers[0, 2])
         return max(1, min(_WORK_PER_CALL // (1_000 * size * cost), _INPUTS_PER_CALL // (1_000 * inputs), 50))
 
-    def _lay_out(self) -> None:
-        """Move the parameters to one array: of each layer its weights, a row of its units' for each input; its bias."""
-        lanes, at, units = LANES[np.dtype(self._dtype).name], 0, 0
-        layers, firsts = [], []
-        self._places: dict[str, tuple[int, int, tuple[int, ...]]] = {}  # name -> start, stride, shape
-        for i, layer in enumerate(self._mlp.layers):
-            outputs, inputs = cast(Tensor, layer.weight).shape
-            stride = -(-outputs // lanes) * lanes
-            layers.append((at, stride, inputs, outputs))
-            firsts.append(units)
-            self._places[f"layers.{i}.weight"] = at, stride, (outputs, inputs)
-            self._places[f"layers.{i}.bias"] = at + inputs * stride, stride, (outputs,)
-            at, units = at + (inputs + 1) * stride, units + stride
-        self._layers, self._units = np.array(layers), np.array(firsts)
-        self.parameters = torch.from_numpy(arrays.aligned_zeros(at, self._dtype)[None])
-        with torch.no_grad():
-            for name, parameter in list(self.network.named_parameters()):
-                place = self.view(self.parameters, name)[0]
-                place.copy_(parameter)
-                path, _, leaf = name.rpartition(".")
-                setattr(self.network.get_submodule(path), leaf, nn.Parameter(place, requires_grad=False))
-
-    def view(self, flat: Tensor, name: str) -> Tensor:
-        """The share of parameter `name` in a tensor of the parameters' layout, as (1, *shape); it shares memory."""
-        start, stride, shape = self._places[name]
-        if len(shape) == 1:
-            return flat[:, start : start + shape[0]]
-        outputs, inputs = shape
-        return flat[:, start : start + inputs * stride].view(1, inputs, stride)[:, :, :outputs].mT
-
-    def redraw(self, run: int, purpose: str, *position: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Fresh parameters (and buffers: none) by name, as `TorchLearner.redraw` gives them."""
-        return named_state(draw_network(self._make_network, self.dtype, self.seeds[run], purpose, *position))
-
-    def network_of(self, run: int) -> Network:
-        """The run's network, on the same memory."""
-        return self.network
-
     @property
     def activations(self) -> list[Tensor]:
         """Of the step at which somebody acts: (1, batch, units) of each hidden layer, before dropout."""
@@ -202,38 +152,25 @@ class FusedLearner:
             targets = targets.to(self.dtype)
         return torch.from_numpy(np.ascontiguousarray(x)).to(self.dtype)[None], targets
 
-    def outputs_of(self, x: Tensor, parameters: Tensor | None = None) -> Tensor:
-        """Outputs (1, batch, outputs) of x (1, batch, inputs), without dropout."""
-        with torch.no_grad():
-            if parameters is None:
-                return self.network(x[0], None)[0][None]
-            named = {name: self.view(parameters, name)[0] for name in self.parameter_names}
-            output: Tensor = torch.func.functional_call(self.network, named, (x[0], None))[0]
-            return output[None]
-
     def gradient_of(self, x: Tensor, y: Any, run: int | None = None) -> Tensor:
         """(1, size): gradient of the mean loss on inputs x and targets y, without dropout, in this engine's layout."""
-        return self.differentiate(lambda output: score(self.loss, output, y)[0], x)[1]
+        return self.differentiate(lambda output: self._losses_of(output, y), x)[1]
 
-    def differentiate(self, of: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, Tensor]:
-        named = {name: p.detach().requires_grad_() for name, p in self.network.named_parameters()}
-        with torch.enable_grad():
-            value = of(torch.func.functional_call(self.network, named, (x[0], None))[0][None])
-            gradients = torch.autograd.grad(value.sum(), list(named.values()), allow_unused=True)
-        found = torch.zeros_like(self.parameters)
-        for name, gradient in zip(named, gradients, strict=True):
-            if gradient is not None:
-                self.view(found, name)[0] = gradient
-        return value.detach(), found
+    def _losses_of(self, output: Tensor, y: Any) -> Tensor:
+        return self.source.losses(output, y) if self.source else score(self.loss, output, y)[0]
 
     def step_losses(self) -> Tensor:
-        return score(self.loss, self.outputs_of(self.inputs), self.targets)[0]
+        return self._losses_of(self.outputs_of(self.inputs), self.targets)
+
+    def score(self, output: Tensor, y: Tensor, outputs: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+        """Mean loss (1,) and accuracy (1,) of outputs (1, batch, outputs); outputs: as in `TorchLearner.score`."""
+        return score(self.loss, output, y, outputs)
 
     def asked(self, output: Tensor) -> Tensor:
-        return output
+        return self.source.asked(output) if self.source else output
 
     def ends_round(self, step: int) -> bool:
-        return True
+        return self.source.ends_round(step) if self.source else True
 
     def other_batch(self, step: int) -> tuple[Tensor, Any]:
         assert self.source is not None
@@ -292,10 +229,6 @@ class FusedLearner:
         parts = zip(self._units[:-1].tolist(), self.graph, strict=True)
         return [torch.from_numpy(h[None, :, first : first + layer.units]) for first, layer in parts]
 
-    def magnitudes(self) -> Tensor:
-        """Weight magnitude (1, weight matrices)."""
-        return measure_weights([self.view(self.parameters, name) for name in self.weight_names]).T
-
     def _net(self) -> arrays.Net:
         return arrays.Net(
             w=numpy_of(self.parameters),
@@ -325,20 +258,6 @@ class FusedLearner:
         for i, intervention in enumerate(self.interventions):
             for name, value in intervention.state().items():
                 value[run] = state[f"interventions/{i}/{name}"]
-
-    def _export(self, flat: Tensor) -> Tensor:
-        if flat.shape != self.parameters.shape:
-            return flat.clone()
-        return torch.cat([self.view(flat, name).reshape(1, -1) for name in self._places], dim=1)
-
-    def _import(self, flat: Tensor, saved: Tensor) -> None:
-        if flat.shape != self.parameters.shape:
-            flat[0] = saved
-            return
-        sizes = [int(np.prod(shape)) for _, _, shape in self._places.values()]
-        for name, part in zip(self._places, saved.split(sizes), strict=True):
-            place = self.view(flat, name)[0]
-            place.copy_(part.view(place.shape))
 
     @torch.no_grad()
     def mask(self, run: int) -> None:

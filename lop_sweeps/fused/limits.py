@@ -17,8 +17,10 @@ from lop_sweeps.optimizers.optimizer import Optimizer
 from lop_sweeps.optimizers.sgd import SGD
 
 FEW = range(3)  # who acts at all of these steps acts at every step
-# One example after another is faster than PyTorch's matrix products up to about here (perf/online.py --batch).
-LARGEST_BATCH, LARGE, LARGEST_BATCH_OF_LARGE = 128, 1_000_000, 32  # LARGE: parameters
+# One example after another is faster than PyTorch's matrix products up to about here (perf/online.py --batch,
+# perf/epochs.py). In epochs, the torch engine shares out among a pack's runs what a step costs beside its products.
+LARGEST_BATCH, LARGEST_BATCH_IN_EPOCHS = 128, 64
+LARGE, LARGEST_BATCH_OF_LARGE = 1_000_000, 32  # LARGE: parameters
 
 
 def is_compiled(intervention: Intervention) -> bool:
@@ -86,7 +88,8 @@ def _apart(optimizer: Optimizer, interventions: Sequence[Intervention], within: 
     return None
 
 
-def slower(parameters: int, batch_size: int) -> str | None:
+def slower(parameters: int, batch_size: int, protocol: str = "online") -> str | None:
     """Why the torch engine is the faster one, in words that follow "because"; None if it is not."""
-    most = LARGEST_BATCH if parameters <= LARGE else LARGEST_BATCH_OF_LARGE
+    most = LARGEST_BATCH if protocol == "online" else LARGEST_BATCH_IN_EPOCHS
+    most = most if parameters <= LARGE else LARGEST_BATCH_OF_LARGE
     return f"torch is faster with mini-batches of more than {most}" if batch_size > most else None

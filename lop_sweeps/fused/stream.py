@@ -54,6 +54,10 @@ def make_stream(task: Task, start: int, stop: int, net: Net) -> Stream:
     dtype, inputs, outputs = net.w.dtype, int(net.layers[0, 2]), int(net.layers[-1, 3])
     nothing = np.zeros(0, np.int64)
     targets = np.zeros((0, 0), dtype)
+    used: NDArray[np.int64] | None = getattr(task, "outputs", None)
+    asked = np.arange(outputs) if used is None else np.ascontiguousarray(used, np.int64)
+    if len(asked) and not 0 <= asked.min() <= asked.max() < outputs:
+        raise ValueError(f"the task asks for outputs {asked.min()} to {asked.max()}; the network has {outputs}")
     if shown := _compressed(task):
         compressed = compress(shown[0].images)
         rows, following = shown[0].rows(start, stop), np.zeros(stop - start, np.bool_)
@@ -62,15 +66,15 @@ def make_stream(task: Task, start: int, stop: int, net: Net) -> Stream:
             rows = np.where(following, task.after.rows(start, stop), rows)
         labels = np.choose(following, [one.labels[rows] for one in shown])
         pixels = len(shown[0].pixels)
-        _check((len(rows), pixels), labels, inputs, outputs, net.loss)
+        _check((len(rows), pixels), labels, inputs, len(asked), net.loss)
         places = np.empty((len(shown), pixels), np.int32)
         for one, to in zip(shown, places, strict=True):
             to[one.pixels] = np.arange(pixels)
         grey = (np.arange(256) / shown[0].brightest).astype(dtype)
         dense = np.zeros((0, 0), dtype)
-        return Stream(dense, *compressed, rows, following * pixels, places.ravel(), grey, labels, targets)
+        return Stream(dense, *compressed, rows, following * pixels, places.ravel(), grey, labels, targets, asked)
     x, y = examples_of(task, start, stop)
-    _check(x.shape, y, inputs, outputs, net.loss)
+    _check(x.shape, y, inputs, len(asked), net.loss)
     labels = nothing
     if net.loss == CROSS_ENTROPY:
         labels = np.ascontiguousarray(y, np.int64)
@@ -78,7 +82,7 @@ def make_stream(task: Task, start: int, stop: int, net: Net) -> Stream:
         targets = np.ascontiguousarray(y, dtype)
     none: tuple[Any, ...] = (nothing, np.zeros(0, np.uint16), np.zeros(0, np.uint8), nothing, nothing)
     place, grey = np.zeros(0, np.int32), np.zeros(0, dtype)
-    return Stream(np.ascontiguousarray(x, dtype), *none, place, grey, labels, targets)
+    return Stream(np.ascontiguousarray(x, dtype), *none, place, grey, labels, targets, asked)
 
 
 def _compressed(task: Task) -> list[PermutedTask]:

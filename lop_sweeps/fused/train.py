@@ -77,16 +77,19 @@ def score(
     """Loss of an example, whether it is classified correctly; delta: d (mean loss of the batch) / d outputs."""
     kind = h.dtype.type
     if loss == CROSS_ENTROPY:
-        label, best = stream.labels[example], 0
-        for j in range(1, outputs):
+        asked = stream.asked
+        label, best = asked[stream.labels[example]], asked[0]
+        for j in asked:
             if h[j] > h[best]:
                 best = j
         highest, sum_of = np.float64(h[best]), 0.0
-        for j in range(outputs):
+        if len(asked) < outputs:
+            delta[:outputs] = 0
+        for j in asked:
             e = exponential(np.float64(h[j]) - highest)
             delta[j] = kind(e)
             sum_of += e
-        for j in range(outputs):
+        for j in asked:
             delta[j] *= kind(1.0 / (sum_of * batch))
         delta[label] -= kind(1.0 / batch)
         return math.log(sum_of) + highest - h[label], best == label
@@ -227,6 +230,7 @@ def borrow_stream(stream: Stream) -> Stream:
         borrowed(stream.grey),
         borrowed(stream.labels),
         borrowed(stream.targets),
+        borrowed(stream.asked),
     )
 
 

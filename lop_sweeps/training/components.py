@@ -208,6 +208,7 @@ def assemble(config: Mapping[str, Any], trusted: Sequence[str] = (), *, data: bo
         benchmark.protocol,
         batch_size,
         schedule=schedule,
+        restores=bool(getattr(benchmark, "restore_best", False)),
         gpu="asked" if asked == "cuda" or tf32 else "there" if there else "none",
     )
     device, device_reason = devices.choose(asked, chosen, control=agent is not None)
@@ -327,8 +328,9 @@ def make_learner(
 
         (run,), (seed,) = runs, seeds
         return FusedLearner(
-            run.make_network, run.optimizer, run.interventions, seed, run.benchmark.loss, run.dtype, run.spans
-        )
+            run.make_network, run.optimizer, run.interventions, seed,
+            run.benchmark.loss, run.dtype, run.spans, run.schedule,
+        )  # fmt: skip
     interventions = list(zip(*[run.interventions for run in runs], strict=True))
     return TorchLearner(
         runs[0].make_network,

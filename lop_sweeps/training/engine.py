@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 import torch
@@ -32,8 +33,10 @@ class Learner(intervention.Learner, Protocol):
     dtype: torch.dtype
     device: torch.device
     source: Source | None
+    loss: str
     interventions: list[PackedIntervention[Any]]
     spans: Sequence[Span]
+    schedule: Schedule
     intervals_at_once: int
 
     @property
@@ -44,6 +47,18 @@ class Learner(intervention.Learner, Protocol):
     ) -> tuple[Tensor, Tensor, Tensor]: ...
 
     def probe(self, tasks: Sequence[Task], samples: int) -> list[Tensor]: ...
+
+    def forward(self, x: Tensor) -> tuple[Tensor, list[Tensor]]: ...
+
+    def looking(self, *, batch_statistics: bool = False) -> AbstractContextManager[None]: ...
+
+    def evaluating(self, parameters: Tensor | None = None) -> AbstractContextManager[None]: ...
+
+    def tested_beside(self) -> dict[str, Tensor]: ...
+
+    def zero_outputs(self, *more: Tensor) -> None: ...
+
+    def score(self, output: Tensor, y: Tensor, outputs: Tensor | None = None) -> tuple[Tensor, Tensor | None]: ...
 
     def magnitudes(self) -> Tensor: ...
 
@@ -63,10 +78,12 @@ def choose(
     batch_size: int,
     *,
     schedule: Schedule = PLAIN,
+    restores: bool = False,
     gpu: str = "none",
 ) -> tuple[str, str]:
     """The engine for what was asked (one of `ENGINES`), and why, in words that follow "because".
 
+    restores: whether the best network of a task is put back at its end.
     gpu: whether one was asked for (asked), may be used (there), or neither (none). Raises `ConfigError` if the run
     needs an engine that it cannot have.
     """
@@ -76,9 +93,10 @@ def choose(
         obstacle = obstacle or "it cuts no gradients (max_gradient_norm)"
     if gpu == "asked":
         obstacle = "it is for CPUs, and a GPU was asked for"
-    if protocol != "online":
-        way = "trains in epochs" if protocol == "epochs" else "is one of control"
-        obstacle = f"it learns online only, and this benchmark {way}"
+    if restores:
+        obstacle = obstacle or "it cannot go back to the best network of a task (benchmark.restore_best)"
+    if protocol == "control":
+        obstacle = "it has no agents, and this benchmark is one of control"
     if asked == "fused" and obstacle:
         raise ConfigError("engine", "fused", f"cannot train this, because {obstacle}; use engine=auto")
     if asked == "torch" and lazy:
@@ -91,7 +109,7 @@ def choose(
     if lazy:
         return "fused", "noise is drawn lazily"
     parameters = sum(parameter.numel() for parameter in network.parameters())
-    against = obstacle or limits.slower(parameters, batch_size)
+    against = obstacle or limits.slower(parameters, batch_size, protocol)
     if gpu == "there" and parameters > limits.LARGE:
         against = against or "packs of networks of more than a million weights are faster on the GPU that is here"
     return ("torch", against) if against else ("fused", "it is faster")

@@ -1,133 +1,89 @@
-"""Learning in epochs: many passes over a task's training images in mini-batches, then a test.
-
-Images stay bytes on the learner's device; a step gathers its mini-batch there, and augments it there. An epoch's order
-and an augmentation's draws are addressed by seed, task and epoch or step, so a run can go on anywhere.
-"""
+"""Learning in epochs: many passes over a task's training images in mini-batches, then a test."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from lop_sweeps import counter_random, streams
-from lop_sweeps.benchmarks.benchmark import HELD_OUT, EpochsBenchmark, EpochsTask, Split, steps_before
+from lop_sweeps.benchmarks.benchmark import HELD_OUT, EpochsBenchmark, steps_before
 from lop_sweeps.diagnostics.measure import LayerSample, join, sample
 from lop_sweeps.errors import ConfigError
+from lop_sweeps.training.engine import Learner
 from lop_sweeps.training.learner import TorchLearner
 from lop_sweeps.training.losses import mean_loss, score, slope
+from lop_sweeps.training.online import INTERVAL as ONLINE
 from lop_sweeps.training.session import Follow, Position, before_task
+from lop_sweeps.training.task_images import EVALUATED, Epoch, TaskImages
 
 INTERVAL = 25  # steps; an epoch's last interval may be shorter
-EVALUATED = 250  # images of a run that are looked at together, without learning
+
+
+class Stretch(NamedTuple):
+    """What updates measured before each: losses and accuracies, (runs,); magnitudes (runs, weight matrices), after each
+    interval.
+    """
+
+    losses: Sequence[Tensor] | Tensor
+    accuracies: Sequence[Tensor] | Tensor
+    magnitudes: Sequence[Tensor] | Tensor
 
 
 class EpochsStage:
-    """One task, on the torch engine.
+    """One task, on either engine.
 
     Names of sums: `epoch_*` of the epoch so far; `curve/*` (runs, evaluations), one value for each evaluation so far;
     `best/*` the learning state with the highest validation accuracy of the task.
     """
 
-    def __init__(self, learner: TorchLearner, benchmark: EpochsBenchmark, seeds: Sequence[int], task: int) -> None:
+    def __init__(self, learner: Learner, benchmark: EpochsBenchmark, seeds: Sequence[int], task: int) -> None:
         self.learner, self.benchmark, self.seeds, self.task = learner, benchmark, seeds, task
-        self.tasks = [benchmark.task(seed, task) for seed in seeds]
+        self.images = TaskImages(benchmark, seeds, task, learner.device, learner.dtype)
+        self.tasks, self._outputs = self.images.tasks, self.images.outputs
         self.steps_per_epoch = benchmark.steps_per_epoch(task)
         self.first_step = steps_before(benchmark, task)
         self.batch_size, self.statistics_of = benchmark.batch_size, benchmark.PROBE_BATCH
-        first = self.tasks[0]
-        if benchmark.restore_best and first.validation is None:
+        if benchmark.restore_best and self.tasks[0].validation is None:
             raise ConfigError("benchmark.restore_best", True, "needs a benchmark whose tasks have a validation split")
-        shared = all(one.images is first.images for one in self.tasks)
-        images = first.images if shared else torch.cat([one.images for one in self.tasks])
-        self._pool = images.to(learner.device)
-        self._offsets = [0 if shared else run * len(first.images) for run in range(len(seeds))]
-        self._pixels: Tensor | None = None  # (runs, inputs)
-        if first.pixels is not None:
-            self._pixels = self._on_device([one.pixels for one in self.tasks if one.pixels is not None])
-        self._outputs: Tensor | None = None
-        if first.outputs is not None:
-            self._outputs = self._on_device([one.outputs for one in self.tasks if one.outputs is not None])
-        self._draw_keys = {
-            split: counter_random.Keys(
-                [streams.counter_key(seed, f"augmentation {split}", task) for seed in seeds], learner.device
-            )
-            for split in benchmark.augmented
-        }
-        self._order: tuple[int, Tensor, Tensor] | None = None  # epoch; rows and labels (runs, images)
-        keys = [streams.counter_key(seed, "other batch") for seed in seeds]
-        self._other_keys = counter_random.Keys(keys, learner.device)
         self.follow: Follow | None = None
         learner.source = self
 
-    def _on_device(self, arrays: Sequence[NDArray[np.int64]]) -> Tensor:
-        return torch.from_numpy(np.stack(arrays)).to(self.learner.device, non_blocking=True)
-
-    def _rows(self, splits: Sequence[Split]) -> tuple[Tensor, Tensor]:
-        """Rows of the pool and labels, (runs, images) each."""
-        rows = [split.rows + offset for split, offset in zip(splits, self._offsets, strict=True)]
-        return self._on_device(rows), self._on_device([split.labels for split in splits])
-
-    def _inputs(self, rows: Tensor, uniforms: Tensor | None, run: int | None = None) -> Tensor:
-        """Network inputs (runs, images, inputs) of pool rows (runs, images); uniforms (runs, images, DRAWS).
-
-        run: the one that they are of; None = all.
-        """
-        draws = None if uniforms is None else uniforms.flatten(0, 1)
-        x = self.benchmark.prepare(self._pool[rows.flatten()], draws, self.learner.dtype)
-        x = x.view(*rows.shape, -1)
-        if self._pixels is None:
-            return x
-        pixels = self._pixels if run is None else self._pixels[run : run + 1]
-        return x.gather(2, pixels.unsqueeze(1).expand_as(x))
-
-    def _uniforms(self, split: str, step: int, images: int) -> Tensor | None:
-        """Draws (runs, images, DRAWS) for augmentation; step: of the task in training, else the epoch."""
-        if split not in self.benchmark.augmented:
-            return None
-        draws = self._draw_keys[split].uniforms(step, images * self.benchmark.DRAWS)
-        return draws.view(len(self.seeds), images, -1)
-
     @torch.no_grad()
     def probe(self) -> list[LayerSample]:
-        rows = self._on_device([one.probe + offset for one, offset in zip(self.tasks, self._offsets, strict=True)])
+        rows = self.images.probe_rows()
         batch = self.benchmark.PROBE_BATCH
         with self.learner.looking(batch_statistics=batch is not None):
             # Of even sizes: a rest of one image would have no batch statistics.
             chunks = rows.tensor_split(-(-rows.shape[1] // (batch or EVALUATED)), dim=1)
-            parts = [[sample(h) for h in self.learner.forward(self._inputs(chunk, None))[1]] for chunk in chunks]
+            parts = [[sample(h) for h in self.learner.forward(self.images.inputs(chunk, None))[1]] for chunk in chunks]
         return join(parts)
 
     @torch.no_grad()
     def probe_inputs(self, run: int) -> Tensor:
-        rows = torch.from_numpy(self.tasks[run].probe + self._offsets[run])
-        return self._inputs(rows[None].to(self.learner.device), None, run)[0]
+        return self.images.probe_inputs(run)
 
     def probe_loss(self, run: int, output: Tensor, rows: slice) -> Tensor:
-        labels = _labels_of(self.tasks[run], self.tasks[run].probe[rows])
-        return mean_loss("cross_entropy", self.answers(run, output), torch.from_numpy(labels).to(output.device))
+        labels = self.images.probe_labels(run, rows).to(output.device)
+        return mean_loss("cross_entropy", self.answers(run, output), labels)
 
     def answers(self, run: int, output: Tensor) -> Tensor:
         return output if self._outputs is None else output[:, self._outputs[run]]
 
-    def trial(self, learner: TorchLearner, updates: int) -> Tensor:
+    def trial(self, learner: Learner, updates: int) -> Tensor:
         stage = EpochsStage(learner, self.benchmark, self.seeds, HELD_OUT)
         if self.benchmark.new_heads:
             with torch.no_grad():
                 learner.zero_outputs()
         losses: list[Tensor] = []
         for epoch in range(self.benchmark.epochs):
-            for at in range(0, stage.steps_per_epoch, INTERVAL):
-                count = min(INTERVAL, stage.steps_per_epoch - at, updates - len(losses))
-                if count <= 0:
-                    break
-                stage._progress(epoch, at, count)
-                learner.plan(len(losses), count)
-                losses += [stage._learn(epoch, step)[0] for step in range(at, at + count)]
+            at = 0
+            while at < stage.steps_per_epoch and (count := updates - len(losses)) > 0:
+                stretch = stage._learn(epoch, at, len(losses), count)
+                losses += stretch.losses
+                at += len(stretch.losses)
         return torch.stack(losses)
 
     @torch.no_grad()
@@ -165,36 +121,36 @@ class EpochsStage:
         return {"parameters": self.learner.parameters, **self.learner.buffers}
 
     def learn(self, position: Position, left: int) -> None:
-        """Updates up to the end of the interval or of the epoch; what an epoch ends with."""
+        """Updates up to the end of some intervals, at most those of the epoch; what an epoch ends with."""
         position.sums = {name: value.to(self.learner.device) for name, value in position.sums.items()}
         epoch, at = divmod(position.step, self.steps_per_epoch)
-        count = min(INTERVAL, self.steps_per_epoch - at)
         if at == 0:
             position.sums["epoch_loss"].zero_()
             position.sums["epoch_accuracy"].zero_()
-        self._progress(epoch, at, count)
-        self.learner.plan(self.first_step + position.step, count)
-        updates = []
-        for step in range(at, at + count):
-            loss, accuracy = self._learn(epoch, step)
-            assert accuracy is not None
-            position.sums["epoch_loss"] += loss
-            position.sums["epoch_accuracy"] += accuracy
-            updates.append((loss, accuracy))
+        made = self._learn(epoch, at, self.first_step + position.step, self.steps_per_epoch - at)
+        for name, values in (("epoch_loss", made.losses), ("epoch_accuracy", made.accuracies)):
+            if isinstance(values, Tensor):  # one interval after another, however many there are
+                values = [of_interval.sum(0) for of_interval in values.split(INTERVAL)]
+            for value in values:
+                position.sums[name] += value
         if self.follow:
-            losses, accuracies = (torch.stack(each).cpu() for each in zip(*updates, strict=True))
-            images = len(self.tasks[0].train.rows)
-            within = (torch.arange(at, at + count) + 1) * self.batch_size
-            passed = min(self.steps_per_epoch * self.batch_size, images)
-            self.follow(losses, accuracies, epoch * passed + within.clamp(max=images))
-        position.sums["magnitude"] += self.learner.magnitudes()
-        position.samples += 1
-        position.step += count
-        if at + count == self.steps_per_epoch:
+            self._tell(self.follow, made, epoch, at)
+        for magnitude in made.magnitudes:
+            position.sums["magnitude"] += magnitude
+            position.samples += 1
+        position.step += len(made.losses)
+        if at + len(made.losses) == self.steps_per_epoch:
             position.sums["loss"] += position.sums["epoch_loss"]
             if self.benchmark.online_accuracy:
                 position.sums["accuracy"] += position.sums["epoch_accuracy"]
             self._end_epoch(position, epoch)
+
+    def _tell(self, follow: Follow, made: Stretch, epoch: int, at: int) -> None:
+        images, count = len(self.tasks[0].train.rows), len(made.losses)
+        within = (torch.arange(at, at + count) + 1) * self.batch_size
+        passed = min(self.steps_per_epoch * self.batch_size, images)
+        losses, accuracies = torch.stack([*made.losses]), torch.stack([*made.accuracies])
+        follow(losses.cpu(), accuracies.cpu(), epoch * passed + within.clamp(max=images))
 
     def _progress(self, epoch: int, at: int, count: int) -> None:
         """Before updates number `at` ... `at + count - 1` of an epoch."""
@@ -204,30 +160,45 @@ class EpochsStage:
             optimizer.pace = schedule.factor(begin / (epochs * each), (begin + count) / (epochs * each))
         optimizer.progress(epoch / epochs)
 
-    def _learn(self, epoch: int, step: int) -> tuple[Tensor, Tensor | None]:
-        """The update number `step` of an epoch: loss and accuracy (runs,) before it."""
-        rows, labels = self._of_epoch(epoch)
-        span = slice(step * self.batch_size, min((step + 1) * self.batch_size, rows.shape[1]))
-        uniforms = self._uniforms("train", epoch * self.steps_per_epoch + step, span.stop - span.start)
-        x = self._inputs(rows[:, span], uniforms)
-        number = self.first_step + epoch * self.steps_per_epoch + step
-        return self.learner.learn(x, labels[:, span], number, self._outputs)
+    def _learn(self, epoch: int, at: int, number: int, most: int) -> Stretch:
+        """At most so many updates, the first of them number `at` of an epoch and `number` of the run."""
+        if isinstance(self.learner, TorchLearner):
+            count = min(INTERVAL, self.steps_per_epoch - at, most)
+            self._progress(epoch, at, count)
+            return self._interval(self.learner, epoch, at, number, count)
+        at_once = 1 if self.learner.schedule.moves else self._intervals_at_once()
+        count = min(INTERVAL * at_once, self.steps_per_epoch - at, most)
+        self._progress(epoch, at, count)
+        return self._compiled(epoch, at, number, count)
 
-    def _of_epoch(self, epoch: int) -> tuple[Tensor, Tensor]:
-        """The training images in this epoch's order: rows of the pool and labels, (runs, images) each."""
-        if self._order is None or self._order[0] != epoch:
-            orders = [
-                streams.generator(seed, "example order", self.task, epoch).permutation(len(one.train.rows))
-                for seed, one in zip(self.seeds, self.tasks, strict=True)
-            ]
-            rows, labels = self._rows(
-                [
-                    Split(one.train.rows[order], one.train.labels[order])
-                    for one, order in zip(self.tasks, orders, strict=True)
-                ]
-            )
-            self._order = epoch, rows, labels
-        return self._order[1:]
+    def _interval(self, learner: TorchLearner, epoch: int, at: int, number: int, count: int) -> Stretch:
+        learner.plan(number, count)
+        losses, accuracies = [], []
+        for step in range(at, at + count):
+            x, labels = self.images.batch(epoch, step, self.batch_size)
+            loss, accuracy = learner.learn(x, labels, number + step - at, self._outputs)
+            assert accuracy is not None
+            losses.append(loss)
+            accuracies.append(accuracy)
+        return Stretch(losses, accuracies, [learner.magnitudes()])
+
+    def _compiled(self, epoch: int, at: int, number: int, count: int) -> Stretch:
+        """The same by the compiled loop, which takes intervals of whole mini-batches; a smaller one goes after them."""
+        size, learner = self.batch_size, self.learner
+        left = len(self.tasks[0].train.rows) - (at + count - 1) * size  # images of the last mini-batch
+        whole = count - (left < size)
+        parts = []
+        if whole:
+            parts.append(learner.run([Epoch(self.images, epoch, size)], size, number, at, whole, INTERVAL))
+        if whole < count and (not parts or len(parts[0][0]) == whole):
+            rest = Epoch(self.images, epoch, size, first=(at + whole) * size)
+            parts.append(learner.run([rest], left, number + whole, 0, 1, INTERVAL))
+            if whole % INTERVAL:  # they are one interval
+                parts[0] = *parts[0][:2], parts[0][2][:-1]
+        return Stretch(*(torch.cat(each) for each in zip(*parts, strict=True)))
+
+    def _intervals_at_once(self) -> int:
+        return max(1, self.learner.intervals_at_once * ONLINE // (INTERVAL * self.batch_size))
 
     def _end_epoch(self, position: Position, epoch: int) -> None:
         every, last = self.benchmark.evaluate_every, epoch + 1 == self.benchmark.epochs
@@ -259,14 +230,14 @@ class EpochsStage:
     @torch.no_grad()
     def _evaluate(self, split: str, epoch: int, parameters: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Mean loss and accuracy (runs,) over a split, in evaluation mode, of these parameters or of the network's."""
-        rows, labels = self._rows([getattr(one, split) for one in self.tasks])
-        uniforms = self._uniforms(split, epoch, rows.shape[1])
+        rows, labels = self.images.of_split(split)
+        uniforms = self.images.uniforms(split, epoch, rows.shape[1])
         loss = torch.zeros(len(self.seeds), dtype=torch.float64, device=rows.device)
         accuracy = torch.zeros_like(loss)
         with self.learner.evaluating(parameters):
             for start in range(0, rows.shape[1], EVALUATED):
                 span = slice(start, start + EVALUATED)
-                x = self._inputs(rows[:, span], None if uniforms is None else uniforms[:, span])
+                x = self.images.inputs(rows[:, span], None if uniforms is None else uniforms[:, span])
                 output, _ = self.learner.forward(x)
                 losses, right = self.learner.score(output, labels[:, span], self._outputs)
                 assert right is not None
@@ -275,24 +246,14 @@ class EpochsStage:
         return loss / rows.shape[1], accuracy / rows.shape[1]
 
     def other_batch(self, step: int) -> tuple[Tensor, Tensor]:
-        """Training images of the task, drawn with replacement, without augmentation."""
-        rows, labels = self._of_epoch((step - self.first_step) // self.steps_per_epoch)
-        draws = self._other_keys.uniforms(step, self.benchmark.batch_size)
-        at = (draws * rows.shape[1]).long()
-        return self._inputs(rows.gather(1, at), None), labels.gather(1, at)
+        return self.images.other_batch(step, (step - self.first_step) // self.steps_per_epoch)
 
     def epochs_over(self, step: int) -> int | None:
         passed, left = divmod(step + 1 - self.first_step, self.steps_per_epoch)
         return None if left else self.task * self.benchmark.epochs + passed
 
     def task_data(self, run: int, samples: int | None = None) -> Iterator[tuple[Tensor, Tensor]]:
-        """The training set of the task in its own order, without augmentation, `EVALUATED` images at a time."""
-        split = self.tasks[run].train
-        rows = self._on_device([split.rows[:samples] + self._offsets[run]])
-        labels = self._on_device([split.labels[:samples]])
-        for start in range(0, rows.shape[1], EVALUATED):
-            span = slice(start, start + EVALUATED)
-            yield self._inputs(rows[:, span], None, run)[0], labels[0, span]
+        return self.images.training_set(run, samples)
 
     def slope(self, output: Tensor, y: Tensor, run: int | None = None) -> Tensor:
         outputs = self._outputs if self._outputs is None or run is None else self._outputs[run : run + 1]
@@ -337,11 +298,3 @@ class EpochsStage:
                 row["epochs"] = of_run
             rows.append(row)
         return rows
-
-
-def _labels_of(task: EpochsTask, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Labels of images of the training or the validation split."""
-    labels = np.full(len(task.images), -1)
-    for split in (task.train, *([task.validation] if task.validation is not None else [])):
-        labels[split.rows] = split.labels
-    return labels[rows]

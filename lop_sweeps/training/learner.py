@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from math import prod
 from typing import Any, cast
 
@@ -12,7 +11,7 @@ import torch
 from torch import Tensor
 
 from lop_sweeps import counter_random, streams
-from lop_sweeps.algorithms.intervention import Intervention, PackedIntervention, has
+from lop_sweeps.algorithms.intervention import Intervention, PackedIntervention
 from lop_sweeps.algorithms.span import Span
 from lop_sweeps.benchmarks.benchmark import Task, examples_of
 from lop_sweeps.diagnostics.measure import measure_weights
@@ -28,9 +27,10 @@ from lop_sweeps.training.explicit import ExplicitActorCritic
 from lop_sweeps.training.losses import score, slope
 from lop_sweeps.training.packed_network import PackedNetwork
 from lop_sweeps.training.source import Source
+from lop_sweeps.training.tested import Tested
 
 
-class TorchLearner(PackedNetwork):
+class TorchLearner(PackedNetwork, Tested):
     """The learning state of a pack, and one training step of it.
 
     make_network: builds the network of one run. optimizers: one per run. interventions: for each intervention, its
@@ -261,33 +261,6 @@ class TorchLearner(PackedNetwork):
         if self.source is None:
             raise LopError("an intervention asked for data of the task while none is learned")
         return self.source
-
-    def tested_beside(self) -> dict[str, Tensor]:
-        """By name, further parameters (runs, parameters) that interventions want tested."""
-        found = [one.tested_beside() for one in self.active if has(one, "tested_beside")]
-        return {name: parameters for each in found for name, parameters in each.items()}
-
-    @contextmanager
-    def evaluating(self, parameters: Tensor | None = None) -> Iterator[None]:
-        """While the network is tested: in evaluation mode, with these parameters, or those that interventions want."""
-        kept = None
-        if parameters is not None:
-            kept = self.parameters.clone()
-            self.parameters.copy_(parameters)
-        for intervention in self.active if parameters is None else ():
-            if not has(intervention, "evaluated_parameters"):
-                continue
-            for run in range(len(self.seeds)):
-                other = intervention.evaluated_parameters(run)
-                if other is not None:
-                    kept = self.parameters.clone() if kept is None else kept
-                    self.parameters[run] = other
-        try:
-            with self.looking():
-                yield
-        finally:
-            if kept is not None:
-                self.parameters.copy_(kept)
 
     def score(self, output: Tensor, y: Tensor, outputs: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """Mean loss (runs,) and accuracy (runs,) of outputs (runs, batch, outputs).

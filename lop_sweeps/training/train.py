@@ -88,9 +88,9 @@ def first_interval(
 def _stage(learner: Learner, benchmark: Benchmark, seeds: Sequence[int], task: int, control: Control | None) -> Stage:
     if benchmark.protocol == "online":
         return OnlineStage(learner, benchmark, seeds, task)
-    assert isinstance(learner, TorchLearner), "the fused engine learns online only"
     if benchmark.protocol == "control":
         assert control is not None
+        assert isinstance(learner, TorchLearner), "the fused engine has no agents"
         return ControlStage(learner, control, task)
     return EpochsStage(learner, benchmark, seeds, task)
 

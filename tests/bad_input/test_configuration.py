@@ -90,9 +90,9 @@ ROWS: dict[str, tuple[list[str], list[str]]] = {
     ),
     "conv net on small images": (["network=conv_net"], ["network.kernels", "8 x 8 pixels"]),
     "residual network online": (["network=resnet18"], ["network:", "batch_size > 1"]),
-    "fused epochs": (
+    "fused images": (
         ["benchmark=continual_imagenet", "engine=fused"],
-        ["engine = 'fused'", "learns online only", "use engine=auto"],
+        ["engine = 'fused'", "ConvNet is not a fully connected network", "use engine=auto"],
     ),
     "sum of utilities": (
         ["algorithm=continual_backprop", "algorithm.continual_backprop.averaging=sum"],

@@ -231,6 +231,7 @@ ROWS: dict[str, list[str]] = {
         "algorithm=self_normalized_resets",
         *SILENT,
         f"{SNR}.refresh_in=steps",
+        "optimizer.max_gradient_norm=0.5",
         f"{SNR}.refresh_every=17",
         f"{SNR}.empty=authors",
         f"{SNR}.reset_optimizer=all",
@@ -680,7 +681,7 @@ METHODS = frozenset(
 )
 # What the fused engine promises to train, by config group; a row that chooses nothing in a group has its default.
 FUSED = {
-    "benchmark/protocol": {"online"},
+    "benchmark/protocol": {"online", "epochs"},
     "benchmark": {"stream", "permuted_digits", "slowly_changing_regression", "permuted_mnist"},
     "network": {"mlp", "linear"},
     "network.activation": {
@@ -697,6 +698,7 @@ FUSED_ONLY = f"{SNP}.noise=lazy"
 TORCH_ONLY = {
     f"{SNP}.when=step",  # which is spelled out for other laws than noise
     f"{SNR}.refresh_in=steps",
+    "optimizer.max_gradient_norm=0.5",
     *(f"{L2_INIT}.{option}" for option in ("anchor=resampled", "penalty=l1", "penalty=huber")),
 }
 

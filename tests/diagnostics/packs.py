@@ -45,9 +45,9 @@ def stage_of(learner: Learner, made: Components, seeds: Sequence[int], task: int
     benchmark: Benchmark = made.benchmark
     if benchmark.protocol == "online":
         return OnlineStage(learner, benchmark, seeds, task)
-    assert isinstance(learner, TorchLearner)
     if benchmark.protocol == "epochs":
         return EpochsStage(learner, benchmark, seeds, task)
+    assert isinstance(learner, TorchLearner)
     assert made.agent is not None
     members = [Member(Path("nowhere"), seed) for seed in seeds]
     return ControlStage(learner, Control(benchmark, [made.agent] * len(seeds), members), task)

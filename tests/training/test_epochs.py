@@ -18,6 +18,7 @@ from lop_sweeps.benchmarks.benchmark import EpochsTask, Split, steps_before
 from lop_sweeps.benchmarks.continual_imagenet import ContinualImageNet
 from lop_sweeps.benchmarks.incremental_cifar100 import IncrementalCIFAR100
 from lop_sweeps.errors import ConfigError
+from lop_sweeps.fused.limits import LARGEST_BATCH_IN_EPOCHS
 from lop_sweeps.sweeps import status
 from lop_sweeps.sweeps.execute import run_pack
 from lop_sweeps.sweeps.load_run import load_run
@@ -29,7 +30,7 @@ from lop_sweeps.training.learner import TorchLearner
 from tests import runs
 from tests.images import CIFAR_FILE, image_data
 
-TINY = ["scale=tiny", "precision=float64", f"paths.data={image_data()}"]
+TINY = ["engine=torch", "scale=tiny", "precision=float64", f"paths.data={image_data()}"]
 IMAGENET = ["benchmark=continual_imagenet", *TINY, "benchmark.num_tasks=2"]
 CIFAR = ["benchmark=incremental_cifar100", *TINY, f"benchmark.file={CIFAR_FILE}"]
 LINEAR = ["network=linear"]
@@ -366,17 +367,32 @@ def test_a_run_that_diverges_with_the_last_update_before_a_test_is_diverged_too(
 # --- engines ---
 
 
-@pytest.mark.parametrize("line", [[*IMAGENET, *MLP], [*CIFAR, *LINEAR]], ids=BENCHMARKS)
-def test_fused_engine_is_refused_and_auto_says_why(tmp_path: Path, line: list[str]) -> None:
-    with pytest.raises(ConfigError, match="learns online only, and this benchmark trains in epochs") as caught:
+REFUSED = {
+    "the best network put back": ([*CIFAR, *LINEAR, "benchmark.restore_best=true"], "the best network of a task"),
+    "gradients cut": ([*IMAGENET, *MLP, "optimizer.max_gradient_norm=1"], "it cuts no gradients"),
+}
+
+
+@pytest.mark.parametrize(("line", "why"), REFUSED.values(), ids=REFUSED)
+def test_fused_engine_is_refused_and_auto_says_why(tmp_path: Path, line: list[str], why: str) -> None:
+    with pytest.raises(ConfigError, match=why) as caught:
         runs.point(tmp_path, *line, "engine=fused")
     assert caught.value.key == "engine"
+    line = [*line, "engine=auto"]
     point = runs.point(tmp_path, *line)
     assert point.engine == "torch"
-    assert "trains in epochs" in point.reason
+    assert why in point.reason
     noise = ["algorithm=shrink_and_perturb", "algorithm.shrink_and_perturb.noise=lazy"]
     with pytest.raises(ConfigError, match="must be per_step here"):
         runs.point(tmp_path, *line, *noise)
+
+
+@pytest.mark.parametrize(
+    ("size", "engine"), [(LARGEST_BATCH_IN_EPOCHS, "fused"), (LARGEST_BATCH_IN_EPOCHS + 1, "torch")]
+)
+def test_auto_takes_the_fused_engine_for_small_mini_batches(tmp_path: Path, size: int, engine: str) -> None:
+    line = ["benchmark=stream", "benchmark/data=digits", "benchmark/protocol=epochs", f"benchmark.batch_size={size}"]
+    assert runs.point(tmp_path, *runs.SMALL, *line).engine == engine
 
 
 def test_decay_of_the_step_size_is_refused_where_there_are_no_epochs(tmp_path: Path) -> None:
