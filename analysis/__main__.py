@@ -18,19 +18,26 @@ from lop_sweeps.trusted_option import add_trusted
 
 from . import page
 from .errors import AnalysisError
+from .figures import canvas
+from .figures.leaderboard import leaderboard as draw_leaderboard
 from .figures.limits import Limits, parse
-from .figures.style import StyleName
+from .figures.style import StyleName, settings
+from .figures.style import looks as make_looks
 from .names.naming import Naming
-from .reading.load import Sweep, load, output_folder
+from .reading.load import Sweep, load, local_folders, output_folder
 from .reading.remote import SCHEME, Address
 from .reading.where import OPERATORS
-from .report import FORMATS, Options, Report, write
+from .report import FIGURES, FORMATS, Drawing, Options, Report, write
 from .statistics.band import Band
 from .statistics.estimators import Estimator
 from .statistics.interval import Interval
+from .statistics.leaderboard import leaderboard
+from .statistics.recorded import methods_of, recorded, tuning_runs
 from .statistics.selection import Selection, select
 from .tables import comparison as comparison_table
 from .tables import early_late
+from .tables import leaderboard as leaderboard_table
+from .tables import power as power_table
 from .tables import selection as selection_table
 
 __all__ = ["main"]
@@ -56,11 +63,19 @@ def _run(options: argparse.Namespace) -> int:
         if options.tuning_seeds:
             selection = select(sweep, options.tuning_seeds, by=options.method, band=band)
             sweep, tuning = selection.sweep, sweep.of_seeds(options.tuning_seeds)
+        elif (selection := recorded(sweep, folders := local_folders(options.sweep), band)) is not None:
+            sweep, tuning = selection.sweep, tuning_runs(folders)
         labels = list(map(str, sweep.runs["label"].unique()))
         wanted = _options(options, band, limits, Naming.parse(options.order, options.label, options.colour, labels))
         if options.report and "png" not in wanted.formats:
             raise AnalysisError("a report needs its figures as PNG: --format png,...")
         report = write(sweep, out, wanted, tuning, selection)
+        if options.leaderboard:
+            _leaderboard(sweep, options, wanted, out, report)
+        if options.seeds_for:
+            report.told.append(
+                power_table.text(power_table.table(sweep, options.seeds_for, options.baseline), wanted.naming)
+            )
         if options.video:
             report.paths.extend(videos(sweep, out, options.trusted))
         if options.report:
@@ -93,7 +108,25 @@ def _options(given: argparse.Namespace, band: Band, limits: Limits, naming: Nami
 
 def _tables(report: Report, naming: Naming) -> str:
     differences = [comparison_table.text(report.differences, naming)] if len(report.differences) else []
-    return "\n\n".join([early_late.text(report.summary, naming), *differences])
+    return "\n\n".join([early_late.text(report.summary, naming), *differences, *report.told])
+
+
+def _leaderboard(sweep: Sweep, given: argparse.Namespace, wanted: Options, out: Path, report: Report) -> None:
+    """Its files, and its place in the report."""
+    baseline, folders = given.baseline or "backprop", local_folders(given.sweep)
+    board = leaderboard(sweep, methods_of(sweep, folders), baseline=baseline, oracle=given.oracle, band=wanted.band)
+    looks = make_looks(map(str, board.methods["method"]), wanted.naming)
+    formats = [name for name in wanted.formats if name in FIGURES]
+    if formats:
+        paths = [out / f"leaderboard.{extension}" for extension in formats]
+        canvas.save(draw_leaderboard(board, looks, style=wanted.style), paths, settings(wanted.style))
+        report.paths.extend(paths)
+        text = "Methods and benchmarks: how well each does on each, and one score over all."
+        report.drawn["leaderboard"] = Drawing(
+            "leaderboard", "Leaderboard", text, lambda: draw_leaderboard(board, looks)
+        )
+    report.paths.extend(leaderboard_table.write(board, out, wanted.naming, baseline, wanted.formats))
+    report.told.append(leaderboard_table.text(board, wanted.naming, baseline))
 
 
 def _page(sweep: Sweep, report: Report, selection: Selection | None, out: Path) -> Path:
@@ -104,6 +137,7 @@ def _page(sweep: Sweep, report: Report, selection: Selection | None, out: Path) 
         if out / f"{name}.png" in report.paths
     ]
     names = {"table": "Early and late performance", "comparison": "Compared with the baseline"}
+    names["leaderboard"] = "Methods and benchmarks"
     tables: dict[str, Any] = {
         title: (out / f"{name}.md").read_text(encoding="utf-8")
         for name, title in names.items()
@@ -200,6 +234,22 @@ def parser() -> argparse.ArgumentParser:
         help="around it (default: t, Student's, of means; bootstrap of medians and IQM); see docs/statistics.md",
     )
     add("--baseline", metavar="LABEL", help="what methods are compared with (default: backprop)")
+    add(
+        "--leaderboard",
+        action="store_true",
+        help="also methods x benchmarks: means, what is level with the best, normalised scores (name all sweeps)",
+    )
+    add(
+        "--oracle",
+        metavar="LABEL",
+        help="with --leaderboard: what loses nothing, score 1 (default: retrained_network, or reset)",
+    )
+    add(
+        "--seeds-for",
+        type=float,
+        metavar="DIFFERENCE",
+        help="also how many seeds would find this difference from the baseline, in the unit of the tables",
+    )
     add(
         "--tuning-seeds",
         type=seeds,

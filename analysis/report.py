@@ -86,7 +86,7 @@ class Report:
     """paths: what was written. drawn: the figures among them, by file name. skipped: which were not, and why.
 
     summary, differences: the tables (`early_late.summary`, `comparison_table.comparison_table`). notes: sentences on
-    what figures and tables leave out, and on how settings were chosen.
+    what figures and tables leave out, and on how settings were chosen. told: further tables, as text.
     """
 
     summary: pd.DataFrame
@@ -95,6 +95,7 @@ class Report:
     drawn: dict[str, Drawing] = field(default_factory=dict)
     skipped: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    told: list[str] = field(default_factory=list)
 
 
 def make(

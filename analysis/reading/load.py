@@ -200,6 +200,12 @@ def _remote(paths: str | Path | Sequence[str | Path]) -> list[str]:
     return [str(path) for path in ([paths] if isinstance(paths, str | Path) else paths) if str(path).startswith(SCHEME)]
 
 
+def local_folders(paths: str | Path | Sequence[str | Path]) -> list[Path]:
+    """As `sweep_folders`, without what is in W&B."""
+    here = _local(paths)
+    return sweep_folders(here) if here else []
+
+
 def _local(paths: str | Path | Sequence[str | Path]) -> list[str | Path]:
     return [path for path in ([paths] if isinstance(paths, str | Path) else paths) if not str(path).startswith(SCHEME)]
 

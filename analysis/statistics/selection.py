@@ -83,7 +83,7 @@ def select(
     shown = pd.MultiIndex.from_frame(sweep.runs[["benchmark", "label"]]).isin(chosen)
     runs = sweep.runs[shown & ~sweep.runs["seed"].isin(list(tuning_seeds))].reset_index(drop=True)
     tasks = sweep.tasks[sweep.tasks["run"].isin(runs["run"])].reset_index(drop=True)
-    notes = [*sweep.notes, _note(table, by, summary), *_at_edges(table)]
+    notes = [*sweep.notes, _note(table, by, summary), *at_edges(table)]
     words = f"Of each {by} the setting that was best on seeds {'; '.join(dict.fromkeys(table['tuning_seeds']))}"
     return Selection(Sweep(runs, tasks, notes), table, words)
 
@@ -159,7 +159,7 @@ def _check_same(candidates: Mapping[str, pd.DataFrame]) -> None:
             raise AnalysisError(f"on tuning seeds {' and '.join(texts)} cannot be compared; finish these runs")
 
 
-def _at_edges(table: pd.DataFrame) -> list[str]:
+def at_edges(table: pd.DataFrame) -> list[str]:
     """A sentence, without its full stop, on methods whose chosen value is at the edge of what was tried."""
     several = table["benchmark"].nunique() > 1
     rows = [row for row in table.to_dict("records") if row["edge"]]

@@ -11,6 +11,12 @@ from . import latex, text_table
 from .files import write_table
 
 HEADINGS = ("method", "chosen", "tried", "tuning", "runner-up", "its tuning", "at the edge", "reported on")
+# Of a choice that was made rung by rung, and recorded.
+MORE, RECORDED = ("stable", "tasks learned"), ("stability", "tuning_tasks")
+RUNGS = (
+    "Stable: share of resamples of the tuning seeds in which the setting survives every rung; settings that were "
+    "dropped early have no later values, so none of them can come back. Tasks learned: by all runs that the choice took"
+)
 NOTE = (
     "Tuning: {statistic} over seeds {seeds} ({interval}) of what was chosen by; the best of several is optimistic, "
     "and no result. Nothing that is reported is of these seeds"
@@ -39,7 +45,9 @@ def _blocks(table: pd.DataFrame) -> Iterable[tuple[str, text_table.Cells, str]]:
         statistic, interval = (str(rows[column].iloc[0]) for column in ("statistic", "interval"))
         words = [NOTE.format(statistic=statistic, seeds=seeds, interval=interval)]
         words += text_table.cautions(statistic, interval, rows["tuning_n"])
-        cells = [list(HEADINGS), *(_cells(row, name, unit.scale) for row in rows.to_dict("records"))]
+        more = [] if set(RECORDED) - set(rows.columns) else list(MORE)
+        words += [RUNGS] if more else []
+        cells = [[*HEADINGS, *more], *(_cells(row, name, unit.scale) for row in rows.to_dict("records"))]
         yield f"{benchmark}: {name}, chosen on seeds {seeds}", cells, ". ".join(words)
 
 
@@ -60,4 +68,5 @@ def _cells(row: Mapping[Hashable, Any], metric: str, scale: float) -> list[str]:
         second,
         texts[1],
         f"seeds {row['report_seeds']}",
+        *([f"{row['stability']:.0%}", str(row["tuning_tasks"])] if "stability" in row else []),
     ]

@@ -34,7 +34,19 @@ class GridSweeper(Sweeper):
         from lop_sweeps.console import explained
         from lop_sweeps.sweeps.sweeper import sweep
 
+        if self.master.get("tuning") is not None:  # an experiment that says how settings are chosen
+            return SelectSweeper.sweep(self, arguments)
         return explained(sweep)(self.loader, self.master, self.used_launcher, self.params, arguments, self.trusted)
+
+
+class SelectSweeper(GridSweeper):
+    """Chooses each method's hyper-parameters on seeds that the result does not use, then runs the result."""
+
+    def sweep(self: GridSweeper, arguments: list[str]) -> Any:
+        from lop_sweeps.console import explained
+        from lop_sweeps.selection.select import select
+
+        return explained(select)(self.loader, self.master, self.used_launcher, self.params, arguments, self.trusted)
 
 
 class LocalLauncher(Launcher):
@@ -54,7 +66,9 @@ class LocalLauncher(Launcher):
         """Nothing to keep: points arrive checked and resolved."""
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        raise SystemExit("lop: hydra/launcher=local works with hydra/sweeper=grid only; with others use basic")
+        raise SystemExit(
+            "lop: hydra/launcher=local works with hydra/sweeper=grid and select only; with others use basic"
+        )
 
 
 class SlurmLauncher(Launcher):
@@ -98,7 +112,9 @@ class SlurmLauncher(Launcher):
         """Nothing to keep: points arrive checked and resolved."""
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        raise SystemExit("lop: hydra/launcher=slurm works with hydra/sweeper=grid only; with others use submitit_slurm")
+        raise SystemExit(
+            "lop: hydra/launcher=slurm works with hydra/sweeper=grid and select only; with others use submitit_slurm"
+        )
 
 
 def register() -> None:
@@ -108,5 +124,5 @@ def register() -> None:
     from lop_sweeps.config_loader import Loader
 
     hydra.ConfigLoaderImpl = Loader  # type: ignore[attr-defined]  # Hydra makes its loader by this name
-    for plugin in (GridSweeper, LocalLauncher, SlurmLauncher):
+    for plugin in (GridSweeper, SelectSweeper, LocalLauncher, SlurmLauncher):
         Plugins.instance().register(plugin)

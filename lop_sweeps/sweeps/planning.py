@@ -36,6 +36,7 @@ SCHEMA = 1
 PACK_PARAMETERS = 500_000  # of all runs of a pack: beyond a core's cache, side by side is no faster
 PACK_RUNS = 32
 PACK_RUNS_GPU = 64  # or fewer, if they do not fit in its memory
+OF_SWEEPS = ("variants", "grids", "tuning")  # keys of a configuration that are no run's
 STREAM, STREAM_PARTS = "stream", ("data", "change", "protocol")  # a benchmark with no name but those of its parts
 
 
@@ -127,7 +128,7 @@ def resolve(config: Mapping[str, Any], choices: Mapping[str, Any]) -> dict[str, 
     """
     if "choices" in config:
         raise ConfigError("choices", config["choices"], "is not a key of an experiment: it is written for readers")
-    resolved = {key: value for key, value in config.items() if key != "variants"}
+    resolved = {key: value for key, value in config.items() if key not in OF_SWEEPS}
     benchmark = dict(config["benchmark"] or {})
     benchmark.pop("scales", None)
     chosen = {

@@ -20,6 +20,7 @@ from lop_sweeps.home import at_home
 from lop_sweeps.sweeps import allocation, queue, snapshot
 from lop_sweeps.sweeps.claim import is_alive
 from lop_sweeps.sweeps.forecast import left, time_of
+from lop_sweeps.sweeps.groups import make_plan_in_groups
 from lop_sweeps.sweeps.job import Job
 from lop_sweeps.sweeps.outcome import Outcome
 from lop_sweeps.sweeps.planning import Plan, Point, make_plan
@@ -43,16 +44,22 @@ class Submitted:
     log: Path
 
 
-def run_on_slurm(points: Sequence[Point], launcher: SlurmLauncher) -> list[Any]:
-    """Plan, submit and, with `wait`, follow until the end."""
+def run_on_slurm(
+    points: Sequence[Point], launcher: SlurmLauncher, groups: Sequence[Sequence[Point]] | None = None
+) -> list[Any]:
+    """Plan, submit and, with `wait`, follow until the end. groups: as of `run_locally`."""
     check(launcher)
     for folder in {point.directory.path.parent for point in points}:
         check_folder(folder.resolve())
     workers = max(1, len(points))  # a run to a job, unless `pack` says otherwise
     if launcher.gpus or "gpu" in str(launcher.gres):
         points, workers = [on_gpu(point) for point in points], 1  # side by side on a GPU as many as it holds
+        groups = groups and [[on_gpu(point) for point in group] for group in groups]
     threads = launcher.threads or max(1, launcher.cpus // launcher.workers)
-    plan = make_plan(points, workers, launcher.pack, threads, create=not launcher.plan)
+    if groups is None:
+        plan = make_plan(points, workers, launcher.pack, threads, create=not launcher.plan)
+    else:
+        plan = make_plan_in_groups(groups, launcher.pack, threads, create=not launcher.plan)
     sys.stderr.write(describe(plan) + "\n")
     jobs = list(make_jobs(plan, launcher))
     size = launcher.max_array or max_array_size()

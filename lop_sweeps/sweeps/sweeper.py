@@ -31,6 +31,7 @@ from lop_sweeps.sweeps.expansion import (
     variants_of,
 )
 from lop_sweeps.sweeps.forecast import forecast, warning
+from lop_sweeps.sweeps.groups import make_plan_in_groups
 from lop_sweeps.sweeps.measures import check_one_set
 from lop_sweeps.sweeps.planning import Plan, Point, make_plan, make_point, resolve
 from lop_sweeps.sweeps.report import check, describe, finish
@@ -87,11 +88,11 @@ def points_of(
 
 
 def compose_points(
-    composer: Composer, expanded: Sequence[tuple[str | None, Overrides]]
+    composer: Composer, expanded: Sequence[tuple[str | None, Overrides]], *, quiet: bool = False
 ) -> tuple[list[Point], list[Overrides]]:
     """The checked points, and the overrides of each as Hydra takes them.
 
-    What only some of the choices swept over have is set where it is, and said; what none has is refused.
+    What only some of the choices swept over have is set where it is, and unless `quiet` said; what none has is refused.
     """
     points, jobs = [], []
     sets: dict[Path, Mapping[str, Any]] = {}
@@ -111,12 +112,14 @@ def compose_points(
         left.update(left_out)
         for line in left_out:
             if line not in absent or composer.depth(line, overrides) > composer.depth(line, absent[line][1]):
-                absent[line] = variant, overrides
+                absent[line] = variant, [*kept, line]  # without what else is not there, but may be elsewhere
     for line, times in left.items():
         if times == given[line]:
             composer.point(*absent[line])  # refuses it, in the words for a point that most nearly has it
             raise composer.refusal(absent[line][1], line)
-        sys.stderr.write(f"{line}: set in {given[line] - times} of {given[line]} points; the others have no such key\n")
+        if not quiet:
+            told = f"{line}: set in {given[line] - times} of {given[line]} points; the others have no such key\n"
+            sys.stderr.write(told)
     return points, jobs
 
 
@@ -137,11 +140,12 @@ def run_locally(
     *,
     quiet: bool = False,
     start: Start | None = None,
+    groups: Sequence[Sequence[Point]] | None = None,
 ) -> list[Any]:
     """Train the points' runs on this machine. Raises `SweepFailed`, or `Interrupted` after a clean stop.
 
     listener, quiet: as in `local_runner`. start: how worker processes are started; by default as forks. If given, runs
-    that need one worker are trained in this process.
+    that need one worker are trained in this process. groups: of the points, none of which shares a pack with another.
     """
     from lop_sweeps.sweeps import local_runner, worker
     from lop_sweeps.training import devices
@@ -155,7 +159,10 @@ def run_locally(
     pack = None if launcher.pack is None else checks.integer("hydra.launcher.pack", launcher.pack, 1)
     threads = checks.integer("hydra.launcher.threads", launcher.threads, 1)
     only_show = checks.flag("hydra.launcher.plan", launcher.plan)
-    plan = make_plan(points, workers, pack, threads, create=not only_show)
+    if groups is None:
+        plan = make_plan(points, workers, pack, threads, create=not only_show)
+    else:
+        plan = make_plan_in_groups(groups, pack, threads, create=not only_show)
     say(describe(plan))
     if only_show:
         say(forecast(plan, workers))

@@ -164,7 +164,7 @@ def test_every_algorithm_is_shown_the_same_images_in_the_same_order(
     monkeypatch.setattr(TorchLearner, "learn", watched)
     for i, lines in enumerate(ALGORITHMS):
         shown.append([])
-        the_plan = runs.plan(tmp_path / str(i), *CONFIG, f"paths.data={root}", "network=mlp", *lines)
+        the_plan = runs.plan(tmp_path / str(i), *CONFIG, f"paths.data={root}", "network=mlp", "engine=torch", *lines)
         assert [outcome.state for outcome in runs.train(the_plan)] == ["done"]
     assert len(shown[0]) == 2 * 3 * 16
     assert shown == [shown[0]] * len(ALGORITHMS)

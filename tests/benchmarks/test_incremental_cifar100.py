@@ -424,6 +424,7 @@ def test_step_size_follows_the_published_schedule_in_every_task(
         "benchmark.evaluate_every=200",
         "checkpoint.first=1e9",
         "network=linear",
+        "engine=torch",
         f"optimizer={optimizer}",
         "optimizer.weight_decay=0.01",
         "precision=float64",

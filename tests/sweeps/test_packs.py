@@ -32,7 +32,7 @@ def test_on_a_cpu_maps_are_trained_one_run_at_a_time(tmp_path: Path) -> None:
     """Side by side they would be grouped convolutions, which are slower there; an MLP on images is stacked."""
     conv = runs.plan(tmp_path / "conv", *TINY, "device=cpu", seeds=3)
     assert [len(pack.members) for pack in conv.packs] == [1, 1, 1]
-    mlp = runs.plan(tmp_path / "mlp", "scale=tiny", *ROWS["imagenet_mlp_cbp"], "device=cpu", seeds=3)
+    mlp = runs.plan(tmp_path / "mlp", "scale=tiny", *ROWS["imagenet_mlp_cbp"], "device=cpu", "engine=torch", seeds=3)
     assert [len(pack.members) for pack in mlp.packs] == [3]
 
 
