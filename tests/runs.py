@@ -6,6 +6,7 @@ import json
 import multiprocessing
 import os
 import signal
+import sys
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -56,7 +57,10 @@ def train(the_plan: Plan) -> list[Outcome]:
 
 
 def train_and_kill(pack: Pack, after_intervals: int | None = None, after_seconds: float | None = None) -> bool:
-    """Train a pack in a child process that is killed (SIGKILL) meanwhile; whether it was, before it ended."""
+    """Train a pack in a child process that is killed (SIGKILL) meanwhile; whether it was, before it ended.
+
+    A child in which a run fails, or that finds its runs taken, fails the test: it would be tried for nothing.
+    """
     intervals = 0
 
     def child() -> None:
@@ -66,13 +70,16 @@ def train_and_kill(pack: Pack, after_intervals: int | None = None, after_seconds
                 os.kill(os.getpid(), signal.SIGKILL)
             intervals += 1
 
-        run_pack(pack, on_progress, lambda: False)
+        for outcome in run_pack(pack, on_progress, lambda: False):
+            if outcome.state in ("failed", "busy"):
+                sys.exit(f"{outcome.run.name} {outcome.state}: {outcome.message}")
 
     process = multiprocessing.get_context("fork").Process(target=child)
     process.start()
     process.join(after_seconds)
     process.kill()
     process.join()
+    assert process.exitcode in (0, -signal.SIGKILL), "see what the child wrote to stderr"
     return process.exitcode == -signal.SIGKILL
 
 

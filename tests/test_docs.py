@@ -21,6 +21,7 @@ from lop_sweeps.diagnostics.diagnostic import RESERVED, Diagnostic
 from lop_sweeps.errors import ConfigError, DataError
 from lop_sweeps.networks.activations import ACTIVATIONS, OPTIONS
 from lop_sweeps.sweeps.expansion import expand
+from lop_sweeps.sweeps.sweeper import compose_points
 from lop_sweeps.training.checkpoint_file import snapshot_tasks
 from tests import runs
 from tests.contracts.table import CARTPOLE, CIFAR, IMAGENET, SLIPPERY
@@ -134,6 +135,11 @@ def test_every_command_in_the_documentation_is_a_checked_sweep(line: str, tmp_pa
     if any(word.startswith("experiment=") for word in overrides) or "--cfg" in words:
         return  # experiments are checked point by point in tests/sweeps/test_sweeper.py
     composer = runs.composer()
+    if "hydra/sweeper=select" in words:  # what it makes of such lines is tested in tests/selection
+        line_of_runs = [word for word in overrides if not word.startswith("tuning")]
+        every = expand(composer.loader, {None: []}, {}, [*line_of_runs, f"paths.sweeps={tmp_path}"])
+        assert compose_points(composer, list(every))[0]
+        return
     for _, point in expand(composer.loader, {None: []}, {}, [*overrides, f"paths.sweeps={tmp_path}"]):
         if any(word.startswith("start=") for word in point):  # its parent is looked for when all else was found right
             with pytest.raises(ConfigError, match=r"^start = .*there is no run backprop-seed"):

@@ -61,19 +61,36 @@ def checksum(body: Mapping[str, Any]) -> int:
 
 
 def check_same(folder: Path, recorded: Mapping[str, Any], asked: Mapping[str, Any]) -> None:
-    """Raise `SelectionChanged` if a folder has another selection in it than is asked for."""
-    for key, value in asked.items():
-        if recorded.get(key) != json.loads(json.dumps(value)):
-            raise SelectionChanged(
-                f"{folder / FILE} is of another selection ({key} differs); sweep=NAME makes a new one beside it"
-            )
+    """Raise `SelectionChanged` if a folder has another selection in it than is asked for.
+
+    A method that only one of them has is no difference: the choice of each is its own.
+    """
+    differ = [key for key in ("tuning", "num_tasks", "rungs") if recorded.get(key) != _stored(asked[key])]
+    before, now = recorded["settings"], _stored(asked["settings"])
+    differ += [f"the settings of {name}" for name in now if before.get(name, now[name]) != now[name]]
+    if differ:
+        raise SelectionChanged(
+            f"{folder / FILE} is of another selection ({', '.join(differ)}: not the same); "
+            "sweep=NAME makes a new one beside it"
+        )
+
+
+def joined(recorded: Mapping[str, Any] | None, content: Mapping[str, Any]) -> dict[str, Any]:
+    """A record with the methods that are there, and those of `content`, which are newer."""
+    if recorded is None:
+        return dict(content)
+    return {**content, **{key: recorded[key] | content[key] for key in ("settings", "methods", "report")}}
+
+
+def _stored(value: Any) -> Any:
+    return json.loads(json.dumps(value))
 
 
 def check_decisions(folder: Path, recorded: Mapping[str, Any], made: Mapping[str, Any]) -> None:
     """Raise `SelectionChanged` if the logs give other values or decisions than are recorded of finished rungs."""
     for name, method in made.items():
         before = recorded.get(name, {}).get("rungs", [])
-        for number, (one, other) in enumerate(zip(before, json.loads(json.dumps(method["rungs"])), strict=False), 1):
+        for number, (one, other) in enumerate(zip(before, _stored(method["rungs"]), strict=False), 1):
             if one != other:
                 raise SelectionChanged(
                     f"{folder / FILE}: rung {number} of {name} is not what the logs in {folder} say now; "

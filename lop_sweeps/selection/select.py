@@ -87,7 +87,8 @@ def _write(study: Study, results: Mapping[str, Result], recorded: Mapping[str, A
         record.check_decisions(study.folder, recorded["methods"], methods)
     report = {name: study.report(name, result.left[0]) for name, result in results.items() if len(result.left) == 1}
     names = {name: [point.directory.name for point in points] for name, points in report.items()}
-    record.write(study.folder, {**study.question, "methods": methods, "report": names})
+    content = {**study.question, "methods": methods, "report": names}
+    record.write(study.folder, record.joined(record.read(study.folder), content))  # others may have chosen meanwhile
 
 
 def run(groups: Sequence[Sequence[Point]], launcher: Any, *, alone: bool = True) -> None:

@@ -95,6 +95,19 @@ def test_more_seeds_of_the_report_leave_the_choice_as_it_is(whole: Path, tmp_pat
     assert [len(names) for names in after["report"].values()] == [3, 3]
 
 
+def test_a_method_is_added_to_those_that_are_there(whole: Path, tmp_path: Path, lop: Command) -> None:
+    copy = _copy(whole, tmp_path)
+    line = [word for word in SELECT if "l2_init" not in word]
+    ended = lop(*line, "algorithm=head_resetting")
+    assert ended.code == 0, ended.err
+    before, after = record.read(whole), record.read(copy)
+    assert before is not None
+    assert after is not None
+    for key in ("settings", "methods", "report"):
+        assert list(after[key]) == ["backprop", "l2_init", "head_resetting"]
+        assert {name: of for name, of in after[key].items() if name != "head_resetting"} == before[key]
+
+
 def test_a_selection_that_is_killed_in_every_rung_equals_an_undisturbed_one(
     whole: Path, tmp_path: Path, lop: Command
 ) -> None:
@@ -129,7 +142,10 @@ def test_a_changed_record_is_refused_and_so_is_another_selection_in_the_folder(
     copy = _copy(whole, tmp_path)
     ended = lop(*SELECT, "tuning.keep=0.5")
     assert ended.code != 0
-    assert "is of another selection (tuning differs); sweep=NAME" in ended.err
+    assert "is of another selection (tuning: not the same); sweep=NAME" in ended.err
+    ended = lop(*SELECT, "optimizer.step_size=0.1,0.02")
+    assert ended.code != 0
+    assert "the settings of backprop" in ended.err
     text = (copy / record.FILE).read_text()
     (copy / record.FILE).write_text(text.replace('"chosen": "step_size=0.1"', '"chosen": "step_size=0.01"'))
     ended = lop(*SELECT)
