@@ -13,24 +13,27 @@ from lop_sweeps.sweeps.planning import Pack, Point
 from lop_sweeps.sweeps.run_directory import RunDirectory
 
 SECONDS = 3.0  # of training, behind the first interval, which compiles and reads data
-KINDS = 6  # runs that are timed, at most
+KINDS = 4  # runs that are timed on an engine, at most
 
 
 def core_seconds(points: Sequence[Point]) -> float | None:
     """About how long one core takes for what is left of these runs; None if a run could not be timed.
 
-    Runs that may share a pack are of a kind; of more than `KINDS` kinds, the others count as their mean.
+    Runs that may share a pack are of a kind; of more than `KINDS` kinds on an engine, the others take as long for a step
+    as these do on the average.
     """
-    kinds: dict[str, list[Point]] = {}
+    kinds: dict[str, dict[str, list[Point]]] = {}  # by engine
     for point in points:
-        kinds.setdefault(point.pack_key, []).append(point)
-    try:
-        rates = {key: steps_per_second(group[0]) for key, group in list(kinds.items())[:KINDS]}
-    except LopError:
-        return None
-    usual = sum(rates.values()) / len(rates) if rates else 1.0
-    left = {key: sum(point.steps_left for point in group) for key, group in kinds.items()}
-    return sum(steps / rates.get(key, usual) for key, steps in left.items())
+        kinds.setdefault(point.engine, {}).setdefault(point.pack_key, []).append(point)
+    total = 0.0
+    for groups in kinds.values():
+        try:
+            step = {key: 1.0 / steps_per_second(group[0]) for key, group in list(groups.items())[:KINDS]}
+        except LopError:
+            return None
+        usual = sum(step.values()) / len(step)
+        total += sum(point.steps_left * step.get(key, usual) for key, group in groups.items() for point in group)
+    return total
 
 
 def steps_per_second(point: Point) -> float:
