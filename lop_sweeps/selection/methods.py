@@ -161,11 +161,10 @@ def _methods(
         found = found or [(" + ".join(_algorithms(given, config)), None, [])]
     else:
         found = [(str(name), str(name), lines) for name, lines in variants.items()]
-    unknown = [name for name in grids if name not in [name for name, _, _ in found]]
-    if unknown:
-        raise ConfigError(
-            f"grids.{unknown[0]}", None, f"must be one of the methods: {', '.join(n for n, _, _ in found)}"
-        )
+    known = [name for name, _, _ in found] + [str(name) for name in variants_of(config) if name is not None]
+    for name in grids:
+        if name not in known:
+            raise ConfigError(f"grids.{name}", None, f"is of no method here{suggest(name, known)}")
     for name, variant, its_lines in found:
         parsed = _last(composer.parser.parse_overrides([str(line) for line in its_lines]))
         grid = [one for one in parsed if one.is_sweep_override()]

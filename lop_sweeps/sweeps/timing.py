@@ -19,8 +19,8 @@ KINDS = 4  # runs that are timed on an engine, at most
 def core_seconds(points: Sequence[Point]) -> float | None:
     """About how long one core takes for what is left of these runs; None if a run could not be timed.
 
-    Runs that may share a pack are of a kind; of more than `KINDS` kinds on an engine, the others take as long for a step
-    as these do on the average.
+    Runs that may share a pack are of a kind; of more than `KINDS` kinds on an engine, the others take as long for a
+    step as these do on the average.
     """
     kinds: dict[str, dict[str, list[Point]]] = {}  # by engine
     for point in points:

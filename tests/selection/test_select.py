@@ -237,6 +237,10 @@ def test_an_experiment_gives_each_method_its_grid_and_figures_say_how_it_was_cho
     strengths = [float(label.rpartition("=")[2]) for label in found["settings"]["L2 Init"]]
     assert all(1e-4 <= strength <= 1e-1 for strength in strengths)
     assert len(set(strengths)) == 3
+    ended = lop(*line, "variant=L2 Init")
+    assert ended.code == 0, ended.err
+    assert "to run (" not in ended.err
+    assert record.read(folder) == found
     assert figures([str(folder), "--report", "--format", "png", "--leaderboard"]) == 0
     out = capsys.readouterr().out
     assert "selection.md" in out
