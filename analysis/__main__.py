@@ -16,29 +16,27 @@ from lop_sweeps.errors import LopError
 from lop_sweeps.terminal import printable, say
 from lop_sweeps.trusted_option import add_trusted
 
-from . import page
+from . import field, page
 from .errors import AnalysisError
-from .figures import canvas
-from .figures.leaderboard import leaderboard as draw_leaderboard
 from .figures.limits import Limits, parse
-from .figures.style import StyleName, settings
-from .figures.style import looks as make_looks
+from .figures.style import StyleName
 from .names.naming import Naming
 from .reading.load import Sweep, load, local_folders, output_folder
 from .reading.remote import SCHEME, Address
 from .reading.where import OPERATORS
-from .report import FIGURES, FORMATS, Drawing, Options, Report, write
+from .report import FORMATS, Options, Report, write
 from .statistics.band import Band
 from .statistics.estimators import Estimator
 from .statistics.interval import Interval
-from .statistics.leaderboard import leaderboard
-from .statistics.recorded import methods_of, recorded, tuning_runs
+from .statistics.recorded import recorded, tuning_runs
 from .statistics.selection import Selection, select
+from .statistics.study import study
 from .tables import comparison as comparison_table
 from .tables import early_late
 from .tables import leaderboard as leaderboard_table
 from .tables import power as power_table
 from .tables import selection as selection_table
+from .tables.files import write_csv
 
 __all__ = ["main"]
 
@@ -52,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     printable()
     options = parser().parse_args(argv)
     load_dot_env()
-    return _run(options)
+    return _studies(options) if all(path.endswith(".csv") for path in options.sweep) else _run(options)
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -71,7 +69,9 @@ def _run(options: argparse.Namespace) -> int:
             raise AnalysisError("a report needs its figures as PNG: --format png,...")
         report = write(sweep, out, wanted, tuning, selection)
         if options.leaderboard:
-            _leaderboard(sweep, options, wanted, out, report)
+            field.of_sweep(sweep, local_folders(options.sweep), out, wanted, options.oracle, report)
+        if options.csv and selection is not None and not options.tuning_seeds:
+            report.paths.append(write_csv(out / "study.csv", study(sweep, tuning, local_folders(options.sweep))))
         if options.seeds_for:
             report.told.append(
                 power_table.text(power_table.table(sweep, options.seeds_for, options.baseline), wanted.naming)
@@ -111,22 +111,19 @@ def _tables(report: Report, naming: Naming) -> str:
     return "\n\n".join([early_late.text(report.summary, naming), *differences, *report.told])
 
 
-def _leaderboard(sweep: Sweep, given: argparse.Namespace, wanted: Options, out: Path, report: Report) -> None:
-    """Its files, and its place in the report."""
-    baseline, folders = given.baseline or "backprop", local_folders(given.sweep)
-    board = leaderboard(sweep, methods_of(sweep, folders), baseline=baseline, oracle=given.oracle, band=wanted.band)
-    looks = make_looks(map(str, board.methods["method"]), wanted.naming)
-    formats = [name for name in wanted.formats if name in FIGURES]
-    if formats:
-        paths = [out / f"leaderboard.{extension}" for extension in formats]
-        canvas.save(draw_leaderboard(board, looks, style=wanted.style), paths, settings(wanted.style))
-        report.paths.extend(paths)
-        text = "Methods and benchmarks: how well each does on each, and one score over all."
-        report.drawn["leaderboard"] = Drawing(
-            "leaderboard", "Leaderboard", text, lambda: draw_leaderboard(board, looks)
-        )
-    report.paths.extend(leaderboard_table.write(board, out, wanted.naming, baseline, wanted.formats))
-    report.told.append(leaderboard_table.text(board, wanted.naming, baseline))
+def _studies(options: argparse.Namespace) -> int:
+    """The leaderboard of `study.csv` files."""
+    try:
+        if options.out is None:
+            raise AnalysisError("say where the leaderboard of these files goes (--out DIR)")
+        naming = Naming.parse(options.order, options.label, options.colour, [])
+        wanted = _options(options, Band(options.statistic, options.interval), {}, naming)
+        board = field.of_studies(list(map(Path, options.sweep)), wanted, options.oracle)
+        paths = field.write(board, options.out, wanted)
+    except AnalysisError as error:
+        print(f"lop-figures: {error}", file=sys.stderr)
+        return 2
+    return say("\n".join([leaderboard_table.text(board, naming), "", *map(str, paths)]))
 
 
 def _page(sweep: Sweep, report: Report, selection: Selection | None, out: Path) -> Path:
@@ -137,7 +134,7 @@ def _page(sweep: Sweep, report: Report, selection: Selection | None, out: Path) 
         if out / f"{name}.png" in report.paths
     ]
     names = {"table": "Early and late performance", "comparison": "Compared with the baseline"}
-    names["leaderboard"] = "Methods and benchmarks"
+    names[field.NAME] = field.TITLE
     tables: dict[str, Any] = {
         title: (out / f"{name}.md").read_text(encoding="utf-8")
         for name, title in names.items()
@@ -191,10 +188,18 @@ def parser() -> argparse.ArgumentParser:
     )
     add = made.add_argument
     add("--version", action="version", version=f"lop-sweeps {__version__}")
-    add("sweep", nargs="+", help="sweep folder, a pattern, or wandb://entity/project?group=NAME (then with --out)")
+    add(
+        "sweep",
+        nargs="+",
+        help="sweep folder, a pattern, or wandb://entity/project?group=NAME (with --out); or study.csv files",
+    )
     add("--out", type=Path, metavar="DIR", help="where to write (default: figures in the sweep)")
     add("--report", action="store_true", help="also report.html: all of it in one file to pass on")
-    add("--csv", action="store_true", help="also runs.csv, the values of each run, and curves.csv, the curves")
+    add(
+        "--csv",
+        action="store_true",
+        help="also runs.csv (values of each run), curves.csv, and study.csv of a selection",
+    )
     add("--upload", action="store_true", help="also put figures into the sweep's group in W&B")
     add(
         "--where",

@@ -29,7 +29,8 @@ FloatArray = npt.NDArray[np.float64]
 Scores = dict[str, tuple[float, FloatArray]]  # method -> score, and those of resamples
 LEVEL = 0.05
 RESAMPLES = 10_000
-ORACLES = ("retrained_network", "reset")  # what begins each task anew loses nothing
+BASELINES = ("backprop",)
+ORACLES = ("retrained_network", "reset", "from_scratch")  # what begins each task anew loses nothing
 
 
 @dataclass(frozen=True)
@@ -40,24 +41,37 @@ class Leaderboard:
     seconds (median of a run, of one core; NaN if unknown).
     methods: one row per method: method, benchmarks (on which it was run), score, score_low, score_high (over `scored`;
     NaN unless it was run on all of them), rank (mean).
-    scored: benchmarks with normalised scores. notes: sentences, why others have none among them.
+    scored: benchmarks with normalised scores. notes: sentences, why others have none among them. baseline: the method
+    that is 0.
     """
 
     cells: pd.DataFrame
     methods: pd.DataFrame
     scored: Sequence[str]
     notes: Sequence[str]
+    baseline: str = "backprop"
     band: Band = DEFAULT
     summary: str = "area"
 
 
 @dataclass
-class _Benchmark:
+class Part:
+    """One benchmark. sign: 1 where more is better, else -1. values: method -> of its runs, by seed, as logged.
+
+    diverged: method -> runs that did, which have no value.
+    """
+
     name: str
     metric: str
-    sign: float  # 1 where more is better
-    values: dict[str, pd.Series] = field(default_factory=dict)  # method -> by seed
+    sign: float
+    values: dict[str, pd.Series] = field(default_factory=dict)
     diverged: dict[str, int] = field(default_factory=dict)
+
+    def add(self, method: str, values: pd.Series, diverged: int) -> None:
+        if values.index.has_duplicates:
+            text = f"{self.name}: {method} has several settings on one seed; choose one (hydra/sweeper=select, --where)"
+            raise AnalysisError(text)
+        self.values[method], self.diverged[method] = values, diverged
 
 
 def leaderboard(
@@ -65,67 +79,84 @@ def leaderboard(
     methods: Mapping[str, str] | None = None,
     *,
     summary: str = "area",
-    baseline: str = "backprop",
+    baseline: str | None = None,
     oracle: str | None = None,
     band: Band = DEFAULT,
     seed: int = 0,
 ) -> Leaderboard:
     """Of all benchmarks in a sweep (several folders, as `load` reads them).
 
-    methods: run -> its method's name; default its label. summary: of a run, see `curve_summary.SUMMARIES`. baseline,
-    oracle: a method, or a name that stands for one; the oracle is by default the one that trains a new network for each
-    task. band: of means. seed: of the resampling.
-
-    Methods are compared over the tasks that all have (`comparable`); one with a diverged run is neither best nor level
-    with the best. Raises AnalysisError for an unknown summary, baseline or oracle, and for fewer than two methods.
+    methods: run -> its method's name; default its label. summary: of a run, see `curve_summary.SUMMARIES`. The rest as
+    of `board`. Methods are compared over the tasks that all have (`comparable`). Raises AnalysisError for an unknown
+    summary, baseline or oracle, and for fewer than two methods.
     """
     if summary not in SUMMARIES:
         raise AnalysisError(f"no summary {summary!r}; possible: {', '.join(SUMMARIES)}")
     runs = sweep.runs["run"].astype(str)
     names = sweep.runs["label"].astype(str) if methods is None else runs.map(dict(methods)).fillna(sweep.runs["label"])
     of_run = dict(zip(runs, names.astype(str), strict=True))
-    every = ordered(set(of_run.values()))
+    parts = [_part(sweep.of(name), of_run, summary) for name in sweep.benchmarks]
+    return board(parts, _seconds(sweep, of_run), summary, baseline, oracle, band, seed)
+
+
+def board(
+    parts: Sequence[Part],
+    seconds: Mapping[tuple[str, str], float],
+    summary: str = "area",
+    baseline: str | None = None,
+    oracle: str | None = None,
+    band: Band = DEFAULT,
+    seed: int = 0,
+) -> Leaderboard:
+    """Of benchmarks whose values are there. seconds: by benchmark and method, where they are known.
+
+    baseline, oracle: a method, or a name that stands for one; by default backprop, and what trains a new network for
+    each task. band: of means. seed: of the resampling. One with a diverged run is neither best nor level with the best.
+    """
+    every = ordered({method for part in parts for method in part.values})
     if len(every) < 2:
         raise AnalysisError("a leaderboard needs two methods")
-    base = one_label(baseline, every, "to be 0 of the normalised scores")
-    if oracle is None:
-        best = next((found[0] for name in ORACLES if (found := resolve(name, every))), None)
-    else:
-        best = one_label(oracle, every, "to be 1 of the normalised scores")
+    base = _found(baseline, BASELINES, every, "0") or every[0]
+    best = _found(oracle, ORACLES, every, "1")
     cells: list[pd.DataFrame] = []
     notes: list[str] = []
-    tables: list[tuple[_Benchmark, Scores]] = []
-    for name in sweep.benchmarks:
-        part = _benchmark(sweep.of(name), of_run, summary)
+    tables: list[tuple[Part, Scores]] = []
+    for part in parts:
         cells.append(_cells(part, summary, band))
         why = _unscored(part, base, best, band)
         if why:
-            notes.append(f"{name} has no normalised scores: {why}")
+            notes.append(f"{part.name} has no normalised scores: {why}")
         else:
             assert best is not None
             tables.append((part, _scores(part, base, best, seed + len(tables))))
     table = pd.concat(cells, ignore_index=True)
-    return _joined(table, tables, every, notes, band, summary, _seconds(sweep, of_run))
+    return _joined(table, tables, every, notes, band, summary, seconds, base)
 
 
-def _benchmark(part: Sweep, of_run: Mapping[str, str], summary: str) -> _Benchmark:
+def _found(given: str | None, usual: Sequence[str], every: Sequence[str], what: str) -> str | None:
+    """The method that is asked for, or the first that is called by one of the usual names."""
+    if given is not None:
+        return one_label(given, every, f"to be {what} of the normalised scores")
+    called = {method.lower().replace(" ", "_"): method for method in every}
+    for name in usual:
+        if labels := [called[name]] if name in called else resolve(name, every):
+            return labels[0]
+    return None
+
+
+def _part(part: Sweep, of_run: Mapping[str, str], summary: str) -> Part:
     metric = performance_metric(part.tasks)
     tasks = part.tasks.assign(label=part.tasks["run"].astype(str).map(dict(of_run)))
     tasks, _ = comparable(tasks, metric)
     values = per_run(tasks, metric)
-    found = _Benchmark(part.benchmarks[0], metric, 1.0 if quantity(metric).larger_is_better else -1.0)
+    found = Part(part.benchmarks[0], metric, 1.0 if quantity(metric).larger_is_better else -1.0)
     for method, group in values.groupby(values["run"].astype(str).map(dict(of_run))):
         diverged = group["state"] == "diverged"
-        of_seed = group[~diverged].set_index("seed")[summary].dropna().sort_index()
-        if of_seed.index.has_duplicates:
-            raise AnalysisError(
-                f"{found.name}: {method} has several settings on one seed; choose one (hydra/sweeper=select, --where)"
-            )
-        found.values[str(method)], found.diverged[str(method)] = of_seed, int(diverged.sum())
+        found.add(str(method), group[~diverged].set_index("seed")[summary].dropna().sort_index(), int(diverged.sum()))
     return found
 
 
-def _cells(found: _Benchmark, summary: str, band: Band) -> pd.DataFrame:
+def _cells(found: Part, summary: str, band: Band) -> pd.DataFrame:
     unit = quantity(found.metric)
     bounds, rows = bounds_of(summary, unit), []
     means = {method: float(of.mean()) for method, of in found.values.items()}
@@ -177,7 +208,7 @@ def holm(p: Sequence[float]) -> list[float]:
     return list(map(float, found))
 
 
-def _unscored(found: _Benchmark, base: str, oracle: str | None, band: Band) -> str:
+def _unscored(found: Part, base: str, oracle: str | None, band: Band) -> str:
     """Why a benchmark has no normalised scores; '' if it has."""
     if oracle is None:
         return f"no method begins each task anew ({' or '.join(ORACLES)}), and no other oracle is named"
@@ -193,7 +224,7 @@ def _unscored(found: _Benchmark, base: str, oracle: str | None, band: Band) -> s
     return "" if low > 0 else f"that {oracle} is better than {base} is not certain (the difference's interval covers 0)"
 
 
-def _scores(found: _Benchmark, base: str, oracle: str, seed: int) -> Scores:
+def _scores(found: Part, base: str, oracle: str, seed: int) -> Scores:
     """Method -> normalised score, and those of resamples of the seeds (RESAMPLES,).
 
     A method is compared on the seeds that it has in common with both; one resample of seeds serves all methods, since
@@ -218,12 +249,13 @@ def _scores(found: _Benchmark, base: str, oracle: str, seed: int) -> Scores:
 
 def _joined(
     cells: pd.DataFrame,
-    tables: Sequence[tuple[_Benchmark, Scores]],
+    tables: Sequence[tuple[Part, Scores]],
     every: Sequence[str],
     notes: list[str],
     band: Band,
     summary: str,
     seconds: Mapping[tuple[str, str], float],
+    base: str,
 ) -> Leaderboard:
     columns = {name: np.full(len(cells), np.nan) for name in ("score", "score_low", "score_high", "seconds")}
     for i, row in enumerate(cells.itertuples()):
@@ -249,7 +281,7 @@ def _joined(
     methods = pd.DataFrame(rows)
     methods = methods.sort_values(["score", "rank"], ascending=[False, True], na_position="last", ignore_index=True)
     scored = [found.name for found, _ in tables]
-    return Leaderboard(cells.assign(**columns), methods, scored, notes, band, summary)
+    return Leaderboard(cells.assign(**columns), methods, scored, notes, base, band, summary)
 
 
 def _ends(drawn: FloatArray) -> tuple[float, float]:

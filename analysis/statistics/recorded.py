@@ -34,7 +34,7 @@ def recorded(sweep: Sweep, folders: Sequence[Path], band: Band = DEFAULT) -> Sel
     rows: list[dict[str, object]] = []
     seeds: list[str] = []
     for folder in folders:
-        if (found := _read(folder)) is None:
+        if (found := read(folder)) is None:
             continue
         tuned = ranges(found["tuning"]["seeds"])
         for method, of_method in found["methods"].items():
@@ -62,12 +62,12 @@ def methods_of(sweep: Sweep, folders: Sequence[Path]) -> dict[str, str]:
     """Run -> method: as a selection calls it, else its label."""
     found = dict(zip(map(str, sweep.runs["run"]), map(str, sweep.runs["label"]), strict=True))
     for folder in folders:
-        if (said := _read(folder)) is not None:
+        if (said := read(folder)) is not None:
             found |= {run: method for method, names in said["report"].items() for run in names if run in found}
     return found
 
 
-def _read(folder: Path) -> dict[str, Any] | None:
+def read(folder: Path) -> dict[str, Any] | None:
     try:
         return record.read(folder)
     except LopError as error:

@@ -22,33 +22,32 @@ NOTE = (
 )
 
 
-def markdown(board: Leaderboard, naming: Naming | None = None, baseline: str = "backprop") -> str:
-    return f"{text_table.markdown(_table(board, naming))}\n\n{_note(board, baseline)}\n"
+def markdown(board: Leaderboard, naming: Naming | None = None) -> str:
+    return f"{text_table.markdown(_table(board, naming))}\n\n{_note(board)}\n"
 
 
-def text(board: Leaderboard, naming: Naming | None = None, baseline: str = "backprop") -> str:
-    return f"{text_table.aligned(_table(board, naming))}\n\n{_note(board, baseline)}"
+def text(board: Leaderboard, naming: Naming | None = None) -> str:
+    return f"{text_table.aligned(_table(board, naming))}\n\n{_note(board)}"
 
 
-def tex(board: Leaderboard, naming: Naming | None = None, baseline: str = "backprop") -> str:
+def tex(board: Leaderboard, naming: Naming | None = None) -> str:
     cells = [[cell.replace(BEST, "") for cell in row] for row in _table(board, naming)]
     given = set((naming or Naming()).given(map(str, board.methods["method"])).values())
-    return latex.document([latex.tabular(cells, "Methods and benchmarks", _note(board, baseline), given)])
+    return latex.document([latex.tabular(cells, "Methods and benchmarks", _note(board), given)])
 
 
 def write(
     board: Leaderboard,
     folder: Path,
     naming: Naming | None = None,
-    baseline: str = "backprop",
     formats: Sequence[str] = (),
 ) -> list[Path]:
     """`leaderboard.csv` (a row per benchmark and method), `.md`, and `.tex` if that is in `formats`."""
     joined = board.cells.merge(
         board.methods[["method", "score", "score_low", "score_high"]], on="method", suffixes=("", "_overall")
     )
-    shown = markdown(board, naming, baseline)
-    return write_table(folder, "leaderboard", joined, shown, lambda: tex(board, naming, baseline), formats)
+    shown = markdown(board, naming)
+    return write_table(folder, "leaderboard", joined, shown, lambda: tex(board, naming), formats)
 
 
 def _table(board: Leaderboard, naming: Naming | None) -> text_table.Cells:
@@ -78,7 +77,7 @@ def _cell(row: pd.Series) -> str:
     return f"{text}, {row['diverged']} diverged" if row["diverged"] else text
 
 
-def _note(board: Leaderboard, baseline: str) -> str:
+def _note(board: Leaderboard) -> str:
     statistic, interval = NAMES[board.band.estimator], WORDS[board.band.interval]
     scored = ", ".join(board.scored) if board.scored else "no benchmark"
     words = [
@@ -86,7 +85,7 @@ def _note(board: Leaderboard, baseline: str) -> str:
             statistic=statistic.capitalize(),
             summary=SUMMARIES[board.summary],
             interval=interval,
-            base=baseline,
+            base=board.baseline,
             scored=scored,
         )
     ]
