@@ -7,6 +7,7 @@ import pandas as pd
 
 from .errors import AnalysisError
 from .figures import canvas
+from .figures.leaderboard import cost
 from .figures.leaderboard import leaderboard as draw
 from .figures.style import looks, settings
 from .reading.load import Sweep
@@ -39,12 +40,15 @@ def of_studies(paths: Sequence[Path], options: Options, oracle: str | None) -> L
 
 def write(made: Leaderboard, out: Path, options: Options) -> list[Path]:
     """Figure and tables. Raises AnalysisError if they cannot be written."""
-    paths = [out / f"{NAME}.{extension}" for extension in options.formats if extension in FIGURES]
+    kinds = [extension for extension in options.formats if extension in FIGURES]
+    colours, paths = looks(map(str, made.methods["method"]), options.naming), []
     try:
         out.mkdir(parents=True, exist_ok=True)
-        if paths:
-            colours = looks(map(str, made.methods["method"]), options.naming)
-            canvas.save(draw(made, colours, style=options.style), paths, settings(options.style))
+        for name, figure in ((NAME, draw), (f"{NAME}_cost", cost)):
+            if kinds and (figure is draw or made.cells["seconds"].notna().any()):
+                files = [out / f"{name}.{extension}" for extension in kinds]
+                canvas.save(figure(made, colours, style=options.style), files, settings(options.style))
+                paths += files
         return [*paths, *table.write(made, out, options.naming, options.formats)]
     except OSError as error:
         raise AnalysisError(f"{out}: cannot be written: {error.strerror or error}") from error

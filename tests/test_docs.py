@@ -15,6 +15,7 @@ import torch
 import yaml
 from omegaconf import OmegaConf
 
+from lop_sweeps.analysis.__main__ import main as figures
 from lop_sweeps.analysis.__main__ import parser as figures_parser
 from lop_sweeps.build import build, locate, options, parameters
 from lop_sweeps.diagnostics.diagnostic import RESERVED, Diagnostic
@@ -152,6 +153,15 @@ def test_every_command_in_the_documentation_is_a_checked_sweep(line: str, tmp_pa
             needs_data |= {"benchmark/data=fashion_mnist"}
             needs_data |= {"benchmark=fashion_label_permuted", "benchmark=fashion_input_permuted"}
             assert needs_data & set(point)  # everything but the data is right
+
+
+def test_the_table_of_the_field_follows_from_the_runs_that_are_published_with_it(tmp_path: Path) -> None:
+    folder = ROOT / "docs" / "field"
+    studies = [str(path) for path in sorted(folder.glob("*.csv")) if path.name != "leaderboard.csv"]
+    assert figures([*studies, "--out", str(tmp_path), "--format", "png"]) == 0
+    assert (tmp_path / "leaderboard.csv").read_text() == (folder / "leaderboard.csv").read_text()
+    table = (tmp_path / "leaderboard.md").read_text().split("\n\n")[0]
+    assert table in (ROOT / "docs" / "field.md").read_text()
 
 
 def test_the_example_of_the_readme_for_python_runs(

@@ -3,9 +3,12 @@
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
+from ..errors import AnalysisError
 from ..names.label import ordered
 from ..statistics.curve_summary import SUMMARIES
 from ..statistics.leaderboard import Leaderboard
@@ -86,3 +89,47 @@ def _point(ax: Axes, row: int, numbers: Sequence[float], colour: str, line: floa
     ax.hlines(row, numbers[1], numbers[2], color=colour, linewidth=1.5 * line)
     face = colour if full else "white"
     ax.plot(numbers[0], row, "o", color=colour, markerfacecolor=face, markersize=3.6 * line, zorder=3)
+
+
+def cost(
+    board: Leaderboard,
+    colours: Looks | None = None,
+    *,
+    notes: Sequence[str] = (),
+    style: StyleName = "paper",
+) -> Figure:
+    """A panel per benchmark: mean and interval of each method against what one of its runs takes of a core.
+
+    notes: more sentences of the caption. Raises AnalysisError if of no method that is known.
+    """
+    size = SIZES[style]
+    known = board.cells[board.cells["seconds"].notna() & board.cells["mean"].notna()]
+    if known.empty:
+        raise AnalysisError("no run says how long it took")
+    methods = ordered(set(map(str, known["method"])))
+    chosen: Looks = colours if colours is not None else looks(methods)
+    names = list(dict.fromkeys(map(str, known["benchmark"])))
+    with context(style):
+        handles: list[Artist] = [
+            Line2D([], [], color=chosen[method].colour, marker="o", linestyle="") for method in methods
+        ]
+        caption = [
+            f"{board.band.words('bar')} of the {SUMMARIES[board.summary]}",
+            "Seconds: about what a run takes of one core, its updates at the rate of the last ones",
+            *notes,
+        ]
+        legend = Legend("", handles, [chosen.text(method) for method in methods], sentences(caption))
+        fig = legend.figure(size.width if len(names) > 1 else size.single, size.height, style)
+        for ax, name in zip(np.atleast_1d(fig.subplots(1, len(names))), names, strict=True):
+            of = known[known["benchmark"] == name]
+            for row in of.to_dict("records"):
+                look = chosen[str(row["method"])]
+                ax.vlines(row["seconds"], row["low"], row["high"], color=look.colour, linewidth=1.2 * size.line)
+                ax.plot(row["seconds"], row["mean"], "o", color=look.colour, markersize=3.6 * size.line)
+            ax.set_xscale("log")
+            centre, low, high = (of[key].to_numpy(dtype=np.float64) for key in ("mean", "low", "high"))
+            ax.set_ylim(*span(centre, low, high))
+            ax.set_title(fill(readable(name), 30), fontsize=size.small)
+            ax.set_xlabel("seconds of a core")
+            ax.set_ylabel(str(of["metric"].iloc[0]))
+        return chosen.typeset(fig)

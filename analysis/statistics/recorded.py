@@ -20,7 +20,6 @@ from .curve_summary import bounds_of
 from .interval import NAMES, WORDS
 from .selection import Selection, at_edges
 
-TUNING = "tuning"  # the folder of the tuning runs, in the sweep's
 BY = {"mean": "area", "late": "late", "final": "final"}  # the selection's word -> the summary's
 
 
@@ -51,7 +50,7 @@ def recorded(sweep: Sweep, folders: Sequence[Path], band: Band = DEFAULT) -> Sel
 
 def tuning_runs(folders: Sequence[Path]) -> Sweep | None:
     """The runs that settings were chosen on; None where they are no longer there."""
-    found = [folder / TUNING for folder in folders if (folder / TUNING).is_dir()]
+    found = [folder / record.TUNING for folder in folders if (folder / record.TUNING).is_dir()]
     try:
         return load(found) if found else None
     except AnalysisError:  # none of them can be read

@@ -18,6 +18,7 @@ from lop_sweeps.errors import LopError
 from lop_sweeps.regular_file import read_bytes
 
 FILE, SCHEMA = "select.json", 1
+TUNING = "tuning"  # the folder of the tuning runs, in the sweep's
 
 
 class SelectionChanged(LopError):

@@ -14,12 +14,10 @@ from typing import Any
 from lop_sweeps.errors import ConfigError, LopError
 from lop_sweeps.selection.halving import Rung, going_on, rungs
 from lop_sweeps.selection.methods import Method, Question, Setting, fewer
-from lop_sweeps.selection.record import rows_of
+from lop_sweeps.selection.record import TUNING, rows_of
 from lop_sweeps.sweeps.composer import Composer
 from lop_sweeps.sweeps.planning import Point
 from lop_sweeps.sweeps.sweeper import compose_points
-
-TUNING = "tuning"  # the folder of the tuning runs, in the sweep's
 
 
 @dataclass(frozen=True)

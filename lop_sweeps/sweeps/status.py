@@ -20,6 +20,8 @@ from lop_sweeps.console import closing_quietly
 from lop_sweeps.dot_env import load_dot_env
 from lop_sweeps.errors import LopError
 from lop_sweeps.regular_file import read_bytes
+from lop_sweeps.selection import record
+from lop_sweeps.selection.record import TUNING
 from lop_sweeps.sweeps import integrity, queue
 from lop_sweeps.sweeps.claim import is_alive
 from lop_sweeps.sweeps.notes import Notes
@@ -116,7 +118,8 @@ def summarise(
     if verify:
         runs = [_asked_today(run, trusted) for run in runs]
     if not runs:
-        raise LopError(f"{folder}: holds no runs (a run is a folder with a config.yaml)")
+        inner = f"; its selection goes on in {folder / TUNING}" if (folder / TUNING).is_dir() else ""
+        raise LopError(f"{folder}: holds no runs (a run is a folder with a config.yaml){inner}")
     counts = Counter(run.state for run in runs)
     lines = [f"{folder}: " + ", ".join(f"{counts[state]} {state}" for state in ORDER if counts[state])]
     running = [run for run in runs if run.state == "running"]
@@ -146,10 +149,28 @@ def summarise(
         what = ", ".join(sorted({text for run in unrecorded for text in run.verdict.unrecorded}))
         advice = "made by an earlier version; lop-status --verify --record writes it"
         lines.append(f"  not recorded for {len(unrecorded)} of {len(runs)} runs: {what} ({advice})")
+    chosen, damaged = _selection(folder)
+    lines += chosen
     if verify:
-        counts["problems"] = sum(bool(run.verdict.problem) for run in runs)
-        lines.append(f"  verified: {len(runs) - counts['problems']} of {len(runs)} runs are what they should be")
+        counts["problems"] = sum(bool(run.verdict.problem) for run in runs) + damaged
+        lines.append(
+            f"  verified: {len(runs) - counts['problems'] + damaged} of {len(runs)} runs are what they should be"
+        )
     return "\n".join(lines), counts
+
+
+def _selection(folder: Path) -> tuple[list[str], bool]:
+    """What is said of the choice of hyper-parameters, if there was one; whether its record is damaged."""
+    try:
+        found = record.read(folder)
+    except LopError as error:
+        return [f"  damaged: {error}"], True
+    if found is None:
+        return [], False
+    ready = [name for name, method in found["methods"].items() if "chosen" in method]
+    seeds = ", ".join(map(str, found["tuning"]["seeds"]))
+    text = f"{len(ready)} of {len(found['settings'])} methods have their settings, chosen on seeds {seeds}"
+    return [f"  {text} (runs in {folder / TUNING})"], False
 
 
 def _asked_today(run: RunStatus, trusted: Sequence[str]) -> RunStatus:

@@ -16,6 +16,7 @@ import pytest
 
 from lop_sweeps.analysis.__main__ import main as figures
 from lop_sweeps.selection import record
+from lop_sweeps.sweeps.status import main as status
 from tests.command import Command, lop
 
 __all__ = ["lop"]
@@ -137,7 +138,7 @@ def test_two_people_typing_it_at_once_run_everything_once(whole: Path, tmp_path:
 
 
 def test_a_changed_record_is_refused_and_so_is_another_selection_in_the_folder(
-    whole: Path, tmp_path: Path, lop: Command
+    whole: Path, tmp_path: Path, lop: Command, capsys: pytest.CaptureFixture[str]
 ) -> None:
     copy = _copy(whole, tmp_path)
     ended = lop(*SELECT, "tuning.keep=0.5")
@@ -147,7 +148,11 @@ def test_a_changed_record_is_refused_and_so_is_another_selection_in_the_folder(
     assert ended.code != 0
     assert "the settings of backprop" in ended.err
     text = (copy / record.FILE).read_text()
+    assert status([str(copy), "--verify"]) == 0
+    assert "2 of 2 methods have their settings, chosen on seeds 1000, 1001" in capsys.readouterr().out
     (copy / record.FILE).write_text(text.replace('"chosen": "step_size=0.1"', '"chosen": "step_size=0.01"'))
+    assert status([str(copy), "--verify"]) != 0
+    assert "is not as it was written" in capsys.readouterr().out
     ended = lop(*SELECT)
     assert ended.code != 0
     assert "is not as it was written" in ended.err
@@ -241,7 +246,7 @@ def test_an_experiment_gives_each_method_its_grid_and_figures_say_how_it_was_cho
     assert ended.code == 0, ended.err
     assert "to run (" not in ended.err
     assert record.read(folder) == found
-    assert figures([str(folder), "--report", "--format", "png", "--leaderboard"]) == 0
+    assert figures([str(folder), "--report", "--format", "png", "--leaderboard", "--csv"]) == 0
     out = capsys.readouterr().out
     assert "selection.md" in out
     table = (folder / "figures" / "selection.md").read_text()
@@ -252,6 +257,11 @@ def test_an_experiment_gives_each_method_its_grid_and_figures_say_how_it_was_cho
     assert "How hyper-parameters were selected" in page
     assert "Methods and benchmarks" in page
     assert "L2 Init" in (folder / "figures" / "leaderboard.md").read_text()
+    lines = (folder / "figures" / "study.csv").read_text().splitlines()
+    assert len(lines) == 1 + 2 * (2 + 3) + 3 * 2  # of the choice, and of the report
+    assert figures([str(folder / "figures" / "study.csv"), "--out", str(tmp_path / "again"), "--format", "png"]) == 0
+    for name in ("leaderboard.csv", "leaderboard.md"):
+        assert (tmp_path / "again" / name).read_text() == (folder / "figures" / name).read_text()
 
 
 def _copy(whole: Path, tmp_path: Path) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from scipy import stats
 
 from lop_sweeps.analysis.errors import AnalysisError
+from lop_sweeps.analysis.figures.leaderboard import cost
 from lop_sweeps.analysis.figures.leaderboard import leaderboard as figure
 from lop_sweeps.analysis.reading.load import load
 from lop_sweeps.analysis.statistics.leaderboard import Leaderboard, holm, leaderboard
@@ -148,7 +150,7 @@ def test_intervals_of_scores_cover(sweep: SweepBuilder) -> None:
 
     for trial in range(60):
         shared = generator.normal(0, 0.05, 12)
-        found = module._Benchmark("a", "accuracy", 1.0)
+        found = module.Part("a", "accuracy", 1.0)
         for name, level in (("backprop", 0.4), ("x", 0.6), (ORACLE, 0.8)):
             values = level + shared + generator.normal(0, 0.03, 12)
             found.values[name] = module.pd.Series(values, index=range(12))
@@ -167,6 +169,10 @@ def test_the_files_say_what_the_board_says(field: SweepBuilder, tmp_path: Path) 
     assert "covers 0" in text
     assert text.count("**") == 6  # a best one on each of three benchmarks
     assert r"\toprule" in paths[2].read_text()
+    with pytest.raises(AnalysisError, match="no run says how long it took"):
+        cost(board)
+    timed = replace(board, cells=board.cells.assign(seconds=np.arange(len(board.cells)) + 1.0))
+    assert len(cost(timed).axes) >= 3
     drawn = figure(board)
     assert len(drawn.axes) >= 4  # three benchmarks and the score
 
