@@ -79,7 +79,14 @@ def _apart(optimizer: Optimizer, interventions: Sequence[Intervention], within: 
             return str(why)
     others = [*within, *(one for one in interventions if is_compiled(one) and part_of(one) is None)]
     if parts and others:
-        return f"it has {type(parts[0][0]).__name__} without {type(others[0]).__name__} only"
+        name, other = type(parts[0][0]).__name__, type(others[0]).__name__
+        if any(hasattr(module, what) for _, module in parts for what in ("before_rows", "before_update", "ALONE")):
+            return f"it has {name} without {other} only"
+        if any(isinstance(each, ShrinkAndPerturb) and each.noise == "lazy" for each in others):
+            return f"{name} must see all weights, and lazy noise comes later"
+        order = list(interventions)
+        if max(order.index(each) for each, _ in parts) > min(order.index(each) for each in others):
+            return f"{name} acts with the optimizer, so it must come before {other}"
     plain = isinstance(optimizer, SGD) and optimizer.momentum == 0
     lazy = [one for one, module in parts if plain and hasattr(module, "before_rows")]
     if lazy and len(parts) > 1:

@@ -17,6 +17,9 @@ and some of these functions, `numba.njit`, of these names and arguments, after i
     after_update(memory, net, seen, scale, step, t)    weights are `scale` times those in net.w; t: within the interval
     end_interval(memory, net, step)                    `step` is the one after an interval's last: do what is postponed
 
+It goes together with continual backprop, noise and whoever acts now and then if it comes before them, has neither
+`before_rows` nor `before_update`, and does not say that it wants to be alone (`ALONE = True`).
+
 A part with `before_rows` may leave rows as they are until somebody reads them. A call takes about ten nanoseconds, so
 the loop is compiled once, for whatever methods there are, and a part in a fraction of a second. A part's name stands in
 its intervention's class, as `compiled_part`: of a module of this package, or of the one that the class is in.

@@ -467,7 +467,8 @@ def _compile(sources: str) -> Compiled:
         seen = Seen(h, slope, delta, rows, values, active)
 
         at_once = rule.kind == SGD and batch == 1  # update each layer while its delta is propagated
-        anew = rule.kind != SGD or noise.kind == PER_STEP  # all weights move: add up their magnitudes at every step
+        # Where all weights may move, their magnitudes are added up at every step.
+        anew = rule.kind != SGD or noise.kind == PER_STEP or after
         measured = is_measured(net, rep)  # layers whose sums of |w| are needed
         moved = np.zeros(depth, np.bool_)  # layers in which units have just been replaced
         scale, variance = carried[0], carried[1]

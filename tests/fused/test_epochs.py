@@ -43,6 +43,14 @@ LINES: dict[str, list[str]] = {
     "l2_init": ["algorithm=l2_init", "benchmark.last_batch=keep"],
     "clipping": ["algorithm=weight_clipping", "algorithm.weight_clipping.kappa=0.5", *ADAM],
     "resets": ["algorithm=self_normalized_resets", f"{SNR}.initial_threshold=30", f"{SNR}.tau_max=60"],
+    "resets_and_redo": [
+        *("algorithm=[self_normalized_resets,redo]", f"{SNR}.initial_threshold=30", f"{SNR}.tau_max=60"),
+        *("algorithm.redo.period=10", "algorithm.redo.threshold=0.3"),
+    ],
+    "resets_and_cbp": [
+        *("algorithm=[self_normalized_resets,continual_backprop]", f"{SNR}.initial_threshold=30", f"{SNR}.tau_max=60"),
+        *(f"{CBP}.replacement_rate=0.02", f"{CBP}.maturity_threshold=10", "benchmark.last_batch=keep"),
+    ],
     "between_tasks": ["algorithm=[dash,head_resetting]"],
 }
 

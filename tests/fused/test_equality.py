@@ -97,6 +97,9 @@ TABLE: dict[str, list[Algorithm]] = {
     "weight_clipping": [Algorithm(PLAIN, (WeightClipping(0.5),)), Algorithm(FOLDED, (WeightClipping(0.3),))],
     "weight_clipping_hidden": [Algorithm(L2, (WeightClipping(0.3, output=False),), dropout=0.2)],
     "weight_clipping_adam": [Algorithm(Adam(0.001), (WeightClipping(0.5),))],
+    "cbp_after_resets": [Algorithm(one, (snr(), cbp("adaptable_contribution"))) for one in (PLAIN, L2)],
+    "cbp_after_resets_adam": [Algorithm(Adam(0.001), (snr(), cbp()))],
+    "noise_after_resets": [Algorithm(PLAIN, (snr(), perturb()))],
     "resets": [Algorithm(PLAIN, (snr(),)), Algorithm(L2, (snr(),))],
     "resets_adam": [Algorithm(Adam(0.001), (snr(),))],
     "resets_adam_all": [Algorithm(AdamW(0.001), (snr(reset_optimizer="all"),), dropout=0.2)],
@@ -169,7 +172,7 @@ def test_equals_the_torch_engine(row: str, loss: str, steps: int, names: list[st
         counts = replaced(final)
         totals.append(sum(counts))
         assert not row.endswith("_layer") or 0 in counts, "a layer of rate 0 is left alone"
-    if row.startswith("resets"):
+    if row.startswith("resets") or row == "noise_after_resets":
         assert any(totals), "of some activations units fall silent, and are reset"
     else:
         assert all((total > 20) == row.startswith(REPLACING) for total in totals)

@@ -26,6 +26,7 @@ from lop_sweeps.optimizers.sgd import SGD
 from tests.fused.engines import fused, image_task
 
 NETWORK = MLP(6, 3, [8, 7])
+SNR = SelfNormalizedResets()
 
 
 class Memory(NamedTuple):
@@ -111,6 +112,10 @@ def test_memories_are_of_numbers_and_flat_arrays() -> None:
         ((L2Init(), ContinualBackprop()), SGD(0.01), "L2Init without ContinualBackprop only"),
         ((WeightClipping(), ShrinkAndPerturb(1e-3)), SGD(0.01), "WeightClipping without ShrinkAndPerturb only"),
         ((WeightClipping(), ReDo()), SGD(0.01), "WeightClipping without ReDo only"),
+        ((ContinualBackprop(), SNR), SGD(0.01), "so it must come before ContinualBackprop"),
+        ((ReDo(), SNR), SGD(0.01), "so it must come before ReDo"),
+        ((SNR, ShrinkAndPerturb(1e-3, noise="lazy")), SGD(0.01), "must see all weights, and lazy noise comes later"),
+        ((SNR, ContinualBackprop(), ReDo()), SGD(0.01), None),
         ((L2Init(penalty="huber"),), SGD(0.01), "penalty=l2 only"),
         ((L2Init(anchor="resampled"),), SGD(0.01), "anchor=initial"),
         ((L2Init(coupling="decoupled"),), Adam(0.01), "decoupled L2 Init with plain SGD only"),

@@ -16,6 +16,8 @@ from lop_sweeps.fused.arrays import SGD, Array, Net, Optimizer, Seen
 from lop_sweeps.fused.rows import OPTIONS
 from lop_sweeps.fused.vector import lanes, larger, load, lowest_bit, magnitude, not_zero, splat
 
+ALONE = True  # who writes rows that are not in use would leave weights beyond their bounds
+
 
 class Memory(NamedTuple):
     """bounds (layers,): of weights and biases. clipped (layers that are clipped,), updates (1,): as the packed form has
