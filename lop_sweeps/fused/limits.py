@@ -90,8 +90,8 @@ def _apart(optimizer: Optimizer, interventions: Sequence[Intervention], within: 
     plain = isinstance(optimizer, SGD) and optimizer.momentum == 0
     lazy = [one for one, module in parts if plain and hasattr(module, "before_rows")]
     if lazy and len(parts) > 1:
-        other = next(one for one, _ in parts if one is not lazy[0])
-        return f"{type(lazy[0]).__name__} puts off what {type(other).__name__} would have to see"
+        second = next(one for one, _ in parts if one is not lazy[0])
+        return f"{type(lazy[0]).__name__} puts off what {type(second).__name__} would have to see"
     return None
 
 
