@@ -7,6 +7,7 @@ python docs/tables.py imagenet sweeps/continual_imagenet
 python docs/tables.py cifar sweeps/incremental_cifar100
 python docs/tables.py control sweeps/ant
 python docs/tables.py changes sweeps/slippery_ant
+python docs/tables.py field docs/field/slowly_changing_regression.csv
 
 Means over runs with 95 % bootstrap intervals. Published values are read off the figures of Dohare et al.'s repository.
 """
@@ -25,6 +26,7 @@ import yaml
 
 from lop_sweeps.analysis.reading.load import load
 from lop_sweeps.analysis.statistics.bootstrap import bootstrap_mean
+from lop_sweeps.analysis.statistics.study import read_study
 
 Floats = npt.NDArray[np.float64]
 
@@ -255,6 +257,19 @@ def diagnostics(methods: dict[str, pd.DataFrame], first: tuple[int, int], last: 
     show(["method", *heads], rows)
 
 
+def field(study: str) -> None:
+    """Of each method its line, what was chosen, and what it all took of a core."""
+    path = Path(study)
+    frame = read_study(path)
+    print("| method | chosen of | setting | minutes | line |\n|---|---:|---|---:|---|")
+    for method, of in frame.groupby("method", sort=False):
+        tried = of[of["phase"] == "tuning"]["setting"].nunique()
+        chosen = of[of["phase"] == "report"]["setting"].iloc[0]
+        quoted = f'"{method}"' if "," in str(method) else method
+        line = f"`lop -m experiment=field/{path.stem} 'variant=[{quoted}]'`"
+        print(f"| {method} | {tried} | {chosen} | {of['seconds'].sum() / 60:.1f} | {line} |")
+
+
 def main() -> None:
     tables: dict[str, Callable[[str], None]] = {
         "mnist": mnist,
@@ -264,10 +279,11 @@ def main() -> None:
         "cifar": cifar,
         "control": control,
         "changes": changes,
+        "field": field,
     }
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("table", choices=tables)
-    parser.add_argument("sweep", help="folder of the runs")
+    parser.add_argument("sweep", help="folder of the runs; of field, the study's file")
     arguments = parser.parse_args()
     tables[arguments.table](arguments.sweep)
 

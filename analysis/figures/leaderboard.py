@@ -7,6 +7,7 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from ..errors import AnalysisError
 from ..names.label import ordered
@@ -106,8 +107,9 @@ def cost(
     known = board.cells[board.cells["seconds"].notna() & board.cells["mean"].notna()]
     if known.empty:
         raise AnalysisError("no run says how long it took")
-    methods = ordered(set(map(str, known["method"])))
-    chosen: Looks = colours if colours is not None else looks(methods)
+    methods = [str(name) for name in board.methods["method"] if str(name) in set(map(str, known["method"]))]
+    numbers = {method: str(number) for number, method in enumerate(methods, 1)}  # there are more methods than colours
+    chosen: Looks = colours if colours is not None else looks(ordered(methods))
     names = list(dict.fromkeys(map(str, known["benchmark"])))
     with context(style):
         handles: list[Artist] = [
@@ -115,10 +117,11 @@ def cost(
         ]
         caption = [
             f"{board.band.words('bar')} of the {SUMMARIES[board.summary]}",
-            "Seconds: about what a run takes of one core, its updates at the rate of the last ones",
+            "Seconds: about what a run took of one core, shared with its pack",
             *notes,
         ]
-        legend = Legend("", handles, [chosen.text(method) for method in methods], sentences(caption))
+        texts = [f"{numbers[method]} {chosen.text(method)}" for method in methods]
+        legend = Legend("", handles, texts, sentences(caption))
         fig = legend.figure(size.width if len(names) > 1 else size.single, size.height, style)
         for ax, name in zip(np.atleast_1d(fig.subplots(1, len(names))), names, strict=True):
             of = known[known["benchmark"] == name]
@@ -126,7 +129,20 @@ def cost(
                 look = chosen[str(row["method"])]
                 ax.vlines(row["seconds"], row["low"], row["high"], color=look.colour, linewidth=1.2 * size.line)
                 ax.plot(row["seconds"], row["mean"], "o", color=look.colour, markersize=3.6 * size.line)
-            ax.set_xscale("log")
+                where, shift = (row["seconds"], row["mean"]), (2.5 * size.line, 0)
+                ax.annotate(
+                    numbers[str(row["method"])],
+                    where,
+                    shift,
+                    textcoords="offset points",
+                    va="center",
+                    fontsize=size.small,
+                )
+            if of["seconds"].max() > 5 * of["seconds"].min():
+                ax.set_xscale("log")
+                ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+                ax.xaxis.set_major_formatter(FuncFormatter(lambda seconds, _: f"{seconds:g}"))
+                ax.xaxis.set_minor_formatter(NullFormatter())
             centre, low, high = (of[key].to_numpy(dtype=np.float64) for key in ("mean", "low", "high"))
             ax.set_ylim(*span(centre, low, high))
             ax.set_title(fill(readable(name), 30), fontsize=size.small)

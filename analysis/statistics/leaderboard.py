@@ -302,12 +302,10 @@ def _seconds(sweep: Sweep, of_run: Mapping[str, str]) -> dict[tuple[str, str], f
 
 
 def core_seconds(run: Path) -> float | None:
-    """About what a run takes of one core: its updates at the rate of the last ones, shared with its pack."""
+    """About what a run has taken of one core: the time of its sessions that have ended, shared with its pack."""
     try:
-        status = json.loads((run / "status.json").read_text(encoding="utf-8"))
-        pack = json.loads((run / "pack.json").read_text(encoding="utf-8")) if (run / "pack.json").exists() else {}
-    except (OSError, ValueError):
+        sessions = json.loads((run / "provenance.json").read_text(encoding="utf-8"))["sessions"]
+        times = [(one["ended"] - one["began"]) / (one["pack"] if one["engine"] == "torch" else 1) for one in sessions]
+    except (OSError, ValueError, KeyError, TypeError):
         return None
-    rate, steps = status.get("rate"), status.get("total_steps")
-    members = len(pack.get("members", ())) or 1
-    return steps / rate / (1 if pack.get("engine") == "fused" else members) if rate and steps else None
+    return float(sum(times)) if times else None
