@@ -9,13 +9,14 @@ that every process would compile what calls it (four seconds for the training lo
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import glob
 import hashlib
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numba as nb
 from numba.core.caching import FunctionCache, IndexDataCacheFile
@@ -36,6 +37,34 @@ def njit(**options: Any) -> Callable[[Any], Any]:
         return dispatcher
 
     return compile_and_keep
+
+
+@contextlib.contextmanager
+def one_at_a_time(function: Any, patience: float = 180.0) -> Iterator[None]:
+    """Of processes and machines that keep compiled code in one place one compiles; the others wait, and find it there.
+
+    function: compiled by `njit`; its place is meant. Nobody waits longer than `patience` seconds, nor where files have
+    no locks: then a function is compiled more often than it had to be, which does no harm.
+    """
+    folder = getattr(getattr(function, "_cache", None), "cache_path", None)
+    with contextlib.ExitStack() as stack:
+        if folder is not None:
+            with contextlib.suppress(OSError):
+                Path(folder).mkdir(parents=True, exist_ok=True)
+                file = stack.enter_context(open(Path(folder) / "compiling.lock", "w"))
+                until = time.monotonic() + patience
+                while not _locked(file) and time.monotonic() < until:
+                    time.sleep(0.2)
+        yield
+
+
+def _locked(file: IO[str]) -> bool:
+    """Whether the file is now locked by this process, until it is closed. Raises OSError where none can be."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 class KnownByText(FunctionCache):

@@ -11,7 +11,9 @@ import stat
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,7 +21,7 @@ import pytest
 import lop_sweeps
 from lop_sweeps import compiled_code
 from lop_sweeps.compiled_code import PREFIX, VARIABLE, prepare
-from lop_sweeps.compiling import FORMS, NamedForContent
+from lop_sweeps.compiling import FORMS, NamedForContent, one_at_a_time
 
 
 @pytest.fixture
@@ -207,3 +209,36 @@ def test_what_is_compiled_is_found_again_in_another_process(tmp_path: Path) -> N
         for _ in range(2)
     ]
     assert printed == ["3.0 3 4 0 0 0\n", "3.0 3 4 1 1 1\n"]
+
+
+HOLD = """\
+import sys, time
+from pathlib import Path
+from types import SimpleNamespace
+from lop_sweeps.compiling import one_at_a_time
+
+with one_at_a_time(SimpleNamespace(_cache=SimpleNamespace(cache_path=sys.argv[1]))):
+    Path(sys.argv[1], "held").touch()
+    while not Path(sys.argv[1], "enough").exists():
+        time.sleep(0.01)
+    Path(sys.argv[1], "made").touch()
+"""
+
+
+def test_who_comes_second_waits_until_what_it_needs_is_compiled(tmp_path: Path) -> None:
+    function = SimpleNamespace(_cache=SimpleNamespace(cache_path=str(tmp_path)))
+    with subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path)]) as other:
+        while not (tmp_path / "held").exists():
+            time.sleep(0.01)
+        with one_at_a_time(function, patience=0.3):  # somebody hangs there: go on
+            assert not (tmp_path / "made").exists()
+        (tmp_path / "enough").touch()
+        with one_at_a_time(function):
+            assert (tmp_path / "made").exists()
+    assert other.returncode == 0
+
+
+def test_where_nothing_is_kept_nobody_waits(tmp_path: Path) -> None:
+    for function in (SimpleNamespace(), SimpleNamespace(_cache=SimpleNamespace(cache_path="/proc/nowhere"))):
+        with one_at_a_time(function):
+            pass

@@ -11,7 +11,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from lop_sweeps.compiling import one_at_a_time
 from lop_sweeps.fused.learner import FusedLearner
+from lop_sweeps.fused.train import compiled
 from lop_sweeps.networks.linear import Linear
 from lop_sweeps.optimizers.optimizer import Optimizer
 from lop_sweeps.optimizers.sgd import SGD
@@ -39,8 +41,9 @@ def warm_up(precision: str) -> None:
         learner = FusedLearner(
             lambda: Linear(1, 2), cast(Optimizer, SGD()), [], 0, "cross_entropy", getattr(torch, precision)
         )
-        learner.run([_Nothing()], 1, 0, 0, 1, 1)
-        learner.probe([_Nothing()], 1)
+        with one_at_a_time(compiled.train):
+            learner.run([_Nothing()], 1, 0, 0, 1, 1)
+            learner.probe([_Nothing()], 1)
     finally:
         notice.cancel()
         notice.join()  # workers are forked next, which no thread should see
