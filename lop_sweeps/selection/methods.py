@@ -9,13 +9,14 @@ from typing import Any
 
 import numpy as np
 from hydra.core.override_parser.types import IntervalSweep, Override
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from lop_sweeps import checks, streams
 from lop_sweeps.build import suggest
 from lop_sweeps.errors import ConfigError
 from lop_sweeps.sweeps.composer import Composer
 from lop_sweeps.sweeps.expansion import alternatives, asked_variants, choose_variants, variants_of
+from lop_sweeps.sweeps.planning import names_of
 
 METHOD, SEED = "algorithm", "seed"
 # What is no hyper-parameter: a choice is made on one stream, and its length is the selection's.
@@ -175,8 +176,8 @@ def _methods(
 
 def _algorithms(given: Sequence[Override], config: DictConfig) -> list[str]:
     mine = [one.value() for one in given if one.key_or_group == METHOD]
-    choice = mine[-1] if mine else OmegaConf.select(config, "hydra.runtime.choices.algorithm") or ["backprop"]
-    return [str(one) for one in choice] if isinstance(choice, list) else [str(choice)]
+    choice = mine[-1] if mine else OmegaConf.select(config, "hydra.runtime.choices.algorithm")
+    return names_of(OmegaConf.to_container(choice) if isinstance(choice, ListConfig) else choice) or ["backprop"]
 
 
 def _method(

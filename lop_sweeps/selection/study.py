@@ -117,13 +117,14 @@ class Study:
         from lop_sweeps.analysis.names.metric import PERFORMANCE
 
         first = next(iter(self.candidates.values()))[0]
-        row = rows_of(first.runs[0])[0]
         point = self._point(first.method, first.overrides, self.asked.tuning.seeds[0], None)
         given = point.config["benchmark"].get("performance")
+        runs = [run for candidates in self.candidates.values() for one in candidates for run in one.runs]
+        row = next((rows[0] for run in runs if (rows := rows_of(run))), {})  # some have diverged in their first task
         for name in (*([given] if given else []), *PERFORMANCE):
             if name in row:
                 return str(name)
-        raise LopError(f"{first.runs[0]} logs no performance to choose by")
+        raise LopError(f"no run in {first.runs[0].parent} has logged a performance to choose by")
 
     # --- what it says ---
 

@@ -142,11 +142,11 @@ def resolve(config: Mapping[str, Any], choices: Mapping[str, Any]) -> dict[str, 
     given = config.get("sweep")
     name = given if given not in (None, "") else experiment or f"{chosen['benchmark']}-{config['scale']}"
     resolved |= {"benchmark": benchmark, "sweep": str(name)}
-    resolved["choices"] = {**chosen, "algorithm": _names(chosen["algorithm"])}
+    resolved["choices"] = {**chosen, "algorithm": names_of(chosen["algorithm"])}
     return resolved
 
 
-def _names(choice: Any) -> list[str]:
+def names_of(choice: Any) -> list[str]:
     """The chosen algorithms: one name, a list, or the text of a list."""
     if isinstance(choice, str):
         return [item.strip() for item in choice.strip("[]").split(",") if item.strip()]

@@ -268,3 +268,17 @@ def _copy(whole: Path, tmp_path: Path) -> Path:
     copy = tmp_path / "sweeps" / "chosen"
     shutil.copytree(whole, copy, copy_function=shutil.copy2)
     return copy
+
+
+def test_a_setting_that_diverges_is_the_worst_and_the_first_of_all_may(tmp_path: Path, lop: Command) -> None:
+    ended = lop(
+        *("-m", "hydra/sweeper=select", "scale=tiny", "network.hidden=[8]", "benchmark=slowly_changing_regression"),
+        *("optimizer.step_size=1e30,0.01,0.001", "seed=0", "tuning.seeds=[7,8]", "sweep=chosen"),
+    )
+    assert ended.code == 0, ended.err
+    found = record.read(tmp_path / "sweeps" / "chosen")
+    assert found is not None
+    first = found["methods"]["backprop"]["rungs"][0]
+    assert first["values"]["step_size=1e+30"] == [None, None]
+    assert "step_size=1e+30" not in first["kept"]
+    assert not found["methods"]["backprop"]["larger_is_better"]  # it is an error
