@@ -24,6 +24,7 @@ GROUPS = (
     "tracking",
     "experiment",
     "hydra/launcher",
+    "hydra/sweeper",
 )
 
 

@@ -127,6 +127,9 @@ def sweep(
         hydra = composer.master.hydra
         if hydra.sweeper["_target_"] != f"{plugins.__name__}.GridSweeper":
             raise ConfigError("hydra/sweeper", hydra.runtime.choices.get("hydra/sweeper"), "must be grid, from Python")
+        if composer.master.get("tuning") is not None:
+            advice = "makes a selection of this experiment, which the command line does; tuning=null sweeps over it"
+            raise ConfigError("tuning", dict(composer.master.tuning), advice)
         params: Any = OmegaConf.to_container(hydra.sweeper.params) if hydra.sweeper.params else {}
         launcher = _launcher(composer)
         points, _ = compose_points(composer, list(points_of(composer, params, lines)))

@@ -253,3 +253,17 @@ def test_jobs_mirror_their_runs(tmp_path: Path) -> None:
     for name, log in logs(tmp_path).items():
         rows = [json.loads(line) for line in log.splitlines()]
         assert [row["performance/accuracy"] for row in sent[name].history] == [row["accuracy"] for row in rows]
+
+
+def test_a_selection_goes_on_rung_by_rung_and_chooses_as_it_does_on_this_machine(tmp_path: Path) -> None:
+    line = [
+        *("benchmark=permuted_digits", "scale=tiny", "network.hidden=[8]", "hydra/sweeper=select"),
+        *("optimizer.step_size=0.1,0.01,0.001", "seed=0,1", "tuning.seeds=[7,8]", "tuning.shares=[0.5,1]"),
+    ]
+    submitted = lop(tmp_path / "slurm", *line, *SLURM, "hydra.launcher.wait=false")
+    assert "the rung is submitted; when its runs have ended, the same line goes on" in submitted.stderr
+    lop(tmp_path / "slurm", *line, *SLURM)  # waits for what is queued, then for its own
+    lop(tmp_path / "local", *line)
+    assert logs(tmp_path / "slurm") == logs(tmp_path / "local")
+    one, other = ((tmp_path / place / "s" / "select.json").read_bytes() for place in ("slurm", "local"))
+    assert one == other

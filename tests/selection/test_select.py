@@ -14,7 +14,9 @@ from pathlib import Path
 
 import pytest
 
+from lop_sweeps import sweep
 from lop_sweeps.analysis.__main__ import main as figures
+from lop_sweeps.errors import ConfigError
 from lop_sweeps.selection import record
 from lop_sweeps.sweeps.status import main as status
 from tests.command import Command, lop
@@ -282,3 +284,16 @@ def test_a_setting_that_diverges_is_the_worst_and_the_first_of_all_may(tmp_path:
     assert first["values"]["step_size=1e+30"] == [None, None]
     assert "step_size=1e+30" not in first["kept"]
     assert not found["methods"]["backprop"]["larger_is_better"]  # it is an error
+
+
+def test_from_python_a_selection_is_refused_and_not_taken_for_a_sweep(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine" / "experiment").mkdir(parents=True)
+    (tmp_path / "mine" / "experiment" / "study.yaml").write_text(EXPERIMENT)
+    with pytest.raises(ConfigError, match="the command line does"):
+        sweep("experiment=study", config_dir="mine")
+    with pytest.raises(ConfigError, match="must be grid, from Python"):
+        sweep("hydra/sweeper=select", "optimizer.step_size=0.1,0.01")
+    assert not (tmp_path / "sweeps").exists()
