@@ -150,7 +150,7 @@ def test_every_command_in_the_documentation_is_a_checked_sweep(line: str, tmp_pa
             composer.point(None, point)
         except DataError:
             needs_data = {"benchmark=permuted_mnist", "benchmark=continual_imagenet", "benchmark=incremental_cifar100"}
-            needs_data |= {"benchmark/data=fashion_mnist"}
+            needs_data |= {"benchmark/data=fashion_mnist", "benchmark=random_label_mnist"}
             needs_data |= {"benchmark=fashion_label_permuted", "benchmark=fashion_input_permuted"}
             assert needs_data & set(point)  # everything but the data is right
 
