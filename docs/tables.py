@@ -264,7 +264,10 @@ def field(study: str) -> None:
     print("| method | chosen of | setting | minutes | line |\n|---|---:|---|---:|---|")
     for method, of in frame.groupby("method", sort=False):
         tried = of[of["phase"] == "tuning"]["setting"].nunique()
-        chosen = of[of["phase"] == "report"]["setting"].iloc[0]
+        reported = of[of["phase"] == "report"]["setting"]
+        if reported.empty:  # its selection has not come to an end
+            continue
+        chosen = reported.iloc[0]
         quoted = f'"{method}"' if "," in str(method) else method
         line = f"`lop -m experiment=field/{path.stem} 'variant=[{quoted}]'`"
         print(f"| {method} | {tried} | {chosen} | {of['seconds'].sum() / 60:.1f} | {line} |")

@@ -220,7 +220,9 @@ def _unscored(found: Part, base: str, oracle: str | None, band: Band) -> str:
     gap = found.sign * (found.values[oracle] - found.values[base]).dropna().to_numpy(dtype=np.float64)
     if len(gap) < 3:
         return "oracle and baseline have fewer than three seeds in common"
-    _, low, _ = (float(x) for x in band.of(gap))
+    _, low, high = (float(x) for x in band.of(gap))
+    if high < 0:
+        return f"{oracle} is worse than {base}: what is kept from task to task is of more use than what is lost"
     return "" if low > 0 else f"that {oracle} is better than {base} is not certain (the difference's interval covers 0)"
 
 

@@ -98,6 +98,12 @@ def test_without_an_oracle_there_are_no_scores_and_it_is_said(sweep: SweepBuilde
         board_of(sweep, oracle="nobody")
 
 
+def test_where_beginning_anew_is_worse_it_is_said(sweep: SweepBuilder) -> None:
+    add(sweep, "a", "backprop", [0.7, 0.71, 0.72])
+    add(sweep, "a", ORACLE, [0.5, 0.52, 0.51])
+    assert any(f"{ORACLE} is worse than backprop" in note for note in board_of(sweep).notes)
+
+
 def test_what_is_level_with_the_best_is_by_pairs_and_corrected(sweep: SweepBuilder) -> None:
     """`redo` differs from the best by noise; `l2` always by a little, which pairs see although means overlap."""
     generator = np.random.default_rng(3)
