@@ -80,7 +80,7 @@ def _rows(part: Sweep, of_run: Mapping[str, tuple[str, str]], phase: str) -> lis
                     "share": round(tasks / longest, 4),
                     "value": float(values.get(name, np.nan)),
                     "state": str(run["state"]),
-                    "seconds": np.nan if seconds is None else round(seconds, 2),
+                    "seconds": np.nan if seconds is None else seconds,
                 }
             )
     return found
