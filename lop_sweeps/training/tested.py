@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
@@ -11,18 +12,20 @@ from torch import Tensor
 from lop_sweeps.algorithms.intervention import PackedIntervention, has
 
 
-class Tested:
+class Tested(ABC):
     """The part of a learner that knows of them."""
 
     seeds: Sequence[int]
     parameters: Tensor
 
     @property
+    @abstractmethod
     def active(self) -> list[PackedIntervention[Any]]:
-        raise NotImplementedError
+        """Those of the interventions that act in the task at hand."""
 
+    @abstractmethod
     def looking(self, *, batch_statistics: bool = False) -> AbstractContextManager[None]:
-        raise NotImplementedError
+        """While the network is looked at, nothing that belongs to learning changes."""
 
     def tested_beside(self) -> dict[str, Tensor]:
         """By name, further parameters (runs, parameters) that interventions want tested."""
