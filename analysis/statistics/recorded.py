@@ -20,8 +20,6 @@ from .curve_summary import bounds_of
 from .interval import NAMES, WORDS
 from .selection import Selection, at_edges
 
-BY = {"mean": "area", "late": "late", "final": "final"}  # the selection's word -> the summary's
-
 
 def recorded(sweep: Sweep, folders: Sequence[Path], band: Band = DEFAULT) -> Selection | None:
     """What `select.json` in these folders says of the methods in `sweep`; None if no folder has one.
@@ -76,7 +74,7 @@ def read(folder: Path) -> dict[str, Any] | None:
 def _row(
     method: str, of_method: Mapping[str, Any], found: Mapping[str, Any], runs: pd.DataFrame, band: Band
 ) -> dict[str, object]:
-    metric, summary = str(of_method["metric"]), BY[found["tuning"]["by"]]
+    metric, summary = str(of_method["metric"]), record.SUMMARIES[found["tuning"]["by"]]
     bounds = bounds_of(summary, quantity(metric))
 
     def estimate(label: str) -> list[float]:

@@ -14,6 +14,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from lop_sweeps import checks, streams
 from lop_sweeps.build import suggest
 from lop_sweeps.errors import ConfigError
+from lop_sweeps.selection.record import SUMMARIES
 from lop_sweeps.sweeps.composer import Composer
 from lop_sweeps.sweeps.expansion import alternatives, asked_variants, choose_variants, variants_of
 from lop_sweeps.sweeps.planning import names_of
@@ -21,7 +22,6 @@ from lop_sweeps.sweeps.planning import names_of
 METHOD, SEED = "algorithm", "seed"
 # What is no hyper-parameter: a choice is made on one stream, and its length is the selection's.
 FIXED = ("benchmark", "scale", "sweep", "benchmark.num_tasks", "benchmark.num_steps", "agent")
-SUMMARIES = {"mean": "area", "late": "late", "final": "final"}  # our word -> that of the analysis
 
 
 @dataclass(frozen=True)

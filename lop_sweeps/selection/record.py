@@ -18,6 +18,7 @@ from lop_sweeps.errors import LopError
 from lop_sweeps.regular_file import read_bytes
 
 FILE, SCHEMA = "select.json", 1
+SUMMARIES = {"mean": "area", "late": "late", "final": "final"}  # tuning.by -> the summary of the analysis
 TUNING = "tuning"  # the folder of the tuning runs, in the sweep's
 
 

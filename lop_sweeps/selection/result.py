@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from lop_sweeps.selection.halving import Floats, Rung, going_on, ranked, stability
-from lop_sweeps.selection.methods import SUMMARIES, Setting
-from lop_sweeps.selection.record import rows_of
+from lop_sweeps.selection.methods import Setting
+from lop_sweeps.selection.record import SUMMARIES, rows_of
 from lop_sweeps.selection.study import Study
 
 
