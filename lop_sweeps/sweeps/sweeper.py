@@ -144,8 +144,9 @@ def run_locally(
 ) -> list[Any]:
     """Train the points' runs on this machine. Raises `SweepFailed`, or `Interrupted` after a clean stop.
 
-    listener, quiet: as in `local_runner`. start: how worker processes are started; by default as forks. If given, runs
-    that need one worker are trained in this process. groups: of the points, none of which shares a pack with another.
+    listener, quiet: as in `local_runner`. start: how worker processes are started, by default as the command does; if
+    given, runs that need one worker are trained in this process. groups: of the points, none of which shares a pack
+    with another.
     """
     from lop_sweeps.sweeps import local_runner, worker
     from lop_sweeps.training import devices
@@ -172,7 +173,7 @@ def run_locally(
     if start is not None and workers == threads == 1 and plan.packs:
         outcomes = local_runner.run_here(plan, listener, quiet=quiet)
     elif plan.packs:
-        outcomes = local_runner.run_workers(plan, workers, listener, quiet=quiet, start=start or worker.fork)
+        outcomes = local_runner.run_workers(plan, workers, listener, quiet=quiet, start=start or worker.by_command)
     (check if quiet else finish)(plan, outcomes)
     return []
 

@@ -2,8 +2,8 @@
 
 It ignores Ctrl-C; whoever started it turns that into SIGTERM, which is answered at the end of an interval with a
 checkpoint. There are two ways to start one. A fork spares it the seconds of importing torch, and needs a parent that
-has started no threads and no GPU: the command `lop`. A process of its own needs nothing of the parent, whose `__main__`
-may be a notebook or a script without a guard, and which is not run again.
+has started no threads and no GPU: the command `lop`, on a machine without one. A process of its own needs nothing of
+the parent, whose `__main__` may be a notebook or a script without a guard, and which is not run again.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ import torch
 from lop_sweeps import child_process
 from lop_sweeps.sweeps.execute import run_pack
 from lop_sweeps.sweeps.stop_flag import StopFlag
+from lop_sweeps.training import devices
 
 log = logging.getLogger("lop")
 
@@ -91,6 +92,15 @@ def spawn(number: int, rows: bool) -> tuple[Process, Connection]:
     )
     theirs.close()
     return _Own(process), ours
+
+
+def by_command(number: int, rows: bool) -> tuple[Process, Connection]:
+    """As the command `lop` starts it.
+
+    Where there is a GPU, looking at a stranger's network in the parent has started threads for it (autograd's, at the
+    first backward pass), and a fork of that could take no gradient.
+    """
+    return (spawn if devices.count() else fork)(number, rows)
 
 
 def work(connection: Connection, parent: int, level: int, number: int, rows: bool) -> None:

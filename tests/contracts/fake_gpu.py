@@ -72,6 +72,10 @@ def fake_gpu(monkeypatch: pytest.MonkeyPatch, value: float = 1_000.0) -> Iterato
     def zeros(of: Any, leaves: Sequence[Tensor], *rest: Any, **options: Any) -> list[Tensor]:
         return [torch.zeros_like(leaf) for leaf in leaves]
 
+    # Autograd starts a thread for each device that it finds at its first backward pass; a process with such threads
+    # cannot be forked, and the tests after this one fork theirs. So it looks before there is one.
+    leaf = torch.zeros((), requires_grad=True)
+    torch.autograd.grad(leaf * leaf, leaf)
     monkeypatch.setattr(torch.autograd, "grad", zeros)
     with FakeTensorMode(allow_non_fake_inputs=True), Host(value) as host:
         yield host

@@ -682,7 +682,7 @@ METHODS = frozenset(
 # What the fused engine promises to train, by config group; a row that chooses nothing in a group has its default.
 FUSED = {
     "benchmark/protocol": {"online", "epochs"},
-    "benchmark": {"stream", "permuted_digits", "slowly_changing_regression", "permuted_mnist"},
+    "benchmark": {"stream", "permuted_digits", "slowly_changing_regression", "permuted_mnist", "continual_imagenet"},
     "network": {"mlp", "linear"},
     "network.activation": {
         *("relu", "leaky_relu", "tanh", "sigmoid", "elu", "selu", "swish", "identity", "gelu", "smooth_leaky")
