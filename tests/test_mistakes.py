@@ -677,7 +677,7 @@ OPTIONS: list[tuple[list[str], str, str]] = [
 LOGGED = {"buffers", "test_per_class", "restore_best", "augment_test", "evaluate_every", "reset_statistics"}
 # All other options are promised on both engines, where their benchmark and network are.
 ELEMENTWISE = {"leaky_slope", "smooth_leaky"}  # options of activations that the fused engine has
-TORCH_ONLY = {f"network.{key}" for key in ("norm", "norm_after", "injection", *(SLOPES.keys() - ELEMENTWISE))}
+TORCH_ONLY = {f"network.{key}" for key in ("norm_after", "injection", *(SLOPES.keys() - ELEMENTWISE))}
 TORCH_ONLY |= {"algorithm.selective_weight_reinitialization.decay_rate"}
 TORCH_ONLY |= {f"{CBP}.rate_of", f"{CBP}.averaging", f"{CBP}.reset_optimizer"}
 TORCH_ONLY |= {f"algorithm.l2_init.{key}" for key in ("anchor", "penalty", "coupling")}
@@ -871,7 +871,9 @@ def test_setting_that_is_ignored(folder: Path, needs: list[str], key: str, value
         pytest.param(needs, key, value, marks=[pytest.mark.slow] * _of_the_field(needs, key))
         for needs, key, value in OPTIONS
         if base(needs) is BASE and (key in FUSED_ONLY or not _fused(needs, key))
-        if not key.endswith(".refresh_in")  # the value that it is changed to is one of both
+        if not key.endswith(
+            (".refresh_in", "normalize_and_project.period")
+        )  # the value that it is changed to is one of both
     ],
 )
 def test_option_of_one_engine_that_the_other_ignores(tmp_path: Path, needs: list[str], key: str, value: str) -> None:

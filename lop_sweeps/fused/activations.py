@@ -16,13 +16,11 @@ from lop_sweeps.fused.vector import float_of_bits
 from lop_sweeps.networks.activations import Activation
 
 Array = Any
-CODES = {
-    name: code
-    for code, name in enumerate(
-        ("relu", "leaky_relu", "tanh", "sigmoid", "elu", "selu", "swish", "identity", "gelu", "smooth_leaky")
-    )
-}
-_RELU, _LEAKY, _TANH, _SIGMOID, _ELU, _SELU, _SWISH, _IDENTITY, _GELU, _SMOOTH_LEAKY = range(10)
+ELEMENTWISE = ("relu", "leaky_relu", "tanh", "sigmoid", "elu", "selu", "swish", "identity", "gelu", "smooth_leaky")
+_RELU, _LEAKY, _TANH, _SIGMOID, _ELU, _SELU, _SWISH, _IDENTITY, _GELU, _SMOOTH_LEAKY = range(len(ELEMENTWISE))
+_CRELU, _FOURIER, PRELU = range(len(ELEMENTWISE), len(ELEMENTWISE) + 3)
+# Two features of a unit, or slopes that are learned: for the training loop alone.
+CODES = {name: code for code, name in enumerate((*ELEMENTWISE, "crelu", "fourier", "prelu"))}
 _ROOT_HALF, _DENSITY = math.sqrt(0.5), 1.0 / math.sqrt(2.0 * math.pi)
 _SELU_SCALE, _SELU_ALPHA = 1.0507009873554804934193349852946, 1.6732632423543772848170429916717
 
@@ -35,6 +33,8 @@ _REST = _SERIES[1:]
 
 def obstacle(activation: Activation) -> str | None:
     """Why a network's activation is not known here, in words that follow "because"; None if it is."""
+    if activation.name == "prelu" and activation.options.prelu_per != "unit":
+        return "it knows prelu with prelu_per=unit only"
     return None if activation.name in CODES else f"it does not know the activation {activation.name}"
 
 
@@ -57,7 +57,11 @@ def exponential(x: float) -> float:
 
 @nb.njit(nogil=True, error_model="numpy")
 def activate(code: int, options: Array, units: int, h: Array, slope: Array) -> None:
-    """Replace pre-activations h[:units] by activations; slope[:units] becomes the derivative there."""
+    """Replace pre-activations h[:units] by activations; slope[:units] becomes the derivative there.
+
+    Where units have two features, unit i has h[i] and h[units + i], and as many derivatives. PReLU, whose slopes are
+    learned, is in `unit_rows`.
+    """
     kind = h.dtype.type
     one, zero = kind(1), kind(0)
     if code == _RELU:
@@ -114,6 +118,16 @@ def activate(code: int, options: Array, units: int, h: Array, slope: Array) -> N
             y = 1.0 / (1.0 + exponential(-steep * z))
             h[i] = kind(below_0 * z + (1.0 - below_0) * z * y)
             slope[i] = kind(below_0 + (1.0 - below_0) * y * (1.0 + steep * z * (1.0 - y)))
+    elif code == _CRELU:
+        for i in range(units):
+            z = h[i]
+            h[i], h[units + i] = zero if z <= zero else z, zero if z >= zero else -z
+            slope[i], slope[units + i] = zero if z <= zero else one, zero if z >= zero else -one
+    elif code == _FOURIER:
+        for i in range(units):
+            z = np.float64(h[i])
+            sine, cosine = kind(math.sin(z)), kind(math.cos(z))
+            h[i], h[units + i], slope[i], slope[units + i] = sine, cosine, cosine, -sine
     else:
         for i in range(units):
             slope[i] = one

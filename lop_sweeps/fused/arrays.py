@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from lop_sweeps.fused.vector import LANES
+
 Array = Any
 
 CROSS_ENTROPY, SQUARED_ERROR = 0, 1
@@ -18,7 +20,9 @@ class Net(NamedTuple):
     """A fully connected network.
 
     w: all weights (see `rows`). layers: (layers, 4) of base, stride, inputs, units; a layer's bias is the row after
-    its last input's. units: (layers,) where a layer's units start in arrays over all units, padded like the rows.
+    its last input's, and rows of hidden units follow (see `unit_rows`): normed, whether there are a scale and a shift
+    among them; fresh: (rows of units,) what a new unit has there. features: of a unit, which the next layer reads.
+    units: (layers,) where a layer's units, or features, start in arrays over all of them, padded like the rows.
     """
 
     w: Array
@@ -26,6 +30,9 @@ class Net(NamedTuple):
     units: Array
     activation: int
     options: Array
+    features: int
+    normed: bool
+    fresh: Array
     dropout: float
     dropout_key: Any
     loss: int
@@ -55,12 +62,14 @@ class Stream(NamedTuple):
 class Optimizer(NamedTuple):
     """A rule and its state, laid out like the weights; arrays that a rule does not use are empty.
 
+    unit_step_size: for rows of units (see `unit_rows`), which a method may leave alone though it changes the other.
     beta1 is SGD's momentum; moment1 its buffer. power1, power2: beta^t, per weight or one for all. fresh: whether a
     replaced unit's part of the state is reset.
     """
 
     kind: int
     step_size: float
+    unit_step_size: float
     weight_decay: float
     beta1: float
     beta2: float
@@ -135,7 +144,8 @@ class Work(NamedTuple):
     """Scratch space, all zeros at first.
 
     h, slope, delta (batch, all units): activations before dropout; d activation / d z; d loss / d z, with z the
-    pre-activations. rows, values (batch, layers, width): the inputs of each layer that take part in an example, and
+    pre-activations. standard, below (batch, all units), by (batch, layers), of_rows (rows of units, batch, all units):
+    see `unit_rows`. rows, values (batch, layers, width): the inputs of each layer that take part in an example, and
     active (batch, layers) how many they are. kept: a layer's activations after dropout. products: of rows with
     deltas. x (batch, width): inputs of a layer, zeros and all. outgoing, incoming, unfilled (all units,): see
     `replacement`; unowned: sums of rows that no unit owns. due (layers, interval): units to replace at each step;
@@ -146,6 +156,10 @@ class Work(NamedTuple):
     h: Array
     slope: Array
     delta: Array
+    standard: Array
+    below: Array
+    by: Array
+    of_rows: Array
     rows: Array
     values: Array
     active: Array
@@ -164,19 +178,32 @@ class Work(NamedTuple):
     pulls: Array
 
 
+def rooms(layers: Array, features: int, dtype: Any) -> Array:
+    """(layers,): the room that each layer's units, or their features, take in arrays over all of them."""
+    lanes, outputs = LANES[np.dtype(dtype).name], layers[:, 3].copy()
+    outputs[:-1] *= features
+    return -(-outputs // lanes) * lanes
+
+
 def make_work(net: Net, noise: Noise, batch: int, interval: int, *, pulled: bool = False) -> Work:
     """Scratch space for training with mini-batches of `batch`. pulled: whether methods add to the gradient."""
     depth, dtype, strides, inputs = len(net.layers), net.w.dtype, net.layers[:, 1], net.layers[:, 2]
-    width, stride, units = max(inputs.max() + 1, strides.max()), strides.max(), int(strides.sum())
-    lazy, weights = noise.kind == LAZY, int(((inputs + 1) * net.layers[:, 3]).sum())
+    room = rooms(net.layers, net.features, net.w.dtype)
+    width, stride, units = max(inputs.max() + 1, room.max()), strides.max(), int(room.sum())
+    own, lazy = len(net.fresh), noise.kind == LAZY
+    weights = int(((inputs + 1) * net.layers[:, 3]).sum() + own * net.layers[:-1, 3].sum())
     return Work(
         h=np.zeros((batch, units), dtype),
         slope=np.zeros((batch, units), dtype),
         delta=np.zeros((batch, units), dtype),
+        standard=np.zeros((batch, units if own else 0), dtype),
+        below=np.zeros((batch, units if own else 0), dtype),
+        by=np.ones((batch, depth)),
+        of_rows=np.zeros((own, batch, units), dtype),
         rows=np.zeros((batch, depth, width), np.int32),
         values=np.zeros((batch, depth, width), dtype),
         active=np.zeros((batch, depth), np.int64),
-        kept=np.zeros(stride, dtype),
+        kept=np.zeros(room.max(), dtype),
         products=np.zeros(width, dtype),
         x=np.zeros((batch, width), dtype),
         outgoing=np.zeros(units, dtype),

@@ -26,13 +26,14 @@ def rule_of(packed: PackedOptimizer, dtype: Any) -> arrays.Optimizer:
     if isinstance(packed, PackedSGD):
         kind = arrays.SGD if packed.buffer is None else arrays.MOMENTUM
         buffer = empty if packed.buffer is None else numpy_of(packed.buffer)
+        size = -_number(packed.negative_step_size)
         return arrays.Optimizer(
-            kind, -_number(packed.negative_step_size), _number(packed.weight_decay), _number(packed.momentum),
+            kind, size, size, _number(packed.weight_decay), _number(packed.momentum),
             0.0, 0.0, False, fresh, buffer, empty, empty, empty,
         )  # fmt: skip
     assert isinstance(packed, PackedAdam)
     return arrays.Optimizer(
-        arrays.ADAMW if packed.decoupled else arrays.ADAM, _number(packed.step_size),
+        arrays.ADAMW if packed.decoupled else arrays.ADAM, _number(packed.step_size), _number(packed.step_size),
         _number(packed.weight_decay), _number(packed.beta1), _number(packed.beta2), _number(packed.eps),
         packed.correction == "authors", fresh, numpy_of(packed.moment1), numpy_of(packed.moment2),
         numpy_of(packed.power1), numpy_of(packed.power2),

@@ -19,9 +19,16 @@ def update_layer(net: Net, rule: Optimizer, layer: int, batch: int, x: Array, de
 
     more: a gradient like net.w that is added, or nothing.
     """
+    update_rows(net, rule, net.layers[layer, 0], net.layers[layer, 1], net.layers[layer, 2] + 1, batch, x, delta, more)
+
+
+@nb.njit(**OPTIONS)
+def update_rows(
+    net: Net, rule: Optimizer, base: int, stride: int, rows: int, batch: int, x: Array, delta: Array, more: Array
+) -> None:
+    """`rows` of them from `base` on; row r has the gradient sum over b of x[b, r] * delta[b]."""
     w, m, v = net.w, rule.moment1, rule.moment2
     kind = w.dtype.type
-    base, stride, inputs = net.layers[layer, 0], net.layers[layer, 1], net.layers[layer, 2]
     each, added = rule.power1.size > 1, more.size > 0
     step, decay = splat(w, kind(-rule.step_size)), splat(w, kind(rule.weight_decay))
     beta1, beta2 = splat(w, kind(rule.beta1)), splat(w, kind(rule.beta2))
@@ -35,7 +42,7 @@ def update_layer(net: Net, rule: Optimizer, layer: int, batch: int, x: Array, de
         else:
             scale1 = splat(w, -kind(rule.step_size) / (kind(1) - rule.power1[0]))
             scale2 = splat(w, kind(1) / (kind(1) - rule.power2[0]))
-    for r in range(inputs + 1):
+    for r in range(rows):
         start = base + r * stride
         for j in range(0, stride, lanes(w)):
             i = start + j

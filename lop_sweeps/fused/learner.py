@@ -108,7 +108,7 @@ class FusedLearner(FusedNetwork, Tested):
                 packed.plan(step, steps)
 
         units = [
-            slice(first, first + layer.units)
+            slice(first, first + layer.num_features)
             for first, layer in zip(self._units[:-1].tolist(), self.graph, strict=True)
         ]
         return Stops(found, parts, self.parameters, units, plan)
@@ -198,8 +198,7 @@ class FusedLearner(FusedNetwork, Tested):
         magnitudes = np.empty((intervals, len(self._layers)))
         self._stops, acting = self._stops_now(), self.active
         net, noise = self._net(), noise_of(acting)
-        all_units = int(self._layers[:, 1].sum())
-        replacement = replacement_of(acting, self.graph, self._units, all_units, self._dtype)
+        replacement = replacement_of(acting, self.graph, self._units, self._all_units, self._dtype)
         stream = make_stream(tasks[0], start * batch, (start + steps) * batch, net)
         rule = rule_of(self.optimizer, self._dtype)
         work = arrays.make_work(
@@ -222,12 +221,12 @@ class FusedLearner(FusedNetwork, Tested):
 
     def probe(self, tasks: Sequence[Task], samples: int) -> list[Tensor]:
         """Hidden activations [(1, samples, units), ...] on a task's first examples, without dropout."""
-        h = np.zeros((samples, int(self._layers[:, 1].sum())), self._dtype)
+        h = np.zeros((samples, self._all_units), self._dtype)
         net = self._net()
         work = arrays.make_work(net, noise_of(self.interventions), batch=1, interval=1)
         compiled.activations(net, make_stream(tasks[0], 0, samples, net), work, h)
         parts = zip(self._units[:-1].tolist(), self.graph, strict=True)
-        return [torch.from_numpy(h[None, :, first : first + layer.units]) for first, layer in parts]
+        return [torch.from_numpy(h[None, :, first : first + layer.num_features]) for first, layer in parts]
 
     def _net(self) -> arrays.Net:
         return arrays.Net(
@@ -236,6 +235,9 @@ class FusedLearner(FusedNetwork, Tested):
             units=self._units,
             activation=CODES[self._mlp.activation],
             options=options_of(self._mlp.kind),
+            features=self._mlp.kind.features,
+            normed=bool(self._mlp.norms),
+            fresh=self._fresh,
             dropout=float(self._mlp.dropout),
             dropout_key=streams.counter_key(self.seeds[0], "dropout"),
             loss=arrays.CROSS_ENTROPY if self.loss == "cross_entropy" else arrays.SQUARED_ERROR,

@@ -35,8 +35,9 @@ def obstacle(network: Network, optimizer: Optimizer, interventions: Sequence[Int
     """Why the fused engine cannot train this, in words that follow "because"; None if it can."""
     if not isinstance(network, MLP) or type(network) not in (MLP, Linear):
         return f"{type(network).__name__} is not a fully connected network that it knows"
-    if network.norms:
-        return f"it has no {network.norm} normalisation"
+    if network.norms and (network.norm != "layer" or network.norm_after):
+        after = " after activations" if network.norm_after else ""
+        return f"it has no {network.norm} normalisation{after}"
     if network.injection is not None:
         return "it has no frozen heads"
     if unknown := activations.obstacle(network.kind):
@@ -55,6 +56,10 @@ def obstacle(network: Network, optimizer: Optimizer, interventions: Sequence[Int
             return "it knows continual backprop with rate_of=mature and averaging=running only"
         if isinstance(one, ContinualBackprop) and not one.reset_optimizer:
             return "it resets the optimizer's state of new units"
+        if is_compiled(one) and one.resets_units and network.kind.features > 1:
+            return f"{type(one).__name__} resets units of one feature there, and those of {network.activation} have two"
+        if isinstance(one, ShrinkAndPerturb) and is_compiled(one) and one.normalisation and network.norms:
+            return "it has no noise on the parameters of normalisations"
     within = [one for one in interventions if not is_compiled(one) and next_step(one, 0) is not None]
     for one in within:
         if all(next_step(one, step) == step for step in FEW):

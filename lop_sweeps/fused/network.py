@@ -37,19 +37,26 @@ class FusedNetwork:
         self._lay_out()
 
     def _lay_out(self) -> None:
-        """Move the parameters to one array: of each layer its weights, a row of its units' for each input; its bias."""
-        lanes, at, units = LANES[np.dtype(self._dtype).name], 0, 0
-        layers, firsts = [], []
-        self._places: dict[str, tuple[int, int, tuple[int, ...]]] = {}  # name -> start, stride, shape
+        """Move the parameters to one array: of each layer its weights, a row of its units' for each input; its bias;
+        what else its units have (see `unit_rows`).
+        """
+        lanes, at = LANES[np.dtype(self._dtype).name], 0
+        layers = []
+        places: dict[str, tuple[int, int, tuple[int, ...]]] = {}  # name -> start, stride, shape
         for i, layer in enumerate(self._mlp.layers):
             outputs, inputs = cast(Tensor, layer.weight).shape
             stride = -(-outputs // lanes) * lanes
             layers.append((at, stride, inputs, outputs))
-            firsts.append(units)
-            self._places[f"layers.{i}.weight"] = at, stride, (outputs, inputs)
-            self._places[f"layers.{i}.bias"] = at + inputs * stride, stride, (outputs,)
-            at, units = at + (inputs + 1) * stride, units + stride
-        self._layers, self._units = np.array(layers), np.array(firsts)
+            places[f"layers.{i}.weight"] = at, stride, (outputs, inputs)
+            own = self.graph[i].norm if i < len(self.graph) else ()
+            for row, name in enumerate((f"layers.{i}.bias", *(name for name, _ in own))):
+                places[name] = at + (inputs + row) * stride, stride, (outputs,)
+            at += (inputs + 1 + len(own)) * stride
+        self._places = {name: places[name] for name in self.parameter_names}  # in the order of the torch engine
+        self._layers = np.array(layers)
+        self._fresh = np.array([value for _, value in (self.graph[0].norm if self.graph else ())], self._dtype)
+        room = arrays.rooms(self._layers, self._mlp.kind.features, self._dtype)
+        self._units, self._all_units = np.cumsum(room) - room, int(room.sum())
         self.parameters = torch.from_numpy(arrays.aligned_zeros(at, self._dtype)[None])
         with torch.no_grad():
             for name, parameter in list(self.network.named_parameters()):

@@ -111,7 +111,8 @@ def choose(
 
 @nb.njit(**OPTIONS)
 def renew(net: Net, layer: int, unit: int, draws: np.uint64, bound: float, scale: float) -> None:
-    """A unit's incoming weights are drawn anew, its bias and outgoing weights 0; weights are `scale` times net.w.
+    """A unit's incoming weights are drawn anew, its bias and outgoing weights 0, and its own rows those of a new one;
+    weights are `scale` times net.w.
 
     draws: of the layer and step. bound: of the uniform law.
     """
@@ -120,6 +121,8 @@ def renew(net: Net, layer: int, unit: int, draws: np.uint64, bound: float, scale
     for r in range(inputs):
         w[base + r * stride + unit] = kind(kind((2.0 * uniform(draws, unit * inputs + r) - 1.0) * bound) / scale)
     w[base + inputs * stride + unit] = 0
+    for i in range(len(net.fresh)):
+        w[base + (inputs + 1 + i) * stride + unit] = kind(net.fresh[i] / scale)
     start = net.layers[layer + 1, 0] + unit * net.layers[layer + 1, 1]
     w[start : start + net.layers[layer + 1, 3]] = 0
 
@@ -158,7 +161,7 @@ def replace(
     for n in range(number):
         u = chosen[n]
         renew(net, layer, u, draws, rep.bounds[layer], scale)
-        for r in range(inputs + 1):
+        for r in range(inputs + 1 + len(net.fresh)):
             reset_state(rule, base + r * stride + u)
         for j in range(readers):
             reset_state(rule, next_base + u * next_stride + j)

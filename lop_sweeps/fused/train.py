@@ -24,7 +24,7 @@ from lop_sweeps.algorithms.replacement_schedule import plan_replacements
 from lop_sweeps.compiling import njit
 from lop_sweeps.counter_random import step_key, uniform
 from lop_sweeps.fused import dense
-from lop_sweeps.fused.activations import activate, exponential
+from lop_sweeps.fused.activations import PRELU, activate, exponential
 from lop_sweeps.fused.arrays import (
     CROSS_ENTROPY,
     LAZY,
@@ -45,6 +45,7 @@ from lop_sweeps.fused.methods import before_update as add_pulls
 from lop_sweeps.fused.noise import add_to_all, settle
 from lop_sweeps.fused.replacement import choose, replace, start_interval, update_utility
 from lop_sweeps.fused.rows import OPTIONS, dots, gather, sum_magnitudes, update, update_row
+from lop_sweeps.fused.unit_rows import behind_rows, row_of_units, with_rows
 from lop_sweeps.fused.vector import borrowed, lanes, load, lowest_bit, magnitude, not_zero, splat, store, total
 
 SMALLEST_SCALE = 1e-3  # a smaller scale is multiplied into the weights
@@ -179,27 +180,34 @@ def mean_magnitude(net: Net, layer: int) -> float:
 
 
 @nb.njit(**OPTIONS)
-def drop_out(net: Net, layer: int, step: int, batch: int, b: int, h: Array, slope: Array, kept: Array) -> None:
-    """kept (units,): activations h of hidden layer `layer` in example b after dropout; slope likewise."""
-    units, at = net.layers[layer, 3], b * net.layers[layer, 3]  # of the step's draws, which come layer by layer
+def drop_out(
+    net: Net, layer: int, step: int, batch: int, b: int, h: Array, slope: Array, below: Array, kept: Array
+) -> None:
+    """kept (features,): activations h of hidden layer `layer` in example b after dropout; slope and below likewise."""
+    features = net.layers[layer, 3] * net.features
+    at = b * features  # of the step's draws, which come layer by layer
     for i in range(layer):
-        at += batch * net.layers[i, 3]
+        at += batch * net.layers[i, 3] * net.features
     draws, factor = step_key(net.dropout_key, step), h.dtype.type(1.0 / (1.0 - net.dropout))
-    for i in range(units):
+    for i in range(features):
         keep = factor if uniform(draws, at + i) >= net.dropout else h.dtype.type(0)
         kept[i] = h[i] * keep
         slope[i] *= keep
+        if net.activation == PRELU:
+            below[i] *= keep
 
 
 @nb.njit(**OPTIONS)
-def active_units(units: int, h: Array, slope: Array, rows: Array, values: Array) -> int:
-    """The units that take part in the next layer, and their activations; returns how many.
+def active_units(units: int, all_of_them: bool, h: Array, slope: Array, rows: Array, values: Array) -> int:
+    """The units that take part in the next layer, and their activations; returns how many. (Or features, if several.)
 
-    A unit does if its activation is not 0, so that its outgoing weights matter, or its slope, so that its delta does.
+    A unit does if its activation is not 0, so that its outgoing weights matter, or its slope, so that its delta does;
+    where slopes are learned, all do.
     """
     active = 0
+    every = (np.uint64(1) << np.uint64(lanes(h))) - np.uint64(1) if all_of_them else np.uint64(0)
     for j in range(0, units, lanes(h)):
-        bits = not_zero(load(h, j)) | not_zero(load(slope, j))
+        bits = not_zero(load(h, j)) | not_zero(load(slope, j)) | every
         if units - j < lanes(h):  # what is left in the padding does not count
             bits &= (np.uint64(1) << np.uint64(units - j)) - np.uint64(1)
         while bits != 0:
@@ -214,7 +222,8 @@ def active_units(units: int, h: Array, slope: Array, rows: Array, values: Array)
 def borrow_net(net: Net) -> Net:
     """The same, without reference counts (see `vector.borrowed`); so are the next two."""
     w, layers, units, options = borrowed(net.w), borrowed(net.layers), borrowed(net.units), borrowed(net.options)
-    return Net(w, layers, units, net.activation, options, net.dropout, net.dropout_key, net.loss)
+    code, features, normed, fresh = net.activation, net.features, net.normed, borrowed(net.fresh)
+    return Net(w, layers, units, code, options, features, normed, fresh, net.dropout, net.dropout_key, net.loss)
 
 
 @nb.njit(**OPTIONS)
@@ -288,16 +297,20 @@ def _compile(sources: str) -> Compiled:
         """Activations of all hidden units on the first examples of a stream: h (examples, all units), zeros before."""
         net, stream, h = borrow_net(net), borrow_stream(stream), borrowed(h)
         rows, values, slope = borrowed(work.rows)[0, 0], borrowed(work.values)[0, 0], borrowed(work.slope)[0]
+        standard, below = borrowed(work.standard)[0], borrowed(work.below)[0]
         w, depth, bases, strides = net.w, len(net.layers), net.layers[:, 0], net.layers[:, 1]
-        inputs, units = net.layers[:, 2], net.layers[:, 3]
+        inputs, units, own = net.layers[:, 2], net.layers[:, 3], len(net.fresh) > 0
         assert sources
         for example in range(len(h)):
             n = read_example(stream, example, rows, values)
             for i in range(depth - 1):
-                z = h[example, net.units[i] : net.units[i] + strides[i]]
+                z = h[example, net.units[i] :]
                 pre_activations(w, bases[i], strides[i], inputs[i], rows, values, n, 1.0, z)
-                activate(net.activation, net.options, units[i], z, slope)
-                n = active_units(units[i], z, slope, rows, values)
+                if own:
+                    with_rows(net, i, 1.0, z, slope, standard, below)
+                else:
+                    activate(net.activation, net.options, units[i], z, slope)
+                n = active_units(units[i] * net.features, net.activation == PRELU, z, slope, rows, values)
 
     @njit(nogil=True, error_model="numpy")
     def gradient(
@@ -322,40 +335,52 @@ def _compile(sources: str) -> Compiled:
         outputs, output = net.layers[hidden, 3], net.units[hidden]
         h, slope, delta, kept = borrowed(work.h), borrowed(work.slope), borrowed(work.delta), borrowed(work.kept)
         rows, values, active = borrowed(work.rows), borrowed(work.values), borrowed(work.active)
-        products, out = borrowed(work.products), borrowed(out)
+        standard, below, by = borrowed(work.standard), borrowed(work.below), borrowed(work.by)
+        of_rows, products, out = borrowed(work.of_rows), borrowed(work.products), borrowed(out)
+        own = len(net.fresh) > 0
         every, all_of_them = np.arange(len(products)), slopes_of_units.size > 0
         out[:] = 0
         for b in range(batch):
             example = first_example + b
             active[b, 0] = read_example(stream, example, rows[b, 0], values[b, 0])
             for i in range(depth):
-                n, first, units = active[b, i], net.units[i], net.layers[i, 3]
-                z = h[b, first : first + strides[i]]
+                n, first = active[b, i], net.units[i]
+                z = h[b, first:]
                 pre_activations(w, bases[i], strides[i], inputs[i], rows[b, i], values[b, i], n, scale, z)
                 if i < hidden:
-                    slopes = slope[b, first:]
-                    activate(net.activation, net.options, units, z, slopes)
+                    slopes, negative = slope[b, first:], below[b, first:]
+                    if own:
+                        by[b, i] = with_rows(net, i, scale, z, slopes, standard[b, first:], negative)
+                    else:
+                        activate(net.activation, net.options, net.layers[i, 3], z, slopes)
                     if all_of_them:
-                        slopes_of_units[b, first : first + units] = 1  # times what dropout makes of it
+                        slopes_of_units[b, first : first + inputs[i + 1]] = 1  # times what dropout makes of it
                         if net.dropout > 0:
-                            drop_out(net, i, step, batch, b, z, slopes_of_units[b, first:], kept)
+                            drop_out(net, i, step, batch, b, z, slopes_of_units[b, first:], kept, kept)
                     if net.dropout > 0:
-                        drop_out(net, i, step, batch, b, z, slopes, kept)
+                        drop_out(net, i, step, batch, b, z, slopes, negative, kept)
                         z = kept
-                    active[b, i + 1] = active_units(units, z, slopes, rows[b, i + 1], values[b, i + 1])
+                    features, every_one = inputs[i + 1], net.activation == PRELU
+                    active[b, i + 1] = active_units(features, every_one, z, slopes, rows[b, i + 1], values[b, i + 1])
             score(stream, net.loss, batch, example, outputs, h[b, output:], delta[b, output:])
             for i in range(hidden, -1, -1):
                 n, d = active[b, i], delta[b, net.units[i] :]
                 for k in range(n):
                     update_row(out, bases[i] + rows[b, i, k] * strides[i], strides[i], values[b, i, k], d)
                 update_row(out, bases[i] + inputs[i] * strides[i], strides[i], 1.0, d)
+                for number in range(len(of_rows) if i < hidden else 0):
+                    update_row(out, row_of_units(net, i, number), strides[i], 1.0, of_rows[number, b, net.units[i] :])
                 if i > 0:
                     first = net.units[i - 1]
-                    delta[b, first : first + strides[i - 1]] = 0
                     dots(w, bases[i], strides[i], rows[b, i], n, d, products)
+                    delta[b, first : first + strides[i - 1]] = 0
+                    units = net.layers[i - 1, 3]
                     for k in range(n):
-                        u = first + rows[b, i, k]
-                        delta[b, u] = kind(scale) * products[k] * slope[b, u]
+                        f = rows[b, i, k]
+                        u = f if f < units else f - units  # of which it is a feature
+                        delta[b, first + u] += kind(scale) * products[k] * slope[b, first + f]
+                    if own:
+                        behind_rows(net, i - 1, b, scale, rows[b, i], n, products, below, standard, by, delta, of_rows)
                     if all_of_them:
                         dots(w, bases[i], strides[i], every, inputs[i], d, products)
                         for u in range(inputs[i]):
@@ -458,7 +483,8 @@ def _compile(sources: str) -> Compiled:
         outputs, output = net.layers[hidden, 3], net.units[hidden]
         h, slope, delta, kept = borrowed(work.h), borrowed(work.slope), borrowed(work.delta), borrowed(work.kept)
         rows, values, active = borrowed(work.rows), borrowed(work.values), borrowed(work.active)
-        products, x = borrowed(work.products), borrowed(work.x)
+        products, x, by = borrowed(work.products), borrowed(work.x), borrowed(work.by)
+        standard, below, of_rows = borrowed(work.standard), borrowed(work.below), borrowed(work.of_rows)
         outgoing, incoming, unowned = borrowed(work.outgoing), borrowed(work.incoming), borrowed(work.unowned)
         unfilled, due, chosen = borrowed(work.unfilled), borrowed(work.due), borrowed(work.chosen)
         noise_draws, settled, all_draws = borrowed(work.noise_draws), borrowed(work.settled), borrowed(work.all_draws)
@@ -466,6 +492,7 @@ def _compile(sources: str) -> Compiled:
         reading, pulling, after = any_has(methods, READ), any_has(methods, PULL), any_has(methods, AFTER)
         seen = Seen(h, slope, delta, rows, values, active)
 
+        own, every_unit = len(net.fresh) > 0, net.activation == PRELU
         at_once = rule.kind == SGD and batch == 1  # update each layer while its delta is propagated
         # Where all weights may move, their magnitudes are added up at every step.
         anew = rule.kind != SGD or noise.kind == PER_STEP or after
@@ -493,16 +520,19 @@ def _compile(sources: str) -> Compiled:
                         if reading:
                             rows[b, i, n] = inputs[i]
                             before_rows(methods, net, i, rows[b, i], n + 1, step)
-                        z = h[b, first : first + strides[i]]
+                        z = h[b, first:]
                         pre_activations(w, bases[i], strides[i], inputs[i], rows[b, i], values[b, i], n, scale, z)
                         if i < hidden:
-                            slopes = slope[b, first:]
-                            activate(net.activation, net.options, net.layers[i, 3], z, slopes)
+                            slopes, negative = slope[b, first:], below[b, first:]
+                            if own:
+                                by[b, i] = with_rows(net, i, scale, z, slopes, standard[b, first:], negative)
+                            else:
+                                activate(net.activation, net.options, net.layers[i, 3], z, slopes)
                             if net.dropout > 0:
-                                drop_out(net, i, step, batch, b, z, slopes, kept)
+                                drop_out(net, i, step, batch, b, z, slopes, negative, kept)
                                 z = kept
-                            units = net.layers[i, 3]
-                            active[b, i + 1] = active_units(units, z, slopes, rows[b, i + 1], values[b, i + 1])
+                            features, into, of = inputs[i + 1], rows[b, i + 1], values[b, i + 1]
+                            active[b, i + 1] = active_units(features, every_unit, z, slopes, into, of)
                     lost, hit = score(stream, net.loss, batch, example, outputs, h[b, output:], delta[b, output:])
                     loss += lost
                     right += hit
@@ -526,14 +556,24 @@ def _compile(sources: str) -> Compiled:
                             else:
                                 update(w, bases[i], strides[i], rows[b, i], values[b, i], n, move, d, None, None, None)
                             update_row(w, bases[i] + inputs[i] * strides[i], strides[i], move, d)
+                            if own and i < hidden:
+                                shorter = -rule.unit_step_size / shrunk
+                                for number in range(len(of_rows)):
+                                    gradients = of_rows[number, b, net.units[i] :]
+                                    update_row(w, row_of_units(net, i, number), strides[i], shorter, gradients)
                         elif i > 0:
                             dots(w, bases[i], strides[i], rows[b, i], n, d, products)
                         if i > 0:
-                            first = net.units[i - 1]
+                            first, units = net.units[i - 1], net.layers[i - 1, 3]
                             delta[b, first : first + strides[i - 1]] = 0
                             for k in range(n):
-                                u = first + rows[b, i, k]
-                                delta[b, u] = kind(scale) * products[k] * slope[b, u]
+                                f = rows[b, i, k]
+                                u = f if f < units else f - units  # of which it is a feature
+                                delta[b, first + u] += kind(scale) * products[k] * slope[b, first + f]
+                            if own:
+                                behind_rows(
+                                    net, i - 1, b, scale, rows[b, i], n, products, below, standard, by, delta, of_rows
+                                )
                 scale = shrunk
 
                 # The update, where it has not happened yet.
@@ -554,6 +594,11 @@ def _compile(sources: str) -> Compiled:
                                     None, None, None,
                                 )  # fmt: skip
                             update_row(w, bases[i] + inputs[i] * strides[i], strides[i], move, d)
+                            if own and i < hidden:
+                                shorter = -rule.unit_step_size / scale
+                                for number in range(len(of_rows)):
+                                    gradients = of_rows[number, b, net.units[i] :]
+                                    update_row(w, row_of_units(net, i, number), strides[i], shorter, gradients)
                 elif rule.kind != SGD:
                     dense.count_step(rule)
                     if pulling:
@@ -569,6 +614,10 @@ def _compile(sources: str) -> Compiled:
                             x[b, inputs[i]] = 1
                         extra = pulls if pulling else more
                         dense.update_layer(net, rule, i, batch, x, delta[:, net.units[i] :], extra)
+                        x[:, 0] = 1
+                        for number in range(len(of_rows) if i < hidden else 0):
+                            row, of_units = row_of_units(net, i, number), of_rows[number][:, net.units[i] :]
+                            dense.update_rows(net, rule, row, strides[i], 1, batch, x, of_units, extra)
                 if rule.kind == SGD and more.size > 0:
                     for i in range(more.size):
                         w[i] += kind(-rule.step_size / scale) * more[i]

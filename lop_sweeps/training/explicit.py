@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lop_sweeps.compiling import njit
-from lop_sweeps.fused.activations import CODES, activate, options_of
+from lop_sweeps.fused.activations import CODES, ELEMENTWISE, activate, options_of
 from lop_sweeps.networks.actor_critic import ActorCritic
 from lop_sweeps.networks.mlp import MLP
 from lop_sweeps.networks.network import Network
@@ -31,7 +31,7 @@ def applies(network: Network, device: torch.device) -> bool:
         and device.type == "cpu"
         and network.policy.norm == "none"
         and network.policy.dropout == 0.0
-        and network.policy.kind.name in CODES
+        and network.policy.kind.name in ELEMENTWISE
         and len(network.policy.hidden) > 0
         and network.policy.injection is None
     )

@@ -482,6 +482,9 @@ ROWS: dict[str, list[str]] = {
         "algorithm.c_chain.coefficient=1",
         "agent.max_gradient_norm=0.5",
     ],
+    "crelu_l2_init": [DIGITS, "network.activation=crelu", "algorithm=[l2_init,layer_norm]"],
+    "fourier_adam": [DIGITS, "network.activation=fourier", "optimizer=adam", "benchmark.batch_size=10"],
+    "prelu_norm_cbp": [DIGITS, "network.activation=prelu", "algorithm=[layer_norm,continual_backprop]", *OFTEN],
     "crelu": [DIGITS, "network.activation=crelu", "algorithm=continual_backprop", "optimizer=adam", *OFTEN],
     "prelu": [
         DIGITS,
@@ -685,22 +688,30 @@ FUSED = {
     "benchmark": {"stream", "permuted_digits", "slowly_changing_regression", "permuted_mnist", "continual_imagenet"},
     "network": {"mlp", "linear"},
     "network.activation": {
-        *("relu", "leaky_relu", "tanh", "sigmoid", "elu", "selu", "swish", "identity", "gelu", "smooth_leaky")
+        *("relu", "leaky_relu", "tanh", "sigmoid", "elu", "selu", "swish", "identity", "gelu", "smooth_leaky"),
+        *("crelu", "fourier", "prelu"),
     },
     "optimizer": {"sgd", "momentum", "adam", "adamw"},
     "algorithm": {
         *("l2", "dropout", "shrink_and_perturb", "continual_backprop", "redo"),
         *("head_resetting", "retrained_network", "reset", "regrama", "selective_weight_reinitialization"),
         *("fire", "dash", "shrink_and_perturb_task", "l2_init", "weight_clipping", "self_normalized_resets"),
+        *("layer_norm", "strong_baseline"),
     },
 }
 FUSED_ONLY = f"{SNP}.noise=lazy"
 TORCH_ONLY = {
     f"{SNP}.when=step",  # which is spelled out for other laws than noise
     f"{SNR}.refresh_in=steps",
+    f"{SWR}.decay_rate=0.9",
     "optimizer.max_gradient_norm=0.5",
+    "network.norm_after=true",
+    "network.prelu_per=layer",
     *(f"{L2_INIT}.{option}" for option in ("anchor=resampled", "penalty=l1", "penalty=huber")),
 }
+
+
+TWO_FEATURES, RESETS_OF_UNITS = {"crelu", "fourier"}, {"continual_backprop", "self_normalized_resets"}
 
 
 def engines(name: str) -> list[str]:
@@ -708,6 +719,8 @@ def engines(name: str) -> list[str]:
     torch = [] if FUSED_ONLY in ROWS[name] else ["torch"]
     promised = all(chosen(name, group) <= choices for group, choices in FUSED.items())
     promised &= not TORCH_ONLY & set(ROWS[name])
+    if chosen(name, "network.activation") & TWO_FEATURES:
+        promised &= not chosen(name, "algorithm") & RESETS_OF_UNITS
     return [*torch, *(["fused"] if promised else [])]
 
 

@@ -10,24 +10,28 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from lop_sweeps.fused.activations import CODES, activate, exponential, options_of
+from lop_sweeps.fused.activations import CODES, ELEMENTWISE, activate, exponential, options_of
 from lop_sweeps.networks.activations import choose
 
 LARGE = [1.0, 5.0, 20.0, 50.0, 88.0, 700.0, 708.0, 709.0, 710.0, 745.0, 1000.0, 1e6, 1e30]
 POINTS = [0.0, -0.0, *(sign * z for z in (1e-300, 1e-30, 1e-16, 1e-8, 1e-4, *LARGE) for sign in (1, -1))]
 Z = np.concatenate([POINTS, np.linspace(-60, 60, 20_001), np.random.default_rng(0).normal(size=10_000)])
-every = pytest.mark.parametrize("name", CODES)
+every = pytest.mark.parametrize("name", [*ELEMENTWISE, "crelu", "fourier"])
 both = pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["float32", "float64"])
 
 
 def activated(name: str, z: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
-    h, slope = z.copy(), np.full_like(z, 7)
-    activate(CODES[name], options_of(choose(name, channels=False)), len(z), h, slope)
-    return h, slope
+    """Features and their derivatives (features of a unit, z)."""
+    kind = choose(name, channels=False)
+    h, slope = np.tile(z, kind.features), np.full(kind.features * len(z), 7, z.dtype)
+    activate(CODES[name], options_of(kind), len(z), h, slope)
+    return h.reshape(kind.features, -1), slope.reshape(kind.features, -1)
 
 
 def function(name: str) -> Any:
-    return choose(name, channels=False).layer(1)
+    """From z to (features of a unit, z)."""
+    kind = choose(name, channels=False)
+    return lambda z: kind.layer(1)(z.unsqueeze(-1)).T
 
 
 @every
@@ -36,7 +40,7 @@ def test_values_and_derivatives(name: str, dtype: type[np.floating[Any]]) -> Non
     """Errors are relative to 1 where the function itself is small: e^z - 1 cancels, as it may."""
     z = torch.from_numpy(Z.astype(dtype)).requires_grad_()
     expected = function(name)(z)
-    (derivative,) = torch.autograd.grad(expected.sum(), z)
+    derivative = torch.stack([torch.autograd.grad(one.sum(), z, retain_graph=True)[0] for one in expected])
     h, slope = activated(name, Z.astype(dtype))
     tolerance = (8 if name == "gelu" else 4) * float(np.finfo(dtype).eps)  # PyTorch's is in the given precision
     np.testing.assert_allclose(h, expected.detach().numpy(), rtol=tolerance, atol=tolerance)
@@ -59,10 +63,12 @@ def test_nan_stays_nan_and_infinity_is_no_error(name: str, dtype: type[np.floati
 @every
 def test_only_the_units_are_touched(name: str) -> None:
     h, slope = np.full(16, 0.5), np.full(16, 7.0)
-    activate(CODES[name], options_of(choose(name, channels=False)), 5, h, slope)
-    assert (h[5:] == 0.5).all()
-    assert (slope[5:] == 7.0).all()
-    assert (slope[:5] != 7.0).all()
+    kind = choose(name, channels=False)
+    features = 5 * kind.features
+    activate(CODES[name], options_of(kind), 5, h, slope)
+    assert (h[features:] == 0.5).all()
+    assert (slope[features:] == 7.0).all()
+    assert (slope[:features] != 7.0).all()
 
 
 def _exponentials(x: NDArray[np.float64], out: NDArray[np.float64]) -> None:

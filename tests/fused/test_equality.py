@@ -15,7 +15,7 @@ from lop_sweeps.algorithms.l2_init import L2Init
 from lop_sweeps.algorithms.self_normalized_resets import SelfNormalizedResets
 from lop_sweeps.algorithms.shrink_and_perturb import ShrinkAndPerturb
 from lop_sweeps.algorithms.weight_clipping import WeightClipping
-from lop_sweeps.fused.activations import CODES
+from lop_sweeps.fused.activations import ELEMENTWISE
 from lop_sweeps.fused.learner import FusedLearner
 from lop_sweeps.networks.activations import choose
 from lop_sweeps.networks.initialization import LAWS
@@ -132,7 +132,7 @@ def cases() -> list[Any]:
     shorter stretch with some under one; everything over the whole length if slow.
     """
     chosen = []
-    every = list(CODES)
+    every = list(ELEMENTWISE)
     for i, row in enumerate(TABLE):
         for j, loss in enumerate(LOSSES):
             name = f"{row}-{loss}"

@@ -61,18 +61,20 @@ def test_the_network_computes_with_what_was_learned(hidden: tuple[int, ...], dty
     assert float(losses[0, 0]) == pytest.approx(float(expected), rel=1e-5 if dtype == torch.float32 else 1e-12)
 
 
+@pytest.mark.parametrize("norm", ["none", "layer"])
 @pytest.mark.parametrize("activation", CODES)
 @pytest.mark.parametrize("loss", LOSSES)
-def test_probe_is_the_networks_forward_pass(activation: str, loss: str) -> None:
+def test_probe_is_the_networks_forward_pass(activation: str, loss: str, norm: str) -> None:
     """On images and dense inputs; without dropout."""
-    learner = fused(loss, SGD(0.01), activation=activation, hidden=(17, 20, 3), dropout=0.5)
+    learner = fused(loss, SGD(0.002), activation=activation, norm=norm, hidden=(17, 20, 3), dropout=0.5)
     task = task_for(loss, 0, 200)
     learner.run([task], 1, 0, 0, 100, 50)
     before = learner.state()
     probed = learner.probe([task], 37)
     x, _ = task.examples(0, 37)
     _, expected = learner.network(torch.from_numpy(x.astype(np.float64)))
-    assert [h.shape for h in probed] == [(1, 37, 17), (1, 37, 20), (1, 37, 3)]
+    each = 2 if activation in ("crelu", "fourier") else 1
+    assert [h.shape for h in probed] == [(1, 37, each * units) for units in (17, 20, 3)]
     for h, right in zip(probed, expected, strict=True):
         torch.testing.assert_close(h[0], right, rtol=1e-12, atol=1e-12)
     assert_same_state(learner.state(), before)

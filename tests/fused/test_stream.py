@@ -23,7 +23,19 @@ both = pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["float32"
 def net(inputs: int, outputs: int, loss: int, dtype: type[np.floating[Any]] = np.float64) -> Net:
     """As much of a linear network as a stream is made for."""
     layers = np.array([[0, 16, inputs, outputs]])
-    return Net(np.zeros(0, dtype), layers, np.zeros(1, np.int64), 0, np.zeros(4), 0.0, np.uint64(0), loss)
+    return Net(
+        np.zeros(0, dtype),
+        layers,
+        np.zeros(1, np.int64),
+        0,
+        np.zeros(4),
+        1,
+        False,
+        np.zeros(0, dtype),
+        0.0,
+        np.uint64(0),
+        loss,
+    )
 
 
 def net_for(task: Task, dtype: type[np.floating[Any]]) -> Net:

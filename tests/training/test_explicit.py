@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lop_sweeps.fused.activations import CODES
+from lop_sweeps.fused.activations import ELEMENTWISE
 from lop_sweeps.networks.actor_critic import ActorCritic
 from lop_sweeps.networks.mlp import MLP
 from lop_sweeps.networks.network import Network
@@ -121,7 +121,7 @@ def case(runs: int, batch: int, seed: int, sizes: tuple[int, int] = (INPUTS, ACT
 
 @pytest.mark.parametrize("hidden", [(6,), (7, 4), (4, 9, 6)])
 @pytest.mark.parametrize("runs", [1, 3])
-@pytest.mark.parametrize("activation", CODES)
+@pytest.mark.parametrize("activation", ELEMENTWISE)
 def test_equals_autograd(activation: str, runs: int, hidden: tuple[int, ...]) -> None:
     """Outputs, activations and gradients, though batches change their size and buffers hold the call before."""
     learner = make(runs, hidden, activation=activation)
@@ -156,7 +156,7 @@ def test_numbered_actions_and_another_slope_equal_autograd(runs: int, slope: flo
 
 
 def test_every_activation_is_tried() -> None:
-    assert set(FUNCTIONS) == set(CODES)
+    assert set(FUNCTIONS) == set(ELEMENTWISE)
 
 
 @pytest.mark.parametrize("runs", [1, 3])

@@ -106,5 +106,7 @@ def end_interval(memory: Memory, net: Net, step: int) -> None:
 def before_update(memory: Memory, net: Net, gradient: Array, step: int) -> None:
     w = net.w
     strength = splat(w, w.dtype.type(memory.strength))
-    for i in range(0, w.size, lanes(w)):
-        store(gradient, i, fma(load(w, i) - load(memory.anchor, i), strength, load(gradient, i)))
+    for layer in range(len(net.layers)):
+        start, stride, inputs = net.layers[layer, 0], net.layers[layer, 1], net.layers[layer, 2]
+        for i in range(start, start + (inputs + 1) * stride, lanes(w)):
+            store(gradient, i, fma(load(w, i) - load(memory.anchor, i), strength, load(gradient, i)))

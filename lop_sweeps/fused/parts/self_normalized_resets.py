@@ -88,7 +88,7 @@ def reset(memory: Memory, net: Net, layer: int, unit: int, scale: float, step: i
     """New incoming weights, bias and outgoing weights 0."""
     base, stride, inputs = net.layers[layer, 0], net.layers[layer, 1], net.layers[layer, 2]
     renew(net, layer, unit, step_key(memory.keys[layer], step), memory.bounds[layer], scale)
-    for r in range(inputs + 1):
+    for r in range(inputs + 1 + len(net.fresh)):
         fresh_state(memory, base + r * stride + unit)
     start = net.layers[layer + 1, 0] + unit * net.layers[layer + 1, 1]
     for i in range(start, start + net.layers[layer + 1, 3]):
