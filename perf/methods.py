@@ -3,8 +3,8 @@
 python perf/methods.py           # measures, and writes the table anew
 python perf/methods.py --keep    # writes it anew with the costs that it has
 
-Costs: a step of a pack of ten runs on the torch engine, permuted digits, 3 x 100 units, mini-batches of one, one
-thread, as a ratio to the same step without the method; medians of repeats, one after the other in turn.
+Costs: a step of a pack of ten runs on the torch engine, and of one run on the fused engine; permuted digits, 3 x 100
+units, mini-batches of one, one thread, as a ratio to the same step of plain SGD; medians of repeats, taken in turn.
 """
 
 from __future__ import annotations
@@ -40,7 +40,10 @@ from lop_sweeps.training.online import OnlineStage
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "methods.md"
 BEGIN, END = "<!-- from here written by perf/methods.py -->", "<!-- to here -->"
-HEAD = "| choice | what it does | options | source | engine | parity | step / backprop |\n|---|---|---|---|---|---|---|"
+HEAD = (
+    "| choice | what it does | options | source | engine | parity | step, torch | step, fused |\n"
+    "|---|---|---|---|---|---|---|---|"
+)
 BASE = ["benchmark=permuted_digits", "network.hidden=[100,100,100]", "benchmark.num_tasks=2"]
 # Step sizes of a paper.
 PRESETS = (
@@ -50,7 +53,9 @@ PRESETS = (
     "adam_gym",
     "sgd_selective_weight_reinitialization",
 )
-PACK, STEPS, REPEATS = 10, 150, 7
+# Of a pack on the torch engine, of one run on the fused engine: runs, and steps of a timing.
+SIZES = {"torch": (10, 150), "fused": (1, 1_000)}
+REPEATS = 7
 # Which of the authors' trajectories a method is held to (tests/field, tests/test_golden.py): files, tolerance.
 DOHARE = "the authors' code, 1e-9 (tests/test_golden.py)"
 PARITY: dict[str, str] = {
@@ -209,28 +214,29 @@ def methods() -> list[Method]:
 class Stepper:
     """Steps of a pack that learns permuted digits with these overrides."""
 
-    def __init__(self, line: list[str]) -> None:
-        made = assemble(_configuration([*line, "engine=torch"]))
+    def __init__(self, line: list[str], engine: str) -> None:
+        made = assemble(_configuration([*line, f"engine={engine}"]))
         benchmark = made.benchmark
         benchmark.load(None)
-        self.learner = make_learner([made] * PACK, range(PACK), "torch")
-        self.tasks = OnlineStage(self.learner, benchmark, range(PACK), 0).tasks
+        runs, self.steps = SIZES[engine]
+        self.learner = make_learner([made] * runs, range(runs), engine)
+        self.tasks = OnlineStage(self.learner, benchmark, range(runs), 0).tasks
         self.done = 0
 
     def step_time(self) -> float:
         began = time.perf_counter()
-        self.learner.run(self.tasks, 1, self.done, self.done % 1_000, STEPS, STEPS)
-        self.done += STEPS
-        return (time.perf_counter() - began) / STEPS
+        self.learner.run(self.tasks, 1, self.done, self.done % 500, self.steps, self.steps)
+        self.done += self.steps
+        return (time.perf_counter() - began) / self.steps
 
 
-def costs() -> dict[str, str]:
-    """For each choice the cost of a step, in steps of the same optimiser or of SGD without it."""
+def costs(engine: str) -> dict[str, str]:
+    """For each choice that the engine trains, the cost of a step, in steps of plain SGD."""
     torch.set_num_threads(1)
-    plain, steppers = Stepper(BASE), {}
+    plain, steppers = Stepper(BASE, engine), {}
     for method in methods():
         try:
-            steppers[method.choice] = Stepper(method.line)
+            steppers[method.choice] = Stepper(method.line, engine)
         except ConfigError:
             continue
     taken: dict[str, list[float]] = {choice: [] for choice in steppers}
@@ -244,8 +250,8 @@ def costs() -> dict[str, str]:
     return {choice: f"{median(taken[choice]) / median(beside[choice]):.2f}" for choice in steppers}
 
 
-def table(measured: dict[str, str]) -> str:
-    rows = [[*method.cells(), measured.get(method.choice, "")] for method in methods()]
+def table(measured: dict[str, tuple[str, str]]) -> str:
+    rows = [[*method.cells(), *measured.get(method.choice, ("", ""))] for method in methods()]
     return "\n".join([HEAD, *("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows)])
 
 
@@ -261,7 +267,11 @@ def main() -> None:
     parser.add_argument("--keep", action="store_true", help="the costs that the table has")
     keep = parser.parse_args().keep
     page = PAGE.read_text()
-    measured = {choice: row[-1] for choice, row in written(page).items()} if keep else costs()
+    if keep:
+        measured = {choice: (row[-2], row[-1]) for choice, row in written(page).items()}
+    else:
+        on_torch, on_fused = costs("torch"), costs("fused")
+        measured = {choice: (cost, on_fused.get(choice, "")) for choice, cost in on_torch.items()}
     head, tail = page[: page.index(BEGIN) + len(BEGIN)], page[page.index(END) :]
     PAGE.write_text(f"{head}\n\n{table(measured)}\n\n{tail}")
     print(f"{len(methods())} methods in {PAGE.relative_to(ROOT)}")

@@ -152,8 +152,8 @@ ROWS: dict[str, tuple[list[str], list[str]]] = {
     "engine": (["engine=warp"], ["engine = 'warp'", "must be one of: auto, fused, torch"]),
     "engine a list": (["engine=[fused]"], ["engine = ['fused']", "auto, fused, torch"]),
     "fused with a norm": (
-        ["engine=fused", "network.norm=layer"],
-        ["engine = 'fused'", "because it has no layer normalisation", "use engine=auto"],
+        ["engine=fused", "network.norm=layer", "network.norm_after=true"],
+        ["engine = 'fused'", "because it has no layer normalisation after activations", "use engine=auto"],
     ),
     "fused with a norm as algorithm": (
         ["engine=fused", "algorithm=online_norm"],
@@ -180,8 +180,8 @@ ROWS: dict[str, tuple[list[str], list[str]]] = {
         [f"{IN_NOISE}.noise = 'lazy'", "must be per_step here", "goes with plain SGD"],
     ),
     "lazy noise with a norm": (
-        ["algorithm=[shrink_and_perturb,layer_norm]", f"{IN_NOISE}.noise=lazy"],
-        [f"{IN_NOISE}.noise = 'lazy'", "must be per_step here", "it has no layer normalisation"],
+        ["algorithm=[shrink_and_perturb,online_norm]", f"{IN_NOISE}.noise=lazy"],
+        [f"{IN_NOISE}.noise = 'lazy'", "must be per_step here", "it has no online normalisation"],
     ),
     "lazy noise on the fused engine with adam": (
         ["engine=fused", NOISE, "optimizer=adam", f"{IN_NOISE}.noise=lazy"],

@@ -86,7 +86,15 @@ AUTO: dict[str, tuple[Setting, str, str]] = {
     ),
     "half a step": (Setting(mlp(), SGD(0.1, weight_decay=5.0)), "fused", "it is faster"),
     "more than half a step": (Setting(mlp(), DECAYING), "torch", "less than half"),
-    "layer norm": (Setting(mlp(norm="layer"), SGD()), "torch", "it has no layer normalisation"),
+    "layer norm": (Setting(mlp(norm="layer"), SGD()), "fused", "it is faster"),
+    "layer norm behind": (
+        Setting(mlp(norm="layer", norm_after=True), SGD()),
+        "torch",
+        "it has no layer normalisation after activations",
+    ),
+    "two features": (Setting(mlp(activation="crelu"), SGD()), "fused", "it is faster"),
+    "two features of new units": (Setting(mlp(activation="crelu"), SGD(), (CBP,)), "torch", "those of crelu have two"),
+    "a layer's slope": (Setting(mlp(activation="prelu", prelu_per="layer"), SGD()), "torch", "prelu_per=unit only"),
     "batch norm": (Setting(mlp(norm="batch"), SGD(), (), 10), "torch", "it has no batch normalisation"),
     "online norm": (Setting(mlp(norm="online", norm_after=True), SGD()), "torch", "it has no online normalisation"),
     "a network of one's own": (Setting(OwnNetwork(6, 3), SGD()), "torch", "OwnNetwork is not a fully connected"),
@@ -101,7 +109,7 @@ LAZY_OBSTACLES: dict[str, tuple[Setting, str]] = {
     "cbp": (Setting(mlp(), SGD(), (CBP, LAZY)), "continual backprop needs the weights of every step"),
     "momentum": (Setting(mlp(), SGD(momentum=0.9), (LAZY,)), "lazy noise goes with plain SGD"),
     "adam": (Setting(mlp(), Adam(), (LAZY,)), "lazy noise goes with plain SGD"),
-    "norm": (Setting(mlp(norm="layer"), SGD(), (LAZY,)), "it has no layer normalisation"),
+    "norm": (Setting(mlp(norm="online", norm_after=True), SGD(), (LAZY,)), "it has no online normalisation"),
     "strong decay": (Setting(mlp(), DECAYING, (LAZY,)), "less than half"),
 }
 
@@ -153,7 +161,7 @@ def test_lazy_noise_where_it_is_impossible_is_an_error(name: str) -> None:
 @pytest.mark.parametrize(
     ("overrides", "key", "words"),
     [
-        (["engine=fused", "algorithm=layer_norm"], "engine", "no layer normalisation"),
+        (["engine=fused", "algorithm=online_norm"], "engine", "no online normalisation"),
         (["engine=fast"], "engine", "auto, fused, torch"),
         (
             ["optimizer=adam", "algorithm=shrink_and_perturb", "algorithm.shrink_and_perturb.noise=lazy"],

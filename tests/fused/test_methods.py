@@ -148,8 +148,10 @@ def test_a_row_that_nobody_reads_is_pulled_when_it_is_read_and_at_the_end_of_an_
     size, rate = net.w.size, 0.01
     anchor = np.random.default_rng(0).normal(size=size)
     packed = SimpleNamespace(options=[L2Init(1.0)], initial=torch.from_numpy(anchor[None].copy()))
-    rule = arrays.Optimizer(arrays.SGD, rate, 0, 0, 0, 0, False, False, *[np.zeros(0)] * 4)
-    assert l2_init.rule_with(packed, rule).step_size == pytest.approx(rate / (1 - rate))
+    rule = arrays.Optimizer(arrays.SGD, rate, rate, 0, 0, 0, 0, False, False, *[np.zeros(0)] * 4)
+    beside = l2_init.rule_with(packed, rule)
+    assert beside.step_size == pytest.approx(rate / (1 - rate))
+    assert beside.unit_step_size == rate, "what it leaves alone moves as before"
     memory = l2_init.make(packed, net, rule)
     begun = net.w.copy()
     l2_init.begin_interval(memory, net, 100)

@@ -95,7 +95,10 @@ def test_engines_do_not_meet_in_a_pack(tmp_path: Path) -> None:
     points = [
         *[runs.point(tmp_path, *line, f"seed={seed}") for seed in range(4)],
         *[runs.point(tmp_path, *line, runs.TORCH, f"seed={seed}") for seed in range(4, 6)],
-        *[runs.point(tmp_path, *line, "network.norm=layer", f"seed={seed}") for seed in range(2)],
+        *[
+            runs.point(tmp_path, *line, "network.norm=online", "network.norm_after=true", f"seed={seed}")
+            for seed in range(2)
+        ],
     ]
     packs = make_plan(points, workers=1, pack=8, threads=1).packs
     assert sorted((pack.engine, len(pack.members)) for pack in packs) == [("fused", 4), ("torch", 2), ("torch", 2)]
