@@ -75,6 +75,9 @@ from reference import DECAY_RATE, MATURITY_THRESHOLD, Method, learn_all, make_le
 from lop_sweeps import cores
 from lop_sweeps.algorithms.continual_backprop import ContinualBackprop
 from lop_sweeps.algorithms.l2_init import L2Init
+from lop_sweeps.algorithms.regrama import ReGraMa
+from lop_sweeps.algorithms.selective_weight_reinitialization import SelectiveWeightReinitialization
+from lop_sweeps.algorithms.self_normalized_resets import SelfNormalizedResets
 from lop_sweeps.algorithms.shrink_and_perturb import ShrinkAndPerturb
 from lop_sweeps.algorithms.weight_clipping import WeightClipping
 from lop_sweeps.benchmarks.benchmark import Benchmark
@@ -130,8 +133,13 @@ ROWS = (
     Row(SMALL, "shrink and perturb, lazy", Method(0.003, weight_decay=1e-4, noise_std=1e-5), 15, 30),
     Row(SMALL, "L2 Init", Method(0.003, l2_init=1e-3), 40, 70),
     Row(SMALL, "weight clipping", Method(0.003, kappa=2.0), 40, 70),
-    Row(SMALL, "Adam", Method(1e-4, optimizer="adam"), 8, 15),
-    Row(LARGE, "backprop", Method(0.003), 15, 25),
+    Row(SMALL, "self-normalised resets", Method(0.003, resets="self_normalized_resets"), 40, 70),
+    Row(SMALL, "selective weight reinitialisation", Method(0.003, resets="selective_weight_reinitialization"), 40, 70),
+    Row(SMALL, "ReGraMa", Method(0.003, resets="regrama"), 40, 70),
+    Row(SMALL, "Adam", Method(1e-4, optimizer="adam"), 12, 20),
+    Row(SMALL, "layer normalisation", Method(0.003, layer_norm=True), 30, 50),
+    Row(SMALL, "CReLU", Method(0.003, activation="crelu"), 30, 50),
+    Row(LARGE, "backprop", Method(0.003), 9, 15),
     Row(LARGE, "continual backprop", Method(0.003, replacement_rate=1e-6), 15, 25),
     Row(REGRESSION, "backprop", Method(0.01), 150, 400),
     Row(REGRESSION, "continual backprop", Method(0.01, replacement_rate=1e-4), 150, 400),
@@ -146,10 +154,20 @@ def make_benchmark(network: str, data: Path, batch: int = 1) -> Benchmark:
     return benchmark
 
 
-def make_network(network: str) -> MLP:
+RESETS: dict[str, Callable[[], Any]] = {
+    "self_normalized_resets": SelfNormalizedResets,
+    "selective_weight_reinitialization": SelectiveWeightReinitialization,
+    "regrama": ReGraMa,
+}
+
+
+def make_network(network: str, method: Method | None = None) -> MLP:
     if network == REGRESSION:
         return MLP(20, 1, NETWORKS[network], init="kaiming_ffnn")
-    return MLP(784, 10, NETWORKS[network])
+    if method is None:
+        return MLP(784, 10, NETWORKS[network])
+    norm = "layer" if method.layer_norm else "none"
+    return MLP(784, 10, NETWORKS[network], activation=method.activation, norm=norm)
 
 
 def make_fused(network: str, method: Method, loss: str, seed: int = SEED) -> FusedLearner:
@@ -168,7 +186,9 @@ def make_fused(network: str, method: Method, loss: str, seed: int = SEED) -> Fus
         interventions.append(
             ContinualBackprop(method.replacement_rate, MATURITY_THRESHOLD, DECAY_RATE, utility=utility)
         )
-    return FusedLearner(lambda: make_network(network), optimizer, interventions, seed, loss, torch.float32)
+    if method.resets:
+        interventions.append(RESETS[method.resets]())
+    return FusedLearner(lambda: make_network(network, method), optimizer, interventions, seed, loss, torch.float32)
 
 
 def seconds(work: Callable[[], object]) -> float:

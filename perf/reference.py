@@ -33,7 +33,8 @@ MATURITY_THRESHOLD, DECAY_RATE = 100, 0.99
 class Method:
     """A learning algorithm, as both sides get it. With replacement_rate > 0 it is continual backprop.
 
-    l2_init: the strength of L2 Init. kappa: of weight clipping.
+    l2_init: the strength of L2 Init. kappa: of weight clipping. resets: which of the resets below acts. layer_norm:
+    before every activation. activation: relu or crelu.
     """
 
     step_size: float
@@ -43,6 +44,9 @@ class Method:
     replacement_rate: float = 0.0
     l2_init: float = 0.0
     kappa: float = 0.0
+    resets: str = ""
+    layer_norm: bool = False
+    activation: str = "relu"
 
 
 class Learner(Protocol):
@@ -68,6 +72,13 @@ def learn_all(learner: Learner, xs: Tensor, ys: Tensor) -> tuple[list[float], li
     return losses, correct
 
 
+class CReLU(nn.Module):
+    """Two features of each unit."""
+
+    def forward(self, z: Tensor) -> Tensor:
+        return torch.cat((z.relu(), (-z).relu()), 1)
+
+
 class PlainLearner:
     """Stochastic gradient descent or Adam, then noise on every parameter or continual backprop if asked for."""
 
@@ -78,8 +89,11 @@ class PlainLearner:
             with torch.no_grad():
                 linear.weight.copy_(weight)
                 linear.bias.copy_(bias)
-            layers += [linear, nn.ReLU()]
-        self.network = nn.Sequential(*layers[:-1])
+            layers.append(linear)
+            if weight is not weights[-1][0]:
+                layers += [nn.LayerNorm(weight.shape[0])] if method.layer_norm else []
+                layers.append(CReLU() if method.activation == "crelu" else nn.ReLU())
+        self.network = nn.Sequential(*layers)
         parameters = self.network.parameters()
         self.optimizer: torch.optim.Optimizer
         if method.optimizer == "adam":
@@ -90,11 +104,18 @@ class PlainLearner:
         self.noise_std, self.l2_init = method.noise_std, method.l2_init
         self.initial = [parameter.detach().clone() for parameter in self.network.parameters()]
         self.bounds = [method.kappa / weight.shape[1] ** 0.5 for weight, bias in weights for _ in (weight, bias)]
-        self.replacement = Replacement(self.network, method.replacement_rate) if method.replacement_rate else None
+        self.replacement: Replacement | None = None
+        if method.replacement_rate:
+            self.replacement = Replacement(self.network, method.replacement_rate)
+        elif method.resets:
+            self.replacement = RESETS[method.resets](self.network)
 
     def learn(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor | None]:
         if self.replacement:
             output, features = self.forward_with_features(x)
+            if self.replacement.wants_gradients():
+                for feature in features:
+                    feature.retain_grad()
         else:
             output = self.network(x)
         loss = self.loss_function(output, y)
@@ -122,14 +143,14 @@ class PlainLearner:
         for layer in self.network:
             x = layer(x)
             if isinstance(layer, nn.ReLU):
-                features.append(x.detach())
+                features.append(x)
         return x, features
 
 
 class Replacement:
     """Continual backprop's generate-and-test (Nature 632, Algorithm 1), utility `adaptable_contribution`."""
 
-    def __init__(self, network: nn.Sequential, replacement_rate: float) -> None:
+    def __init__(self, network: nn.Sequential, replacement_rate: float = 0.0) -> None:
         self.linears = [layer for layer in network if isinstance(layer, nn.Linear)]
         self.rate = replacement_rate
         units = [layer.out_features for layer in self.linears[:-1]]
@@ -138,10 +159,15 @@ class Replacement:
         self.age = [torch.zeros(n) for n in units]
         self.accumulated = [0.0 for _ in units]
 
+    def wants_gradients(self) -> bool:
+        """Of the features, in this step."""
+        return False
+
     @torch.no_grad()
     def step(self, features: Sequence[Tensor]) -> None:
         chosen = []
         for i, h in enumerate(features):
+            h = h.detach()
             self.age[i] += 1
             filled = 1 - DECAY_RATE ** self.age[i]
             self.mean[i] = DECAY_RATE * self.mean[i] + (1 - DECAY_RATE) * h.mean(0)
@@ -169,6 +195,89 @@ class Replacement:
         self.utility[i][units] = 0
         self.mean[i][units] = 0
         self.age[i][units] = 0
+
+
+class SilenceResets(Replacement):
+    """Self-normalised resets (arXiv 2410.20098): units silent for longer than their threshold are made new.
+
+    Thresholds would be refreshed from the histograms of silences between tasks; here they are still the initial ones.
+    """
+
+    LONGEST, INITIAL = 20_000, 10_000
+
+    def __init__(self, network: nn.Sequential) -> None:
+        super().__init__(network)
+        units = [layer.out_features for layer in self.linears[:-1]]
+        self.rows = [torch.arange(n) for n in units]
+        self.silent = [torch.zeros(n, dtype=torch.int64) for n in units]
+        self.thresholds = [torch.full((n,), self.INITIAL) for n in units]
+        self.histograms = [torch.zeros(n, self.LONGEST + 1, dtype=torch.int64) for n in units]
+
+    @torch.no_grad()
+    def step(self, features: Sequence[Tensor]) -> None:
+        for i, h in enumerate(features):
+            fires = (h > 0).any(0)
+            ended = fires & (self.silent[i] <= self.LONGEST)
+            self.histograms[i][self.rows[i][ended], self.silent[i][ended]] += 1
+            self.silent[i] = torch.where(fires, 0, self.silent[i] + len(h))
+            late = self.silent[i] >= self.thresholds[i]
+            if late.any():
+                self.replace(i, late.nonzero()[:, 0])
+                self.silent[i][late] = 0
+
+
+class GradientResets(Replacement):
+    """ReGraMa (arXiv 2505.24061): every 1,000 steps, units that the gradient does not reach are made new."""
+
+    PERIOD, THRESHOLD = 1_000, 0.01
+
+    def __init__(self, network: nn.Sequential) -> None:
+        super().__init__(network)
+        self.steps = 0
+
+    def wants_gradients(self) -> bool:
+        return self.steps > 0 and self.steps % self.PERIOD == 0
+
+    @torch.no_grad()
+    def step(self, features: Sequence[Tensor]) -> None:
+        if self.wants_gradients():
+            for i, h in enumerate(features):
+                assert h.grad is not None
+                score = h.grad.abs().mean(0)
+                mean = score.mean()
+                if mean > 0:
+                    self.replace(i, (score / (mean + 1e-8) <= self.THRESHOLD).nonzero()[:, 0])
+        self.steps += 1
+
+
+class WeightResets(Replacement):
+    """Selective weight reinitialisation (arXiv 2508.00212): every 2,048 steps the least useful weights are made new."""
+
+    PERIOD, FACTOR = 2_048, 1e-5
+
+    def __init__(self, network: nn.Sequential) -> None:
+        super().__init__(network)
+        self.steps = 0
+
+    @torch.no_grad()
+    def step(self, features: Sequence[Tensor]) -> None:
+        self.steps += 1
+        if self.steps % self.PERIOD:
+            return
+        for linear in self.linears:
+            bound = ((3 if linear is self.linears[-1] else 6) / linear.in_features) ** 0.5
+            for weight, law in ((linear.weight, bound), (linear.bias, 0.0)):
+                assert weight.grad is not None
+                utility = (weight * weight.grad).abs()
+                least = utility <= self.FACTOR * utility.mean()
+                weight[least] = torch.empty(int(least.sum())).uniform_(-law, law)
+
+
+RESETS: dict[str, type[Replacement]] = {
+    "self_normalized_resets": SilenceResets,
+    "regrama": GradientResets,
+    "selective_weight_reinitialization": WeightResets,
+}
 
 
 class AuthorsLearner:

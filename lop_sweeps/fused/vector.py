@@ -147,6 +147,19 @@ def magnitude(typing: Any, a: Any) -> Any:
 
 
 @intrinsic
+def clamped(typing: Any, a: Any, limit: Any) -> Any:
+    """Values cut to [-limit, limit], limit > 0; NaN stays."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        given, most = arguments
+        size = _call_llvm("fabs")(context, builder, a(a), [given])
+        cut = _call_llvm("copysign")(context, builder, a(a, a), [most, given])
+        return builder.select(builder.fcmp_ordered(">", size, most), cut, given)
+
+    return a(a, limit), generate
+
+
+@intrinsic
 def total(typing: Any, a: Any) -> Any:
     """The sum of the lanes, added pairwise."""
 
@@ -169,6 +182,12 @@ def not_zero(typing: Any, a: Any) -> Any:
         return builder.zext(bits, ir.IntType(64))
 
     return types.uint64(a), generate
+
+
+@intrinsic
+def count_bits(typing: Any, bits: Any) -> Any:
+    """How many are set."""
+    return types.intp(types.uint64), lambda context, builder, _, arguments: builder.ctpop(arguments[0])
 
 
 @intrinsic

@@ -14,7 +14,7 @@ import numpy as np
 
 from lop_sweeps.fused.arrays import SGD, Array, Net, Optimizer, Seen
 from lop_sweeps.fused.rows import OPTIONS
-from lop_sweeps.fused.vector import lanes, larger, load, lowest_bit, magnitude, not_zero, splat
+from lop_sweeps.fused.vector import clamped, count_bits, lanes, load, magnitude, not_zero, splat, store
 
 ALONE = True  # who writes rows that are not in use would leave weights beyond their bounds
 
@@ -40,21 +40,14 @@ def make(packed: Any, net: Net, rule: Optimizer) -> Memory:
 
 @nb.njit(**OPTIONS)
 def clip_row(w: Array, start: int, stride: int, bound: float) -> int:
-    """Cut a row; how many were outside. Few rows have one, so the largest are looked at first."""
-    high = w.dtype.type(bound)
-    limit, outside = splat(w, high), 0
-    largest = limit
+    """Cut a row; how many were outside."""
+    limit, outside = splat(w, w.dtype.type(bound)), 0
     for i in range(start, start + stride, lanes(w)):
-        largest = larger(largest, magnitude(load(w, i)))
-    if not_zero(largest - limit) == 0:
-        return 0
-    for i in range(start, start + stride, lanes(w)):
-        beyond = not_zero(larger(magnitude(load(w, i)), limit) - limit)
-        while beyond != 0:
-            at = i + lowest_bit(beyond)
-            w[at] = high if w[at] > 0 else -high
-            outside += 1
-            beyond &= beyond - np.uint64(1)
+        value = load(w, i)
+        cut = clamped(value, limit)
+        beyond = not_zero(magnitude(value) - magnitude(cut))  # NaN, too, which is counted where the loop stops anyway
+        outside += count_bits(beyond)
+        store(w, i, cut)
     return outside
 
 
