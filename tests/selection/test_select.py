@@ -111,6 +111,7 @@ def test_a_method_is_added_to_those_that_are_there(whole: Path, tmp_path: Path, 
         assert {name: of for name, of in after[key].items() if name != "head_resetting"} == before[key]
 
 
+@pytest.mark.slow
 def test_a_selection_that_is_killed_in_every_rung_equals_an_undisturbed_one(
     whole: Path, tmp_path: Path, lop: Command
 ) -> None:
@@ -132,6 +133,7 @@ def test_a_selection_that_is_killed_in_every_rung_equals_an_undisturbed_one(
     assert files(tmp_path / "sweeps" / "chosen") == files(whole)
 
 
+@pytest.mark.slow
 def test_two_people_typing_it_at_once_run_everything_once(whole: Path, tmp_path: Path) -> None:
     both = [subprocess.Popen([*LOP, *SELECT], cwd=tmp_path, stderr=subprocess.PIPE, text=True) for _ in range(2)]
     texts = [process.communicate()[1] for process in both]
