@@ -93,7 +93,9 @@ from lop_sweeps.fused.rows import OPTIONS
 from lop_sweeps.fused.vector import fma, lanes, load, root, splat, store, total
 from lop_sweeps.networks.mlp import MLP
 from lop_sweeps.optimizers.adam import Adam
+from lop_sweeps.optimizers.adaupgd import AdaUPGD
 from lop_sweeps.optimizers.sgd import SGD
+from lop_sweeps.optimizers.upgd import UPGD
 from lop_sweeps.training.engine import Learner
 from lop_sweeps.training.learner import TorchLearner
 from lop_sweeps.training.online import INTERVAL
@@ -137,6 +139,8 @@ ROWS = (
     Row(SMALL, "selective weight reinitialisation", Method(0.003, resets="selective_weight_reinitialization"), 40, 70),
     Row(SMALL, "ReGraMa", Method(0.003, resets="regrama"), 40, 70),
     Row(SMALL, "Adam", Method(1e-4, optimizer="adam"), 12, 20),
+    Row(SMALL, "UPGD", Method(0.01, optimizer="upgd", weight_decay=1e-3, noise_std=1e-3), 3, 6),
+    Row(SMALL, "AdaUPGD", Method(1e-4, optimizer="adaupgd", weight_decay=1e-3, noise_std=1e-3), 3, 6),
     Row(SMALL, "layer normalisation", Method(0.003, layer_norm=True), 30, 50),
     Row(SMALL, "CReLU", Method(0.003, activation="crelu"), 30, 50),
     Row(LARGE, "backprop", Method(0.003), 9, 15),
@@ -154,6 +158,7 @@ def make_benchmark(network: str, data: Path, batch: int = 1) -> Benchmark:
     return benchmark
 
 
+GATED: dict[str, Callable[..., Any]] = {"upgd": UPGD, "adaupgd": AdaUPGD}
 RESETS: dict[str, Callable[[], Any]] = {
     "self_normalized_resets": SelfNormalizedResets,
     "selective_weight_reinitialization": SelectiveWeightReinitialization,
@@ -174,8 +179,10 @@ def make_fused(network: str, method: Method, loss: str, seed: int = SEED) -> Fus
     optimizer: Any = SGD(method.step_size, weight_decay=method.weight_decay)
     if method.optimizer == "adam":
         optimizer = Adam(method.step_size, weight_decay=method.weight_decay)
+    elif method.optimizer in GATED:
+        optimizer = GATED[method.optimizer](method.step_size, method.noise_std, weight_decay=method.weight_decay)
     interventions: list[Any] = []
-    if method.noise_std:
+    if method.noise_std and method.optimizer == "sgd":
         interventions.append(ShrinkAndPerturb(method.noise_std, noise="lazy"))
     if method.l2_init:
         interventions.append(L2Init(method.l2_init))
@@ -392,7 +399,7 @@ class Machine:
 
 def limit(machine: Machine, row: Row, sizes: Sequence[int], active: Sequence[float]) -> tuple[float, str]:
     """Seconds that a step takes at least, and what binds; `active`: inputs of each layer that are not 0."""
-    adam, replaces = row.method.optimizer == "adam", row.method.replacement_rate > 0
+    adam, replaces = row.method.optimizer != "sgd", row.method.replacement_rate > 0
     bytes_moved = multiply_adds = root_count = working_set = 0.0
     last = len(active) - 1
     for i, ((inputs, outputs), taking_part) in enumerate(zip(pairwise(sizes), active, strict=True)):

@@ -14,7 +14,7 @@ import argparse
 import importlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -72,6 +72,42 @@ def learn_all(learner: Learner, xs: Tensor, ys: Tensor) -> tuple[list[float], li
     return losses, correct
 
 
+class UPGD(torch.optim.Optimizer):
+    """UPGD (arXiv 2404.00781) with global gates, along the gradient, or along Adam's direction (AdaUPGD).
+
+    Gates are relative to the largest utility; AdaUPGD's step is doubled, as in the release that recommends it.
+    """
+
+    BETA_UTILITY, BETA1, BETA2, EPS = 0.999, 0.9, 0.999, 1e-5
+
+    def __init__(self, parameters: Iterable[nn.Parameter], method: Method) -> None:
+        super().__init__(parameters, {})
+        self.method, self.steps = method, 0
+        self.adam = method.optimizer == "adaupgd"
+        self.all = [p for group in self.param_groups for p in group["params"]]
+        self.utility, self.first, self.second = ([torch.zeros_like(p) for p in self.all] for _ in range(3))
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:
+        self.steps += 1
+        most = -torch.inf
+        for p, utility in zip(self.all, self.utility, strict=True):
+            utility.mul_(self.BETA_UTILITY).add_(-p.grad * p, alpha=1 - self.BETA_UTILITY)
+            most = max(most, float(utility.max()))
+        correction = 1 - self.BETA_UTILITY**self.steps
+        size, factor = self.method.step_size, 2.0 if self.adam else 1.0
+        for p, utility, first, second in zip(self.all, self.utility, self.first, self.second, strict=True):
+            direction = p.grad
+            if self.adam:
+                first.mul_(self.BETA1).add_(p.grad, alpha=1 - self.BETA1)
+                second.mul_(self.BETA2).addcmul_(p.grad, p.grad, value=1 - self.BETA2)
+                root = (second / (1 - self.BETA2**self.steps)).sqrt_().add_(self.EPS)
+                direction = first / (1 - self.BETA1**self.steps) / root
+            noise = torch.randn_like(p) * self.method.noise_std
+            gate = 1 - torch.sigmoid(utility / correction / most)
+            p.mul_(1 - size * self.method.weight_decay).add_((direction + noise) * gate, alpha=-factor * size)
+
+
 class CReLU(nn.Module):
     """Two features of each unit."""
 
@@ -98,10 +134,12 @@ class PlainLearner:
         self.optimizer: torch.optim.Optimizer
         if method.optimizer == "adam":
             self.optimizer = torch.optim.Adam(parameters, lr=method.step_size, weight_decay=method.weight_decay)
+        elif method.optimizer in ("upgd", "adaupgd"):
+            self.optimizer = UPGD(parameters, method)
         else:
             self.optimizer = torch.optim.SGD(parameters, lr=method.step_size, weight_decay=method.weight_decay)
         self.loss_function = F.cross_entropy if loss == "cross_entropy" else F.mse_loss
-        self.noise_std, self.l2_init = method.noise_std, method.l2_init
+        self.noise_std, self.l2_init = method.noise_std if method.optimizer == "sgd" else 0.0, method.l2_init
         self.initial = [parameter.detach().clone() for parameter in self.network.parameters()]
         self.bounds = [method.kappa / weight.shape[1] ** 0.5 for weight, bias in weights for _ in (weight, bias)]
         self.replacement: Replacement | None = None

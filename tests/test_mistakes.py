@@ -678,7 +678,7 @@ LOGGED = {"buffers", "test_per_class", "restore_best", "augment_test", "evaluate
 # All other options are promised on both engines, where their benchmark and network are.
 ELEMENTWISE = {"leaky_slope", "smooth_leaky"}  # options of activations that the fused engine has
 TORCH_ONLY = {f"network.{key}" for key in ("norm_after", "injection", *(SLOPES.keys() - ELEMENTWISE))}
-TORCH_ONLY |= {"algorithm.selective_weight_reinitialization.decay_rate"}
+TORCH_ONLY |= {"algorithm.selective_weight_reinitialization.decay_rate", "optimizer.scope"}
 TORCH_ONLY |= {f"{CBP}.rate_of", f"{CBP}.averaging", f"{CBP}.reset_optimizer"}
 TORCH_ONLY |= {f"algorithm.l2_init.{key}" for key in ("anchor", "penalty", "coupling")}
 TORCH_ONLY |= {f"algorithm.{key}" for _, key, _ in RESETS if key.startswith("self_normalized")}  # refreshed in steps

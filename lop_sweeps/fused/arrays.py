@@ -11,7 +11,7 @@ from lop_sweeps.fused.vector import LANES
 Array = Any
 
 CROSS_ENTROPY, SQUARED_ERROR = 0, 1
-SGD, MOMENTUM, ADAM, ADAMW = 0, 1, 2, 3
+SGD, MOMENTUM, ADAM, ADAMW, UPGD, ADAUPGD = range(6)
 NO_NOISE, PER_STEP, LAZY = 0, 1, 2
 BLOCK = 16  # rows whose lazy noise is drawn at a time: few enough to stay in the first cache
 
@@ -59,6 +59,29 @@ class Stream(NamedTuple):
     asked: Array
 
 
+class Gates(NamedTuple):
+    """What UPGD has beside the options of `Optimizer`; for other rules nothing. See `gated`.
+
+    utility; power: beta^t, per weight or one for all. corrected: whether gates are relative to the largest corrected
+    utility; factor: of the step size. gradient, gate, noise: scratch space, like the weights; draws (parameters,), or
+    single_draws in float32.
+    """
+
+    utility: Array
+    power: Array
+    beta: float
+    noise_std: float
+    key: Any
+    corrected: bool
+    factor: float
+    protecting: bool
+    gradient: Array
+    gate: Array
+    noise: Array
+    draws: Array
+    single_draws: Array
+
+
 class Optimizer(NamedTuple):
     """A rule and its state, laid out like the weights; arrays that a rule does not use are empty.
 
@@ -80,6 +103,7 @@ class Optimizer(NamedTuple):
     moment2: Array
     power1: Array
     power2: Array
+    gates: Gates
 
 
 class Replacement(NamedTuple):

@@ -10,33 +10,65 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from lop_sweeps import streams
 from lop_sweeps.algorithms.continual_backprop import PackedContinualBackprop
 from lop_sweeps.algorithms.shrink_and_perturb import PackedShrinkAndPerturb
 from lop_sweeps.fused import arrays
 from lop_sweeps.networks.unit_graph import UnitLayer
 from lop_sweeps.optimizers.adam import PackedAdam
+from lop_sweeps.optimizers.adaupgd import PackedAdaUPGD
 from lop_sweeps.optimizers.optimizer import PackedOptimizer
 from lop_sweeps.optimizers.sgd import PackedSGD
+from lop_sweeps.optimizers.upgd import DRAWS, PackedUPGD
 
 
-def rule_of(packed: PackedOptimizer, dtype: Any) -> arrays.Optimizer:
-    """An optimiser's rule, and its state on the same memory."""
-    empty = np.zeros(0, dtype)
+def gates_of(packed: PackedOptimizer, dtype: Any, parameters: int, seed: int) -> arrays.Gates:
+    """UPGD's gates, and its state on the same memory; or none. parameters: how many there are, padding left out."""
+    empty, draws, single = np.zeros(0, dtype), np.zeros(0), np.zeros(0, np.float32)
+    if not isinstance(packed, PackedUPGD):
+        nothing = (empty, empty, 0.0, 0.0, np.uint64(0), False, 0.0, False)
+        return arrays.Gates(*nothing, empty, empty, empty, draws, single)
+    utility, std = numpy_of(packed.utility), _number(packed.noise_std)
+    if std and dtype == np.float32:
+        single = np.zeros(parameters, np.float32)
+    elif std:
+        draws = np.zeros(parameters)
+    return arrays.Gates(
+        utility, numpy_of(packed.power), _number(packed.beta_utility), std, streams.counter_key(seed, DRAWS),
+        packed.of_corrected, packed.factor, packed.protecting,
+        np.zeros_like(utility), np.zeros_like(utility), np.zeros_like(utility), draws, single,
+    )  # fmt: skip
+
+
+def rule_of(packed: PackedOptimizer, dtype: Any, parameters: int, seed: int) -> arrays.Optimizer:
+    """An optimiser's rule, and its state on the same memory. parameters: how many there are, padding left out."""
+    empty, gates = np.zeros(0, dtype), gates_of(packed, dtype, parameters, seed)
     fresh = bool(packed.fresh())
+    if isinstance(packed, PackedUPGD):
+        size, decay = _number(packed.step_size), _number(packed.weight_decay)
+        options = (arrays.UPGD, size, size, decay, 0.0, 0.0, 0.0, False, fresh)
+        rule = arrays.Optimizer(*options, empty, empty, empty, empty, gates)
+        if isinstance(packed, PackedAdaUPGD):
+            rule = rule._replace(
+                kind=arrays.ADAUPGD, beta1=_number(packed.beta1), beta2=_number(packed.beta2), eps=_number(packed.eps),
+                moment1=numpy_of(packed.moment1), moment2=numpy_of(packed.moment2),
+                power1=numpy_of(packed.power1), power2=numpy_of(packed.power2),
+            )  # fmt: skip
+        return rule
     if isinstance(packed, PackedSGD):
         kind = arrays.SGD if packed.buffer is None else arrays.MOMENTUM
         buffer = empty if packed.buffer is None else numpy_of(packed.buffer)
         size = -_number(packed.negative_step_size)
         return arrays.Optimizer(
             kind, size, size, _number(packed.weight_decay), _number(packed.momentum),
-            0.0, 0.0, False, fresh, buffer, empty, empty, empty,
+            0.0, 0.0, False, fresh, buffer, empty, empty, empty, gates,
         )  # fmt: skip
     assert isinstance(packed, PackedAdam)
     return arrays.Optimizer(
         arrays.ADAMW if packed.decoupled else arrays.ADAM, _number(packed.step_size), _number(packed.step_size),
         _number(packed.weight_decay), _number(packed.beta1), _number(packed.beta2), _number(packed.eps),
         packed.correction == "authors", fresh, numpy_of(packed.moment1), numpy_of(packed.moment2),
-        numpy_of(packed.power1), numpy_of(packed.power2),
+        numpy_of(packed.power1), numpy_of(packed.power2), gates,
     )  # fmt: skip
 
 

@@ -115,10 +115,9 @@ class FusedLearner(FusedNetwork, Tested):
 
     def _intervals_at_once(self) -> int:
         """How many intervals of 1,000 steps a call may take, with batches of one."""
-        rule, noise = rule_of(self.optimizer, self._dtype), noise_of(self.interventions)
-        cost = (
-            100 if noise.kind == arrays.PER_STEP else 10 if rule.kind != arrays.SGD or noise.kind == arrays.LAZY else 1
-        )
+        rule, noise = self._rule(), noise_of(self.interventions)
+        drawn = noise.kind == arrays.PER_STEP or rule.kind in (arrays.UPGD, arrays.ADAUPGD)
+        cost = 100 if drawn else 10 if rule.kind != arrays.SGD or noise.kind == arrays.LAZY else 1
         size, inputs = len(self.parameters[0]), int(self._layers[0, 2])
         return max(1, min(_WORK_PER_CALL // (1_000 * size * cost), _INPUTS_PER_CALL // (1_000 * inputs), 50))
 
@@ -200,7 +199,7 @@ class FusedLearner(FusedNetwork, Tested):
         net, noise = self._net(), noise_of(acting)
         replacement = replacement_of(acting, self.graph, self._units, self._all_units, self._dtype)
         stream = make_stream(tasks[0], start * batch, (start + steps) * batch, net)
-        rule = rule_of(self.optimizer, self._dtype)
+        rule = self._rule()
         work = arrays.make_work(
             net, noise, batch, interval, pulled=rule.kind != arrays.SGD and bool(with_parts(acting))
         )
@@ -227,6 +226,9 @@ class FusedLearner(FusedNetwork, Tested):
         compiled.activations(net, make_stream(tasks[0], 0, samples, net), work, h)
         parts = zip(self._units[:-1].tolist(), self.graph, strict=True)
         return [torch.from_numpy(h[None, :, first : first + layer.num_features]) for first, layer in parts]
+
+    def _rule(self) -> arrays.Optimizer:
+        return rule_of(self.optimizer, self._dtype, self._export(self.parameters).shape[1], self.seeds[0])
 
     def _net(self) -> arrays.Net:
         return arrays.Net(

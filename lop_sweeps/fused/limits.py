@@ -13,8 +13,10 @@ from lop_sweeps.networks.linear import Linear
 from lop_sweeps.networks.mlp import MLP
 from lop_sweeps.networks.network import Network
 from lop_sweeps.optimizers.adam import Adam, AdamW
+from lop_sweeps.optimizers.adaupgd import AdaUPGD
 from lop_sweeps.optimizers.optimizer import Optimizer
 from lop_sweeps.optimizers.sgd import SGD
+from lop_sweeps.optimizers.upgd import UPGD
 
 FEW = range(3)  # who acts at all of these steps acts at every step
 # One example after another is faster than PyTorch's matrix products up to about here (perf/online.py --batch,
@@ -43,8 +45,10 @@ def obstacle(network: Network, optimizer: Optimizer, interventions: Sequence[Int
     if unknown := activations.obstacle(network.kind):
         return unknown
     rule: type = type(optimizer)
-    if rule not in (SGD, Adam, AdamW):
+    if rule not in (SGD, Adam, AdamW, UPGD, AdaUPGD):
         return f"it does not know the optimizer {rule.__name__}"
+    if isinstance(optimizer, UPGD) and optimizer.scope != "global":
+        return f"it knows {rule.__name__} with scope=global only"
     if isinstance(optimizer, SGD) and optimizer.step_size * optimizer.weight_decay > 0.5:
         return "each step shrinks the weights to less than half"
     kinds: list[type] = [type(one) for one in interventions if is_compiled(one)]

@@ -177,7 +177,12 @@ def reset_state(rule: Optimizer, i: int) -> None:
     """A new weight's optimiser state."""
     if not rule.fresh:
         return
-    rule.moment1[i] = 0
+    gates = rule.gates
+    if gates.utility.size > 0:
+        gates.utility[i] = 0
+        gates.power[i] = 1
+    if rule.moment1.size > 0:
+        rule.moment1[i] = 0
     if rule.moment2.size > 0:
         rule.moment2[i] = 0
         rule.power1[i] = 1

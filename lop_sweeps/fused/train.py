@@ -23,13 +23,15 @@ import numpy as np
 from lop_sweeps.algorithms.replacement_schedule import plan_replacements
 from lop_sweeps.compiling import njit
 from lop_sweeps.counter_random import step_key, uniform
-from lop_sweeps.fused import dense
+from lop_sweeps.fused import dense, gated
 from lop_sweeps.fused.activations import PRELU, activate, exponential
 from lop_sweeps.fused.arrays import (
+    ADAUPGD,
     CROSS_ENTROPY,
     LAZY,
     PER_STEP,
     SGD,
+    UPGD,
     Array,
     Methods,
     Net,
@@ -403,6 +405,7 @@ def _compile(sources: str) -> Compiled:
         at_boundary(methods, BEGIN, net, first_step)
         carried[0], carried[1] = 1.0, 0.0  # scale of the weights; variance of lazy noise so far, in units of net.w
         dense.tidy(rule)
+        gated.tidy(rule)
         if rep.active:
             start_interval(rep, work.unfilled)
         add_up(net, rep, work)
@@ -493,6 +496,7 @@ def _compile(sources: str) -> Compiled:
         seen = Seen(h, slope, delta, rows, values, active)
 
         own, every_unit = len(net.fresh) > 0, net.activation == PRELU
+        in_gates = rule.kind == UPGD or rule.kind == ADAUPGD
         at_once = rule.kind == SGD and batch == 1  # update each layer while its delta is propagated
         # Where all weights may move, their magnitudes are added up at every step.
         anew = rule.kind != SGD or noise.kind == PER_STEP or after
@@ -612,12 +616,20 @@ def _compile(sources: str) -> Compiled:
                             for k in range(active[b, i]):
                                 x[b, rows[b, i, k]] = values[b, i, k]
                             x[b, inputs[i]] = 1
-                        extra = pulls if pulling else more
-                        dense.update_layer(net, rule, i, batch, x, delta[:, net.units[i] :], extra)
+                        extra, deltas = pulls if pulling else more, delta[:, net.units[i] :]
+                        if in_gates:
+                            gated.write_gradient(rule, bases[i], strides[i], inputs[i] + 1, batch, x, deltas, extra)
+                        else:
+                            dense.update_layer(net, rule, i, batch, x, deltas, extra)
                         x[:, 0] = 1
                         for number in range(len(of_rows) if i < hidden else 0):
                             row, of_units = row_of_units(net, i, number), of_rows[number][:, net.units[i] :]
-                            dense.update_rows(net, rule, row, strides[i], 1, batch, x, of_units, extra)
+                            if in_gates:
+                                gated.write_gradient(rule, row, strides[i], 1, batch, x, of_units, extra)
+                            else:
+                                dense.update_rows(net, rule, row, strides[i], 1, batch, x, of_units, extra)
+                    if in_gates:
+                        gated.update(net, rule, step)
                 if rule.kind == SGD and more.size > 0:
                     for i in range(more.size):
                         w[i] += kind(-rule.step_size / scale) * more[i]

@@ -173,6 +173,19 @@ def total(typing: Any, a: Any) -> Any:
 
 
 @intrinsic
+def highest(typing: Any, a: Any) -> Any:
+    """The largest of the lanes."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        llvm = context.get_data_type(a)
+        kind = ir.FunctionType(llvm.element, [llvm])
+        function = cgutils.get_or_insert_function(builder.module, kind, f"llvm.vector.reduce.fmax.{a.suffix}")
+        return builder.call(function, [arguments[0]])
+
+    return a.element(a), generate
+
+
+@intrinsic
 def not_zero(typing: Any, a: Any) -> Any:
     """A bit for each lane, the first lane's the lowest: whether it differs from 0 (NaN does)."""
 

@@ -21,6 +21,7 @@ from lop_sweeps.optimizers.unit_gates import UnitGates
 
 # Whether M is the maximum of the corrected utility, and the factor c of the step.
 PROFILES = {"paper": (True, 1.0), "experiments": (False, 1.0), "readme": (False, 2.0)}
+DRAWS = "upgd noise"
 SCOPES = ("global", "local", "feature_wise")
 
 
@@ -109,7 +110,7 @@ class PackedUPGD(PackedOptimizer):
         self.names = [name for name, _ in layout.network.named_parameters()]
         self.units = UnitGates(layout, self.utility) if self.scope == "feature_wise" else None
         self.keys = counter_random.Keys(
-            [streams.counter_key(seed, "upgd noise") for seed in layout.seeds], self.utility.device
+            [streams.counter_key(seed, DRAWS) for seed in layout.seeds], self.utility.device
         )
 
     @cached_property

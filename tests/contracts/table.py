@@ -691,7 +691,7 @@ FUSED = {
         *("relu", "leaky_relu", "tanh", "sigmoid", "elu", "selu", "swish", "identity", "gelu", "smooth_leaky"),
         *("crelu", "fourier", "prelu"),
     },
-    "optimizer": {"sgd", "momentum", "adam", "adamw"},
+    "optimizer": {"sgd", "momentum", "adam", "adamw", "upgd", "adaupgd"},
     "algorithm": {
         *("l2", "dropout", "shrink_and_perturb", "continual_backprop", "redo"),
         *("head_resetting", "retrained_network", "reset", "regrama", "selective_weight_reinitialization"),
@@ -707,6 +707,8 @@ TORCH_ONLY = {
     "optimizer.max_gradient_norm=0.5",
     "network.norm_after=true",
     "network.prelu_per=layer",
+    "optimizer.scope=local",
+    "optimizer.scope=feature_wise",
     *(f"{L2_INIT}.{option}" for option in ("anchor=resampled", "penalty=l1", "penalty=huber")),
 }
 

@@ -18,7 +18,7 @@ from lop_sweeps.algorithms.redo import ReDo
 from lop_sweeps.algorithms.self_normalized_resets import SelfNormalizedResets
 from lop_sweeps.algorithms.shrink_and_perturb import ShrinkAndPerturb
 from lop_sweeps.algorithms.weight_clipping import WeightClipping
-from lop_sweeps.fused import arrays, limits, methods
+from lop_sweeps.fused import limits, methods
 from lop_sweeps.fused.parts import l2_init, self_normalized_resets, weight_clipping
 from lop_sweeps.networks.mlp import MLP
 from lop_sweeps.optimizers.adam import Adam
@@ -144,11 +144,12 @@ def test_silent_units_are_reset_and_counted() -> None:
 
 
 def test_a_row_that_nobody_reads_is_pulled_when_it_is_read_and_at_the_end_of_an_interval() -> None:
-    net = fused("cross_entropy", SGD(0.01), (L2Init(),), dtype=torch.float64)._net()
-    size, rate = net.w.size, 0.01
+    rate = 0.01
+    learner = fused("cross_entropy", SGD(rate), (L2Init(),), dtype=torch.float64)
+    net, rule = learner._net(), learner._rule()
+    size = net.w.size
     anchor = np.random.default_rng(0).normal(size=size)
     packed = SimpleNamespace(options=[L2Init(1.0)], initial=torch.from_numpy(anchor[None].copy()))
-    rule = arrays.Optimizer(arrays.SGD, rate, rate, 0, 0, 0, 0, False, False, *[np.zeros(0)] * 4)
     beside = l2_init.rule_with(packed, rule)
     assert beside.step_size == pytest.approx(rate / (1 - rate))
     assert beside.unit_step_size == rate, "what it leaves alone moves as before"

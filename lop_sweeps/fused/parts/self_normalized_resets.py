@@ -22,7 +22,7 @@ class Memory(NamedTuple):
     """ages, thresholds (hidden units,), histograms (hidden units x (longest + 1),): the packed intervention's own.
 
     bounds, keys, replaced (hidden layers,): of new weights, of their draws, and how many units were reset. state: which
-    part of the optimiser's, moment1 ... power2, is reset.
+    part of the optimiser's, moment1 ... power, is reset.
     """
 
     ages: Array
@@ -37,6 +37,8 @@ class Memory(NamedTuple):
     moment2: Array
     power1: Array
     power2: Array
+    utility: Array
+    power: Array
 
 
 def obstacle(options: Any, optimizer: Any) -> str | None:
@@ -62,6 +64,8 @@ def make(packed: Any, net: Net, rule: Optimizer) -> Memory:
         rule.moment2,
         rule.power1,
         rule.power2,
+        rule.gates.utility,
+        rule.gates.power,
     )
 
 
@@ -75,7 +79,12 @@ def fresh_state(memory: Memory, i: int) -> None:
     """A new weight's optimiser state."""
     if memory.state == NOTHING:
         return
-    memory.moment1[i] = 0
+    if memory.utility.size > 0:
+        memory.utility[i] = 0
+        if memory.state == ALL:
+            memory.power[i] = 1
+    if memory.moment1.size > 0:
+        memory.moment1[i] = 0
     if memory.moment2.size > 0:
         memory.moment2[i] = 0
         if memory.state == ALL:
