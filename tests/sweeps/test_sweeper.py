@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from lop_sweeps.errors import DataError
+from lop_sweeps.sweeps import worker
 from lop_sweeps.sweeps.expansion import expand, variants_of
 from lop_sweeps.sweeps.sweeper import studies
 from tests import runs
@@ -136,3 +137,14 @@ def test_help_is_quick_and_lists_choices() -> None:
     assert shown.stdout.endswith("False\n")  # Hydra is slow to import
     assert "continual_backprop" in shown.stdout
     assert shown.stdout.count("\n  lop ") == 3
+
+
+def test_where_there_is_a_gpu_the_command_forks_no_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has threads for the GPU once it has looked at a stranger's network, and their fork could take no gradient."""
+    started: list[str] = []
+    monkeypatch.setattr(worker, "fork", lambda number, rows: started.append("fork"))
+    monkeypatch.setattr(worker, "spawn", lambda number, rows: started.append("spawn"))
+    for gpus in (0, 2):
+        monkeypatch.setattr(worker.devices, "count", lambda gpus=gpus: gpus)
+        worker.by_command(0, False)
+    assert started == ["fork", "spawn"]
