@@ -38,7 +38,7 @@ def goes(algorithm: Algorithm, units: str) -> bool:
 
 
 def cases() -> list[Any]:
-    """Every rule with some kind of unit, in a short stretch; with every kind over the whole length if slow."""
+    """Every rule with some kind of unit, in a short stretch; over the whole length if slow."""
     chosen = []
     for i, rule in enumerate(RULES):
         for j, units in enumerate(UNITS):
@@ -48,7 +48,8 @@ def cases() -> list[Any]:
             if (i + j) % 3 == 0:
                 chosen.append(pytest.param(rule, units, STEPS // 20, LOSSES[i % 2], id=f"{rule}-{units}-shorter"))
             loss = LOSSES[(i + j) % 2]
-            chosen.append(pytest.param(rule, units, STEPS // 2, loss, id=f"{rule}-{units}", marks=pytest.mark.slow))
+            if units not in ("crelu_norm", "tanh_norm"):  # made of what the others have
+                chosen.append(pytest.param(rule, units, STEPS // 2, loss, id=f"{rule}-{units}", marks=pytest.mark.slow))
     return chosen
 
 
