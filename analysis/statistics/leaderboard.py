@@ -304,10 +304,16 @@ def _seconds(sweep: Sweep, of_run: Mapping[str, str]) -> dict[tuple[str, str], f
 
 
 def core_seconds(run: Path) -> float | None:
-    """What a run took of one core, to a hundredth: the time of its sessions that have ended, shared with its pack."""
+    """What a run took of one core, to a hundredth: CPU seconds of its sessions, shared with its pack.
+
+    Sessions of before these were noted count by the clock. None if one has not ended by itself.
+    """
     try:
         sessions = json.loads((run / "provenance.json").read_text(encoding="utf-8"))["sessions"]
-        times = [(one["ended"] - one["began"]) / (one["pack"] if one["engine"] == "torch" else 1) for one in sessions]
+        times = [
+            one.get("cpu_seconds", one["ended"] - one["began"]) / (one["pack"] if one["engine"] == "torch" else 1)
+            for one in sessions
+        ]
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return round(float(sum(times)), 2) if times else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -78,3 +79,12 @@ def test_the_longer_of_two_lengths_is_run(tmp_path: Path) -> None:
     points = [runs.point(tmp_path, *runs.SMALL, f"benchmark.num_tasks={n}") for n in (3, 6, 4)]
     plan = make_plan(points, workers=1, pack=None, threads=1)
     assert [point.num_tasks for point in plan.points] == [6]
+
+
+@pytest.mark.parametrize("engine", [runs.TORCH, "engine=fused"])
+def test_a_session_notes_what_it_took_of_the_processor(tmp_path: Path, engine: str) -> None:
+    plan = runs.plan(tmp_path, *runs.SMALL, engine)
+    before = time.process_time()
+    runs.train(plan)
+    (session,) = json.loads((plan.points[0].directory.path / "provenance.json").read_text())["sessions"]
+    assert 0 <= session["cpu_seconds"] <= time.process_time() - before + 0.01

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,7 @@ from lop_sweeps.analysis.errors import AnalysisError
 from lop_sweeps.analysis.figures.leaderboard import cost
 from lop_sweeps.analysis.figures.leaderboard import leaderboard as figure
 from lop_sweeps.analysis.reading.load import load
-from lop_sweeps.analysis.statistics.leaderboard import Leaderboard, holm, leaderboard
+from lop_sweeps.analysis.statistics.leaderboard import Leaderboard, core_seconds, holm, leaderboard
 from lop_sweeps.analysis.statistics.power import seeds_needed
 from lop_sweeps.analysis.tables import leaderboard as table
 from tests.analysis.sweep_builder import SweepBuilder, task_rows
@@ -195,3 +196,19 @@ def test_seeds_that_a_difference_needs() -> None:
         seeds_needed([1.0, 2.0], 0.1)
     with pytest.raises(AnalysisError, match="must not be 0"):
         seeds_needed(pilot, 0)
+
+
+@pytest.mark.parametrize(
+    ("sessions", "expected"),
+    [
+        ([{"began": 0.0, "ended": 90.0, "engine": "fused", "pack": 4, "cpu_seconds": 30.0}], 30.0),
+        ([{"began": 0.0, "ended": 90.0, "engine": "torch", "pack": 4, "cpu_seconds": 30.0}], 7.5),
+        ([{"began": 0.0, "ended": 90.0, "engine": "fused", "pack": 1}], 90.0),  # from before it was noted
+        ([{"began": 0.0, "engine": "fused", "pack": 1}], None),
+    ],
+)
+def test_a_run_costs_what_its_sessions_took_of_the_processor(
+    tmp_path: Path, sessions: list[dict[str, object]], expected: float | None
+) -> None:
+    (tmp_path / "provenance.json").write_text(json.dumps({"sessions": sessions}))
+    assert core_seconds(tmp_path) == expected
