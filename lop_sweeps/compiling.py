@@ -27,10 +27,14 @@ from lop_sweeps import compiled_code
 
 
 def njit(**options: Any) -> Callable[[Any], Any]:
-    """As numba's, with `cache=True` where it can be (`compiled_code.CACHE`)."""
+    """As numba's, with `cache=True` where it can be (`compiled_code.CACHE`), and `fastmath=False` unless it is given.
+
+    Left out, numba takes the `fastmath` of whoever calls first, and keeps that for all: what a function computes would
+    depend, in its last digit, on what this machine has compiled before.
+    """
 
     def compile_and_keep(function: Any) -> Any:
-        dispatcher = nb.njit(cache=compiled_code.CACHE, **options)(function)
+        dispatcher = nb.njit(cache=compiled_code.CACHE, **{"fastmath": False, **options})(function)
         cache = getattr(dispatcher, "_cache", None)  # none with NUMBA_DISABLE_JIT
         if isinstance(cache, FunctionCache) and isinstance(cache._cache_file, IndexDataCacheFile):
             cache.__class__, cache._cache_file.__class__ = KnownByText, NamedForContent

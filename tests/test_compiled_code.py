@@ -16,12 +16,13 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numba as nb
 import pytest
 
 import lop_sweeps
 from lop_sweeps import compiled_code
 from lop_sweeps.compiled_code import PREFIX, VARIABLE, prepare
-from lop_sweeps.compiling import FORMS, NamedForContent, one_at_a_time
+from lop_sweeps.compiling import FORMS, NamedForContent, njit, one_at_a_time
 
 
 @pytest.fixture
@@ -242,3 +243,19 @@ def test_where_nothing_is_kept_nobody_waits(tmp_path: Path) -> None:
     for function in (SimpleNamespace(), SimpleNamespace(_cache=SimpleNamespace(cache_path="/proc/nowhere"))):
         with one_at_a_time(function):
             pass
+
+
+def test_what_a_function_computes_does_not_depend_on_who_called_it_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A caller that allows a product and a sum to be rounded together allows it for itself."""
+    monkeypatch.setattr(compiled_code, "CACHE", False)
+
+    @njit()
+    def product_and_sum(a: float, b: float, c: float) -> float:
+        return a * b + c
+
+    @nb.njit(fastmath={"contract"})
+    def caller(a: float, b: float, c: float) -> float:
+        return product_and_sum(a, b, c)
+
+    a, b, c = 1.0 + 2.0**-30, 1.0 - 2.0**-30, -1.0  # rounded together it is -2^-60
+    assert (caller(a, b, c), product_and_sum(a, b, c)) == (0.0, 0.0)

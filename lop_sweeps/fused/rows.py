@@ -17,7 +17,8 @@ import numba as nb
 from lop_sweeps.fused.vector import fma, lanes, load, magnitude, splat, store, total
 
 Array = Any
-OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
+# fastmath: numba would take the caller's, and keep the first one's for all (see `compiling.njit`).
+OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": False}
 
 
 @nb.njit(**OPTIONS)
