@@ -258,7 +258,7 @@ def diagnostics(methods: dict[str, pd.DataFrame], first: tuple[int, int], last: 
 
 
 def field(study: str) -> None:
-    """Of each method its line, what was chosen, and what it all took of a core."""
+    """Of each method its line, what was chosen, and what it all took of a core, where that is known."""
     path = Path(study)
     frame = read_study(path)
     print("| method | chosen of | setting | minutes | line |\n|---|---:|---|---:|---|")
@@ -270,7 +270,8 @@ def field(study: str) -> None:
         chosen = reported.iloc[0]
         quoted = f'"{method}"' if "," in str(method) else method
         line = f"`lop -m experiment=field/{path.stem} 'variant=[{quoted}]'`"
-        print(f"| {method} | {tried} | {chosen} | {of['seconds'].sum() / 60:.1f} | {line} |")
+        minutes = "–" if of["seconds"].isna().any() else f"{of['seconds'].sum() / 60:.1f}"
+        print(f"| {method} | {tried} | {chosen} | {minutes} | {line} |")
 
 
 def main() -> None:
