@@ -18,6 +18,7 @@ from lop_sweeps.fused.arrays import ADAUPGD, Array, Net, Optimizer
 from lop_sweeps.fused.rows import OPTIONS
 from lop_sweeps.fused.unit_rows import SHIFT, row_of_units
 from lop_sweeps.fused.vector import float32_of_bits, fma, highest, lanes, larger, load, splat, store
+from lop_sweeps.optimizers.upgd_kernel import follow_utility
 
 _ARITHMETIC = {**OPTIONS, "fastmath": {"contract"}}
 BLOCK = 16  # rows whose draws are put in place together: as many as a cache line has of float32 numbers
@@ -72,26 +73,6 @@ def _put_row(net: Net, layer: int, number: int, draws: Array, at: int, noise: Ar
     for j in range(units):
         noise[start + j] = draws[at + j]
     return at + units
-
-
-@nb.njit(**_ARITHMETIC)
-def follow_utilities(rule: Optimizer, w: Array) -> None:
-    """One step of the running average of -g theta, and U^ into `gates.gate`."""
-    gates, one = rule.gates, w.dtype.type(1)
-    u, g, power, out = gates.utility, gates.gradient, gates.power, gates.gate
-    keep = w.dtype.type(gates.beta)
-    add = one - keep
-    if power.size == 1:
-        power[0] *= keep
-        rest = one / (one - power[0])
-        for i in range(w.size):
-            u[i] = keep * u[i] - add * g[i] * w[i]
-            out[i] = u[i] * rest
-    else:
-        for i in range(w.size):
-            power[i] *= keep
-            u[i] = keep * u[i] - add * g[i] * w[i]
-            out[i] = u[i] / (one - power[i])
 
 
 @nb.njit(**OPTIONS)
@@ -157,7 +138,7 @@ def update(net: Net, rule: Optimizer, step: int) -> None:
     """One step along what `write_gradient` has written."""
     w, gates, kind = net.w, rule.gates, net.w.dtype.type
     noise, gate, noisy = gates.noise, gates.gate, gates.noise_std > 0
-    follow_utilities(rule, w)
+    follow_utility(gates.utility, gates.gradient, w, gates.power, kind(gates.beta), gate)
     close(gate, 1.0 / largest(net, gate if gates.corrected else gates.utility))
     if rule.kind == ADAUPGD:
         along_adam(rule)

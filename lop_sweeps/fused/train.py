@@ -720,8 +720,9 @@ def _compile(sources: str) -> Compiled:
 def _digest() -> str:
     """Of every file whose text ends up in the compiled loop."""
     package = Path(__file__).parents[1]
-    others = ("counter_random.py", "algorithms/replacement_schedule.py", "algorithms/continual_backprop.py")
-    files = [*sorted((package / "fused").glob("*.py")), *(package / other for other in others)]
+    others = [package / "algorithms" / f"{name}.py" for name in ("replacement_schedule", "continual_backprop")]
+    others += [package / "counter_random.py", package / "optimizers" / "upgd_kernel.py"]
+    files = [*sorted((package / "fused").glob("*.py")), *others]
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 

@@ -12,6 +12,24 @@ Array = NDArray[Any]
 
 
 @njit(nogil=True, error_model="numpy", fastmath={"contract"})
+def follow_utility(u: Array, g: Array, p: Array, power: Array, keep: Any, out: Array) -> None:
+    """`follow_utilities` of one run: arrays (parameters,), power (parameters,) or (1,), keep: beta, of their dtype."""
+    one = u.dtype.type(1)
+    add = one - keep
+    if power.size == 1:
+        power[0] *= keep
+        rest = one / (one - power[0])
+        for i in range(u.size):
+            u[i] = keep * u[i] - add * g[i] * p[i]
+            out[i] = u[i] * rest
+    else:
+        for i in range(u.size):
+            power[i] *= keep
+            u[i] = keep * u[i] - add * g[i] * p[i]
+            out[i] = u[i] / (one - power[i])
+
+
+@njit(nogil=True, error_model="numpy", fastmath={"contract"})
 def follow_utilities(
     utility: Array, gradient: Array, parameters: Array, power: Array, beta: Array, corrected: Array
 ) -> None:
@@ -20,21 +38,8 @@ def follow_utilities(
     utility, gradient, parameters, corrected: (runs, parameters). power: beta^t, (runs, parameters) or (runs, 1). beta:
     (runs, 1). All are of one dtype.
     """
-    one = utility.dtype.type(1)
     for run in range(utility.shape[0]):
-        u, g, p, out, age = utility[run], gradient[run], parameters[run], corrected[run], power[run]
-        keep, add = beta[run, 0], one - beta[run, 0]
-        if age.size == 1:
-            age[0] *= keep
-            rest = one / (one - age[0])
-            for i in range(u.size):
-                u[i] = keep * u[i] - add * g[i] * p[i]
-                out[i] = u[i] * rest
-        else:
-            for i in range(u.size):
-                age[i] *= keep
-                u[i] = keep * u[i] - add * g[i] * p[i]
-                out[i] = u[i] / (one - age[i])
+        follow_utility(utility[run], gradient[run], parameters[run], power[run], beta[run, 0], corrected[run])
 
 
 @njit(nogil=True, error_model="numpy", fastmath={"contract"})
