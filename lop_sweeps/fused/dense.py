@@ -85,7 +85,7 @@ def count_step(rule: Optimizer) -> None:
 @nb.njit(**OPTIONS)
 def tidy(rule: Optimizer) -> None:
     """1 - beta^t is exactly 1 long before this; denormal numbers would only make the products slow."""
-    for power in (rule.power1, rule.power2):
+    for power in (rule.power1, rule.power2, rule.gates.power):
         for i in range(power.size):
             if power[i] < 1e-20:
                 power[i] = 0

@@ -158,12 +158,3 @@ def update(net: Net, rule: Optimizer, step: int) -> None:
     else:
         for i in range(w.size):
             w[i] = keep * w[i] - by * (direction[i] + noise[i] * std * gate[i])
-
-
-@nb.njit(**OPTIONS)
-def tidy(rule: Optimizer) -> None:
-    """1 - beta^t is exactly 1 long before this; denormal numbers would only make the products slow."""
-    power = rule.gates.power
-    for i in range(power.size):
-        if power[i] < 1e-20:
-            power[i] = 0

@@ -62,8 +62,9 @@ def obstacle(network: Network, optimizer: Optimizer, interventions: Sequence[Int
             return "it resets the optimizer's state of new units"
         if is_compiled(one) and one.resets_units and network.kind.features > 1:
             return f"{type(one).__name__} resets units of one feature there, and those of {network.activation} have two"
-        if isinstance(one, ShrinkAndPerturb) and is_compiled(one) and one.normalisation and network.norms:
-            return "it has no noise on the parameters of normalisations"
+        own = any(layer.norm for layer in network.unit_graph())
+        if isinstance(one, ShrinkAndPerturb) and is_compiled(one) and one.normalisation and own:
+            return "it has no noise on the parameters of normalisations and activations"
     within = [one for one in interventions if not is_compiled(one) and next_step(one, 0) is not None]
     for one in within:
         if all(next_step(one, step) == step for step in FEW):

@@ -405,7 +405,6 @@ def _compile(sources: str) -> Compiled:
         at_boundary(methods, BEGIN, net, first_step)
         carried[0], carried[1] = 1.0, 0.0  # scale of the weights; variance of lazy noise so far, in units of net.w
         dense.tidy(rule)
-        gated.tidy(rule)
         if rep.active:
             start_interval(rep, work.unfilled)
         add_up(net, rep, work)

@@ -101,6 +101,7 @@ def test_a_new_unit_has_new_rows_of_its_own(units: str) -> None:
         ("have two", {"activation": "crelu"}, (ContinualBackprop(),)),
         ("have two", {"activation": "fourier"}, (SelfNormalizedResets(),)),
         ("noise on the parameters", {"norm": "layer"}, (ShrinkAndPerturb(normalisation=True),)),
+        ("noise on the parameters", {"activation": "prelu"}, (ShrinkAndPerturb(normalisation=True),)),
     ],
 )
 def test_what_it_does_not_know_it_says(what: str, network: dict[str, Any], interventions: tuple[Any, ...]) -> None:
