@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import importlib
 import json
-import multiprocessing
+import multiprocessing.connection
 import os
 import shutil
 import signal
 import sys
 import textwrap
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -70,6 +71,9 @@ LOADED = [
     "wandb",
 ]
 PROCESSES.set_forkserver_preload(LOADED)
+# Stories are told in threads, and whoever starts a process also reads how others have ended, which can be read once:
+# a second reader gets "unknown" (255).
+ENDS = threading.Lock()
 
 
 def execute(module: str, arguments: Sequence[str], folder: Path, environment: dict[str, str], output: Path) -> None:
@@ -107,11 +111,16 @@ class Command:
 
     @property
     def running(self) -> bool:
-        return bool(self.process.is_alive())
+        with ENDS:
+            return bool(self.process.is_alive())
+
+    def wait(self, seconds: float = SECONDS) -> None:
+        """Until it has ended, without reading how."""
+        multiprocessing.connection.wait([self.process.sentinel], seconds)
 
     def end(self, code: int | None = 0) -> Command:
         """Wait until it ends by itself, with `code` (None: any)."""
-        self.process.join(SECONDS)
+        self.wait()
         assert not self.running, f"hangs; it said: {self.err}"
         assert code is None or self.process.exitcode == code, self.err
         return self
@@ -143,7 +152,7 @@ class Command:
         for process in {*self.tree(), *self.left}:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
-        self.process.join()
+        self.wait()
 
 
 class Lab:
@@ -170,7 +179,8 @@ class Lab:
         process = PROCESSES.Process(
             target=execute, args=(module, arguments, self.folder, self.environment(**environment), output)
         )
-        process.start()
+        with ENDS:
+            process.start()
         self.started.append(Command(process, output))
         return self.started[-1]
 

@@ -58,7 +58,7 @@ def a_sweep_that_is_killed_leaves_one_file_for_each_run_with_all_its_rows(lab: L
         else:
             command.kill()
         lab.hold.unlink()
-    command.process.join()
+    command.wait()
     lab.lop(*OFFLINE).end()
     assert len(files(lab)) == 3
     wandb_sync(lab)

@@ -270,7 +270,7 @@ def killed_and_started_again(lab: Lab, kills: int, seed: int, *line: str) -> Non
         assert command.running, "it has ended too early to be killed"
         if number % 2:
             command.interrupt(signal.SIGKILL)
-            command.process.join()
+            command.wait()
         else:
             command.kill()
         safe = covered(lab.runs) if lab.runs else 0
