@@ -31,7 +31,11 @@ def mine(tmp_path: Path) -> Iterator[Path]:
         yield folder
 
 
-@pytest.mark.parametrize("title", SECTIONS)
+# Of which others show the same, more cheaply.
+LONG = ("A study", "A diagnostic", "A data set or a change", "Units that are read in several columns")
+
+
+@pytest.mark.parametrize("title", [pytest.param(one, marks=[pytest.mark.slow] * (one in LONG)) for one in SECTIONS])
 def test_a_section_runs_as_it_is_typed(
     title: str, lop: Command, mine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -116,7 +116,7 @@ def compare(learner: TorchLearner | FusedLearner, losses: Tensor, golden: Any, m
 
 
 @needs_golden
-@pytest.mark.parametrize("runs", [1, 3])
+@pytest.mark.parametrize("runs", [1, pytest.param(3, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", FILES)
 def test_trajectory_of_the_authors_code(name: str, runs: int) -> None:
     golden, meta = read(name)
@@ -172,7 +172,7 @@ def schedule(learner: FusedLearner, step: int, steps: int) -> NDArray[np.bool_]:
 
 
 @needs_golden
-@pytest.mark.parametrize("runs", [1, 3])
+@pytest.mark.parametrize("runs", [1, pytest.param(3, marks=pytest.mark.slow)])
 def test_trajectory_of_the_authors_convolutional_code(runs: int) -> None:
     """Also what they do silently otherwise here: the rate is a share of all units."""
     golden, meta = read("conv_cbp")

@@ -684,8 +684,9 @@ TORCH_ONLY |= {f"algorithm.l2_init.{key}" for key in ("anchor", "penalty", "coup
 TORCH_ONLY |= {f"algorithm.{key}" for _, key, _ in RESETS if key.startswith("self_normalized")}  # refreshed in steps
 FUSED_ONLY = {f"{SNP}.noise"}
 FUSED_METHODS = FUSED["algorithm"] | FUSED["optimizer"]
-APART = {"l2_init", "weight_clipping", "self_normalized_resets"}  # newer ones that the fused engine has
-CORE = (FUSED_METHODS - APART) | {"layer_norm", "batch_norm", "online_norm"}
+# Whose options are tried in `make test`: the paper's.
+CORE = {"sgd", "momentum", "adam", "adamw", "l2", "dropout", "shrink_and_perturb", "continual_backprop", "redo"}
+CORE |= {"head_resetting", "retrained_network", "layer_norm", "batch_norm", "online_norm"}
 BASE = [
     "scale=tiny",
     "network=mlp",
@@ -830,6 +831,9 @@ def test_every_option_has_a_row_here() -> None:
     assert tested == wanted
 
 
+checked = cache(runs.point)
+
+
 @lru_cache(maxsize=64)
 def trained(folder: Path, *overrides: str) -> tuple[Point, bytes]:
     plan = runs.plan(folder, *overrides)
@@ -898,15 +902,14 @@ def test_setting_of_the_first_run_of_a_pack_applied_to_all(
     tmp_path: Path, folder: Path, needs: list[str], key: str, value: str
 ) -> None:
     """Runs that differ in it share a pack only if each keeps its own; the others must not meet."""
-    one, other = changed([*needs, "precision=float64"], key, value)
-    points = [runs.point(tmp_path, *overrides) for overrides in (one, other)]
+    points = [checked(folder, *overrides) for overrides in changed(needs, key, value)]
     path, _, name = key.rpartition(".")
-    (node,) = [node for where, node in nodes(composed(*one)) if where == path]
+    (node,) = [node for where, node in nodes(composed(*base(needs), *needs)) if where == path]
     mixed = name in getattr(locate(node, path), "PER_RUN", ())
     assert (points[0].pack_key == points[1].pack_key) == mixed
     if not mixed:
         return
-    one, other = [*one, runs.TORCH], [*other, runs.TORCH]  # the engine that trains packs in step
+    one, other = changed([*needs, "precision=float64", runs.TORCH], key, value)  # the engine that trains packs in step
     points = [runs.point(tmp_path, *overrides) for overrides in (one, other)]
     together = make_plan(points, workers=1, pack=2, threads=1)
     assert len(together.packs) == 1

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import copy
 import logging
+import pickle
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl, get_overrides_dirname
 from hydra._internal.config_repository import CachingConfigRepository
@@ -34,6 +35,15 @@ COMPONENTS = ("benchmark", "network", "optimizer", "agent", "tracking")
 KEYED = ("algorithm", "diagnostics")  # each key of these is one, too
 
 
+class Base(NamedTuple):
+    """What choices in config groups compose to, without and with Hydra's part, pickled too; and the choice by group."""
+
+    config: DictConfig
+    pickled: bytes
+    whole: DictConfig
+    choices: dict[str, Any]
+
+
 class Composer:
     """loader, master: of the sweep. trusted: module prefixes that the caller trusts."""
 
@@ -41,7 +51,7 @@ class Composer:
         self.loader, self.master, self.trusted = loader, master, tuple(trusted)
         self.parser = OverridesParser.create(config_loader=loader)
         self.repository: CachingConfigRepository = loader.groups()
-        self.bases: dict[tuple[str, ...], tuple[DictConfig, DictConfig, dict[str, Any]]] = {}
+        self.bases: dict[tuple[str, ...], Base] = {}
         self.groups: dict[str, bool] = {}
         self.said: set[str] = set()
         self.parsed: dict[str, Override] = {}
@@ -66,14 +76,14 @@ class Composer:
 
     def refusal(self, overrides: Overrides, absent: str) -> Refusal:
         """Why an override sets nothing at a point."""
-        base, _, _ = self._base(overrides)
+        base = self._base(overrides).config
         (one,) = self._parse([absent])
         what = "there is nothing to delete" if one.is_delete() else "nothing here has all these keys"
         return Refusal(key_hint(base, one) or f"{absent}: {what}")
 
     def depth(self, line: str, overrides: Overrides) -> int:
         """How many parts of an override's path (a.b.c) there are at a point."""
-        base, _, _ = self._base(overrides)
+        base = self._base(overrides).config
         path = self._parse([line])[0].key_or_group.split(".")
         return max(n for n in range(len(path) + 1) if _has(base, path[:n]))
 
@@ -118,8 +128,8 @@ class Composer:
 
         What is added to a component that does not take it is refused by the component itself, in better words.
         """
-        base, _, choices = self._base(overrides)
-        config = copy.deepcopy(base)
+        base = self._base(overrides)
+        config: DictConfig = pickle.loads(base.pickled)  # a copy, in a sixth of the time of a deep one
         absent = []
         parsed = self._parse(overrides)
         for line, one in zip(overrides, parsed, strict=True):
@@ -132,10 +142,10 @@ class Composer:
                 absent.append(line)
             else:
                 ConfigLoaderImpl._apply_overrides_to_config([one], config)
-        return config, choices, absent
+        return config, base.choices, absent
 
-    def _base(self, overrides: Overrides) -> tuple[DictConfig, DictConfig, dict[str, Any]]:
-        """What the choices in groups compose to, Hydra's own part of it, and the choices by group."""
+    def _base(self, overrides: Overrides) -> Base:
+        """Of the overrides that choose in groups."""
         choices = self.choices_of(overrides)
         if choices not in self.bases:
             given: Any = OmegaConf.to_container(self.master.hydra.overrides.hydra)
@@ -147,7 +157,8 @@ class Composer:
             whole = copy.deepcopy(composed)
             with open_dict(composed):
                 del composed["hydra"]
-            self.bases[choices] = composed, whole, {str(group): choice for group, choice in chosen.items()}
+            by_group = {str(group): choice for group, choice in chosen.items()}
+            self.bases[choices] = Base(composed, pickle.dumps(composed), whole, by_group)
         return self.bases[choices]
 
     def _is_absent(self, config: DictConfig, override: Override, others: Sequence[Override], *, strict: bool) -> bool:
@@ -182,8 +193,7 @@ class Composer:
 
     def _show_hydra(self, overrides: Overrides) -> None:
         """Let ${hydra:...} of this point's configuration see what it would see in a run by itself."""
-        _, whole, _ = self._base(overrides)
-        whole = copy.deepcopy(whole)
+        whole = copy.deepcopy(self._base(overrides).whole)
         OmegaConf.set_readonly(whole.hydra, False)
         whole.hydra.overrides.task = list(overrides)
         how = whole.hydra.job.config.override_dirname

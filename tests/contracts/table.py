@@ -746,6 +746,18 @@ def each_row(*, long: bool = False) -> list[object]:
     ]
 
 
+def one_of_each(*groups: str) -> list[str]:
+    """Rows: the methods, and of all others the first with what it chooses in these groups, and its benchmark."""
+    seen: set[frozenset[tuple[str, str]]] = set()
+    found = []
+    for name in sorted(ROWS, key=lambda name: name not in METHODS):
+        kind = frozenset((group, one) for group in ("benchmark", *groups) for one in chosen(name, group))
+        if name in METHODS or kind not in seen:
+            found.append(name)
+        seen.add(kind)
+    return found
+
+
 def rows(
     *names: str, engine: str | None = None, long: bool = False, quick: frozenset[str] = METHODS
 ) -> pytest.MarkDecorator:

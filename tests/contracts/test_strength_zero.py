@@ -104,6 +104,8 @@ WHERE = {
     "ant": ANT,
 }
 BESIDE = {"nothing": [], "l2": ["l2"], "continual_backprop": ["continual_backprop"]}
+# Where the torch engine has a method alone: beside others it is tried where tasks, mini-batches and epochs are.
+ALONE = {"digits_adam_batch", "cifar", "ant"}
 REPORTED = {"replaced_units", "clipped_fraction", "output_churn", "churn_coefficient"}
 REPORTED |= {"tortoise_test_accuracy", "tortoise_test_cross_entropy"}
 FUSED = {"digits", "digits_adam_batch", "regression"}
@@ -133,6 +135,8 @@ def cases() -> list[Any]:
                     if where == "ant" and acting(method) == "before_task":  # it never changes
                         continue
                     if (method, beside) == ("regrama", "continual_backprop"):  # no gradient reaches a new unit
+                        continue
+                    if where in ALONE and beside != "nothing" and engine == "torch":
                         continue
                     compiled = method in table.FUSED["algorithm"]
                     if engine == "fused" and not compiled:

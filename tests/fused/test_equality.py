@@ -138,9 +138,13 @@ REPLACING = ("cbp", "folded", "noise_then_cbp")
 CORE = ("backprop", "adam", "shrink_and_perturb", "cbp_contribution", "cbp_adaptable_contribution")
 
 
+# A row of each method, which is compared over the whole length under both losses; variants of it are under one.
+WHOLE = {*CORE, "momentum", "adamw", "dropout", "l2_init", "weight_clipping", "resets", "upgd", "adaupgd"}
+
+
 def cases() -> list[Any]:
     """The core with every activation under one loss, and a shorter stretch with some under the other; of the others a
-    shorter stretch with some under one; everything over the whole length if slow.
+    shorter stretch with some under one; over the whole length if slow, each with every activation.
     """
     chosen = []
     every = list(ELEMENTWISE)
@@ -153,7 +157,8 @@ def cases() -> list[Any]:
             elif core or first:
                 some = [every[(i + k) % len(every)] for k in (0, 3)]
                 chosen.append(pytest.param(row, loss, STEPS // 6, some, id=f"{name}-shorter"))
-            chosen.append(pytest.param(row, loss, STEPS, every, id=name, marks=pytest.mark.slow))
+            if row in WHOLE or not first:
+                chosen.append(pytest.param(row, loss, STEPS, every, id=name, marks=pytest.mark.slow))
     return chosen
 
 

@@ -85,7 +85,7 @@ CIFAR_CBP = [*CIFAR, "algorithm=continual_backprop", *SOON]
         (IMAGENET, torch.OutOfMemoryError),
         pytest.param(IMAGENET, MemoryError, marks=pytest.mark.slow),
         pytest.param(CIFAR_CBP, torch.OutOfMemoryError, marks=pytest.mark.slow),
-        (CIFAR_CBP, MemoryError),
+        pytest.param(CIFAR_CBP, MemoryError, marks=pytest.mark.slow),
     ],
     ids=["conv", "conv on the host", "residual", "residual on the host"],
 )

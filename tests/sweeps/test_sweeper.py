@@ -86,7 +86,9 @@ def test_what_was_chosen_is_stored_by_name_also_from_a_list(line: list[str], nam
     assert runs.point(tmp_path, *runs.SMALL, *line).config["choices"]["algorithm"] == names
 
 
-@pytest.mark.parametrize("name", EXPERIMENTS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] * name.startswith("field/")) for name in EXPERIMENTS]
+)
 def test_every_experiment_is_checked_point_by_point(name: str, tmp_path: Path) -> None:
     from omegaconf import OmegaConf
 

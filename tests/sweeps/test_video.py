@@ -37,6 +37,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return plan.points[0].directory.path
 
 
+@pytest.mark.slow
 def test_policy_at_work(trained: Path, tmp_path: Path) -> None:
     """In a process of its own, because what MUJOCO_GL names is loaded only once."""
     if subprocess.run([sys.executable, "-c", RENDERS], capture_output=True, check=False).returncode:
