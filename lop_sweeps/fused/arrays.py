@@ -171,10 +171,10 @@ class Work(NamedTuple):
     pre-activations. standard, below (batch, all units), by (batch, layers), of_rows (rows of units, batch, all units):
     see `unit_rows`. rows, values (batch, layers, width): the inputs of each layer that take part in an example, and
     active (batch, layers) how many they are. kept: a layer's activations after dropout. products: of rows with
-    deltas. x (batch, width): inputs of a layer, zeros and all. outgoing, incoming, unfilled (all units,): see
-    `replacement`; unowned: sums of rows that no unit owns. due (layers, interval): units to replace at each step;
-    chosen (layers, width): which. noise_draws, settled, all_draws: see `noise`. pulls: like net.w, what methods add to
-    the gradient.
+    deltas. x (batch, width): inputs of a layer, zeros and all; of_row (batch,): the examples in which one of them is
+    not 0. outgoing, incoming, unfilled (all units,): see `replacement`; unowned: sums of rows that no unit owns. due
+    (layers, interval): units to replace at each step; chosen (layers, width): which. noise_draws, settled, all_draws:
+    see `noise`. pulls: like net.w, what methods add to the gradient.
     """
 
     h: Array
@@ -190,6 +190,7 @@ class Work(NamedTuple):
     kept: Array
     products: Array
     x: Array
+    of_row: Array
     outgoing: Array
     incoming: Array
     unfilled: Array
@@ -230,6 +231,7 @@ def make_work(net: Net, noise: Noise, batch: int, interval: int, *, pulled: bool
         kept=np.zeros(room.max(), dtype),
         products=np.zeros(width, dtype),
         x=np.zeros((batch, width), dtype),
+        of_row=np.zeros(batch, np.int64),
         outgoing=np.zeros(units, dtype),
         incoming=np.zeros(units, dtype),
         unfilled=np.ones(units, dtype),

@@ -14,19 +14,34 @@ from lop_sweeps.fused.vector import fma, lanes, load, root, splat, store
 
 
 @nb.njit(**OPTIONS)
-def update_layer(net: Net, rule: Optimizer, layer: int, batch: int, x: Array, delta: Array, more: Array) -> None:
+def update_layer(
+    net: Net, rule: Optimizer, layer: int, batch: int, x: Array, delta: Array, more: Array, sources: Array
+) -> None:
     """x (batch, inputs + 1), the last for the bias; delta (batch, stride), the loss's gradient before activations.
 
-    more: a gradient like net.w that is added, or nothing.
+    more: a gradient like net.w that is added, or nothing. sources (batch,): scratch space.
     """
-    update_rows(net, rule, net.layers[layer, 0], net.layers[layer, 1], net.layers[layer, 2] + 1, batch, x, delta, more)
+    base, stride, rows = net.layers[layer, 0], net.layers[layer, 1], net.layers[layer, 2] + 1
+    update_rows(net, rule, base, stride, rows, batch, x, delta, more, sources)
 
 
 @nb.njit(**OPTIONS)
 def update_rows(
-    net: Net, rule: Optimizer, base: int, stride: int, rows: int, batch: int, x: Array, delta: Array, more: Array
+    net: Net,
+    rule: Optimizer,
+    base: int,
+    stride: int,
+    rows: int,
+    batch: int,
+    x: Array,
+    delta: Array,
+    more: Array,
+    sources: Array,
 ) -> None:
-    """`rows` of them from `base` on; row r has the gradient sum over b of x[b, r] * delta[b]."""
+    """`rows` of them from `base` on; row r has the gradient sum over b of x[b, r] * delta[b].
+
+    Most inputs are 0 in most examples (dark pixels, silent units), which are left out of the sum.
+    """
     w, m, v = net.w, rule.moment1, rule.moment2
     kind = w.dtype.type
     each, added = rule.power1.size > 1, more.size > 0
@@ -43,11 +58,15 @@ def update_rows(
             scale1 = splat(w, -kind(rule.step_size) / (kind(1) - rule.power1[0]))
             scale2 = splat(w, kind(1) / (kind(1) - rule.power2[0]))
     for r in range(rows):
-        start = base + r * stride
+        start, count = base + r * stride, 0
+        for b in range(batch):
+            sources[count] = b
+            count += x[b, r] != 0
         for j in range(0, stride, lanes(w)):
             i = start + j
             g = load(more, i) if added else splat(w, kind(0))
-            for b in range(batch):
+            for k in range(count):
+                b = sources[k]
                 g = fma(splat(w, x[b, r]), load(delta[b], j), g)
             weight = load(w, i)
             if rule.kind == ADAMW:

@@ -486,6 +486,7 @@ def _compile(sources: str) -> Compiled:
         h, slope, delta, kept = borrowed(work.h), borrowed(work.slope), borrowed(work.delta), borrowed(work.kept)
         rows, values, active = borrowed(work.rows), borrowed(work.values), borrowed(work.active)
         products, x, by = borrowed(work.products), borrowed(work.x), borrowed(work.by)
+        of_row = borrowed(work.of_row)
         standard, below, of_rows = borrowed(work.standard), borrowed(work.below), borrowed(work.of_rows)
         outgoing, incoming, unowned = borrowed(work.outgoing), borrowed(work.incoming), borrowed(work.unowned)
         unfilled, due, chosen = borrowed(work.unfilled), borrowed(work.due), borrowed(work.chosen)
@@ -619,14 +620,14 @@ def _compile(sources: str) -> Compiled:
                         if in_gates:
                             gated.write_gradient(rule, bases[i], strides[i], inputs[i] + 1, batch, x, deltas, extra)
                         else:
-                            dense.update_layer(net, rule, i, batch, x, deltas, extra)
+                            dense.update_layer(net, rule, i, batch, x, deltas, extra, of_row)
                         x[:, 0] = 1
                         for number in range(len(of_rows) if i < hidden else 0):
                             row, of_units = row_of_units(net, i, number), of_rows[number][:, net.units[i] :]
                             if in_gates:
                                 gated.write_gradient(rule, row, strides[i], 1, batch, x, of_units, extra)
                             else:
-                                dense.update_rows(net, rule, row, strides[i], 1, batch, x, of_units, extra)
+                                dense.update_rows(net, rule, row, strides[i], 1, batch, x, of_units, extra, of_row)
                     if in_gates:
                         gated.update(net, rule, step)
                 if rule.kind == SGD and more.size > 0:
