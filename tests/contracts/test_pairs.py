@@ -28,9 +28,15 @@ def methods() -> list[tuple[str, str]]:
     return sorted(one for one in found if one[1] not in PLAIN)
 
 
+# Activations that are more than a function: two features of a unit, or parameters or draws of their own.
+MORE = {"crelu", "fourier", "prelu", "aid", "rrelu", "randomized_smooth_leaky", "rational", "adalin"}
+
+
 def overrides(pair: tuple[tuple[str, str], tuple[str, str]]) -> list[str] | None:
-    """The line that asks for both; None where one excludes the other."""
+    """The line that asks for both; None where one excludes the other, or neither knows of the other."""
     (group, one), (other_group, other) = pair
+    if "network.activation" in (group, other_group) and not MORE & {one, other}:
+        return None
     if group == other_group:
         return None if group in ONE else [f"{group}=[{one},{other}]"]
     return [f"{group}={one}", f"{other_group}={other}"]
