@@ -38,6 +38,7 @@ class CalibratedPartialResets(Intervention):
     """
 
     PER_RUN: ClassVar[frozenset[str]] = frozenset({"replacement_rate", "sharpness", "threshold", "decay_rate"})
+    compiled_part: ClassVar[str | None] = "lop_sweeps.fused.parts.calibrated_partial_resets"
 
     replacement_rate: float = 0.015
     period: int = 1000
@@ -62,7 +63,7 @@ class CalibratedPartialResets(Intervention):
 
 
 class PackedCalibratedPartialResets(PackedIntervention[CalibratedPartialResets]):
-    """CPR on a pack."""
+    """CPR on a pack. utility: (runs, units of all hidden layers), and utilities its parts by layer."""
 
     def __init__(self, runs: Sequence[CalibratedPartialResets], learner: Learner) -> None:
         super().__init__(runs, learner)
@@ -71,7 +72,9 @@ class PackedCalibratedPartialResets(PackedIntervention[CalibratedPartialResets])
         self.threshold, self.decay = self.per_run("threshold"), self.per_run("decay_rate")
         self.resets = UnitResets(learner, "partial resets", "none")
         like = learner.parameters
-        self.utilities = [like.new_ones(len(runs), layer.units) for layer in learner.graph]
+        sizes = [layer.units for layer in learner.graph]
+        self.utility = like.new_ones(len(runs), sum(sizes))
+        self.utilities = self.utility.split(sizes, 1)
 
     def before_update(self, gradient: Tensor, step: int) -> None:
         for utility, hidden in zip(self.utilities, self.resets.units, strict=True):

@@ -97,6 +97,10 @@ def _apart(optimizer: Optimizer, interventions: Sequence[Intervention], within: 
         order = list(interventions)
         if max(order.index(each) for each, _ in parts) > min(order.index(each) for each in others):
             return f"{name} acts with the optimizer, so it must come before {other}"
+    for number, (one, module) in enumerate(parts):
+        before = [each for each, other in parts[:number] if hasattr(other, "before_update")]
+        if before and getattr(module, "MEASURES_GRADIENT", False):
+            return f"{type(one).__name__} would have to see what {type(before[0]).__name__} adds to the gradient"
     plain = isinstance(optimizer, SGD) and optimizer.momentum == 0
     lazy = [one for one, module in parts if plain and hasattr(module, "before_rows")]
     if lazy and len(parts) > 1:

@@ -8,6 +8,7 @@ A method's part is a module with
     obstacle(options, optimizer)             (optional) why it cannot act on this engine, in words that follow "because"
     rule_with(packed, rule)                  (optional) the optimiser's rule beside it
     hooks(rule)                              (optional) which of its functions act under this rule
+    MEASURES_GRADIENT = True                 (optional) nobody before it may add to the gradient, which it measures
 
 and some of these functions, `numba.njit`, of these names and arguments, after its memory:
 

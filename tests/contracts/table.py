@@ -696,7 +696,7 @@ FUSED = {
         *("l2", "dropout", "shrink_and_perturb", "continual_backprop", "redo"),
         *("head_resetting", "retrained_network", "reset", "regrama", "selective_weight_reinitialization"),
         *("fire", "dash", "shrink_and_perturb_task", "l2_init", "weight_clipping", "self_normalized_resets"),
-        *("layer_norm", "strong_baseline"),
+        *("layer_norm", "strong_baseline", "calibrated_partial_resets"),
     },
 }
 FUSED_ONLY = f"{SNP}.noise=lazy"

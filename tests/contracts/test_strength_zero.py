@@ -93,7 +93,8 @@ ZERO: dict[str, tuple[list[str], type]] = {
 # Normalize-and-project is not here: it projects or it does not, and has no strength.
 CHOICE = {"mixing": "shrink_and_perturb"}  # of which it is an option
 COMPILED = ("shrink_and_perturb", "continual_backprop")
-APART = ("l2_init", "weight_clipping", "self_normalized_resets")  # compiled, but not with every other
+# Compiled, but not with every other.
+APART = ("l2_init", "weight_clipping", "self_normalized_resets", "calibrated_partial_resets")
 SILENT = ("redo", "regrama")  # that reset a unit which is silent, whatever their strength
 WHERE = {
     "digits": [DIGITS],

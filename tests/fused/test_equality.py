@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from lop_sweeps.algorithms.calibrated_partial_resets import CalibratedPartialResets
 from lop_sweeps.algorithms.continual_backprop import UTILITIES, ContinualBackprop
 from lop_sweeps.algorithms.l2_init import L2Init
 from lop_sweeps.algorithms.self_normalized_resets import SelfNormalizedResets
@@ -62,6 +63,11 @@ def snr(**options: Any) -> SelfNormalizedResets:
     return SelfNormalizedResets(**{"tau_max": 60, "initial_threshold": 25, **options})
 
 
+def cpr(**options: Any) -> CalibratedPartialResets:
+    """Calibrated partial resets that go back often and far."""
+    return CalibratedPartialResets(**{"period": 40, "replacement_rate": 0.1, **options})
+
+
 PLAIN, L2 = SGD(0.01), SGD(0.01, weight_decay=0.01)
 MOMENTUM = SGD(0.001, 0.9)
 FOLDED = SGD(0.02, weight_decay=1.0)  # the scale of the weights is multiplied into them within an interval
@@ -108,6 +114,11 @@ TABLE: dict[str, list[Algorithm]] = {
     "resets_adam_none": [Algorithm(Adam(0.001), (snr(reset_optimizer="none"),))],
     "resets_momentum": [Algorithm(SGD(0.001, 0.9, reset_momentum=True), (snr(),))],
     "l2_init_clipped_momentum": [Algorithm(MOMENTUM, (L2Init(0.1), WeightClipping(0.5)))],
+    "partial_resets": [Algorithm(PLAIN, (cpr(),)), Algorithm(L2, (cpr(sharpness=4.0, decay_rate=0.9),))],
+    "partial_resets_exp": [Algorithm(L2, (cpr(transform="exp", sharpness=2.0),), dropout=0.2)],
+    "partial_resets_adam": [Algorithm(Adam(0.001), (cpr(), WeightClipping(0.5)))],
+    "partial_resets_upgd": [Algorithm(UPGD(), (cpr(),))],
+    "cbp_after_partial_resets": [Algorithm(L2, (cpr(), cbp("adaptable_contribution")))],
     "upgd": [Algorithm(UPGD()), Algorithm(UPGD(noise_std=0.0, weight_decay=0.0))],
     "upgd_paper": [Algorithm(UPGD(profile="paper"), dropout=0.2)],
     "upgd_readme": [Algorithm(UPGD(profile="readme", protecting=False), (WeightClipping(0.5),))],
@@ -139,7 +150,8 @@ CORE = ("backprop", "adam", "shrink_and_perturb", "cbp_contribution", "cbp_adapt
 
 
 # A row of each method, which is compared over the whole length under both losses; variants of it are under one.
-WHOLE = {*CORE, "momentum", "adamw", "dropout", "l2_init", "weight_clipping", "resets", "upgd", "adaupgd"}
+WHOLE = {*CORE, "momentum", "adamw", "dropout", "l2_init", "weight_clipping", "resets", "partial_resets"}
+WHOLE |= {"upgd", "adaupgd"}
 
 
 def cases() -> list[Any]:

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from lop_sweeps.algorithms.calibrated_partial_resets import CalibratedPartialResets
 from lop_sweeps.algorithms.continual_backprop import ContinualBackprop
 from lop_sweeps.algorithms.l2_init import L2Init
 from lop_sweeps.algorithms.redo import ReDo
@@ -124,6 +125,9 @@ def test_memories_are_of_numbers_and_flat_arrays() -> None:
         ((L2Init(60.0),), SGD(0.01), "less than half of the distance"),
         ((L2Init(),), SGD(0.01), None),
         ((L2Init(), WeightClipping()), Adam(0.01), None),
+        ((L2Init(), CalibratedPartialResets()), Adam(0.01), "have to see what L2Init adds to the gradient"),
+        ((CalibratedPartialResets(), L2Init()), Adam(0.01), None),
+        ((CalibratedPartialResets(), SNR, ContinualBackprop()), SGD(0.01), None),
         ((L2Init(), WeightClipping()), SGD(0.01, 0.9, weight_decay=0.1), None),
     ],
 )

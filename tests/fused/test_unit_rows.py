@@ -28,7 +28,7 @@ UNITS: dict[str, dict[str, Any]] = {
 # One of each kind of update, and of each part of the loop.
 RULES = ("backprop", "folded", "momentum", "adam", "adamw", "dropout_adam", "shrink_and_perturb", "l2_init")
 RULES += ("cbp_adaptable_contribution", "cbp_transfer", "cbp_adam", "cbp_then_noise", "l2_init_adam", "weight_clipping")
-RULES += ("upgd", "cbp_adaupgd")
+RULES += ("upgd", "cbp_adaupgd", "partial_resets", "partial_resets_adam")
 RULES += ("weight_clipping_adam", "resets", "resets_adam_all", "noise_after_resets", "l2_init_decoupled", "dropout")
 FIRST = ("backprop", "adam", "cbp_adaptable_contribution", "l2_init", "weight_clipping", "resets", "upgd")
 
