@@ -23,7 +23,8 @@ MEASURES_GRADIENT = True
 
 class Memory(NamedTuple):
     """utility (hidden units,): the packed intervention's own. bounds, keys (hidden layers,): of fresh weights, and of
-    their draws. sums (units of the widest layer,): scratch space. exponential: whether the law is that.
+    their draws. sums (units of the widest layer,): scratch space. eps: beside a layer's mean. exponential: whether the
+    law is that.
     """
 
     utility: Array
@@ -35,6 +36,7 @@ class Memory(NamedTuple):
     sharpness: float
     threshold: float
     decay: float
+    eps: float
     exponential: int
 
 
@@ -50,6 +52,7 @@ def make(packed: Any, net: Net, rule: Optimizer) -> Memory:
         float(options.sharpness),
         float(options.threshold),
         float(options.decay_rate),
+        EPS,
         int(packed.transform == "exp"),
     )
 
@@ -123,7 +126,7 @@ def after_update(memory: Memory, net: Net, seen: Seen, scale: float, step: int, 
         magnitudes(net, seen, layer, memory.sums)
         mean = memory.sums[:units].sum() / (units * inputs)
         for unit in range(units):
-            score = memory.sums[unit] / inputs / (mean + EPS)
+            score = memory.sums[unit] / inputs / (mean + memory.eps)
             u = first + unit
             memory.utility[u] = kind(memory.decay * memory.utility[u] + (1.0 - memory.decay) * score)
         first += units
