@@ -76,3 +76,23 @@ def test_what_is_deep_or_repeated_within_reason_is_read() -> None:
     assert parse("a: &x [1, 2]\nb: *x\n") == {"a": [1, 2], "b": [1, 2]}
     assert parse("a: " + "[" * 90 + "]" * 90)
     assert parse("a: 1e-5\nb: 0x1f\nc: 12\n") == {"a": 1e-5, "b": 31, "c": 12}
+
+
+TEXTS = ("83103051e493", "1e5", "1.e5", "-1e-5", "+2E10", "123456789012", "012345670123", "1:30", "1_000", "true", "~")
+NUMBERS = (1e5, 1e-5, -2.5e-300, 1e22, 123456789012e10, float("inf"), 83103051, 0.1)
+
+
+@pytest.mark.parametrize("value", [*TEXTS, *NUMBERS], ids=repr)
+def test_what_a_run_stores_is_read_as_what_it_was(value: str | float, tmp_path: Path) -> None:
+    config = {"configuration": value, "num_tasks": 1}
+    RunDirectory(tmp_path / "run").create(config, 1)
+    found = load(tmp_path / "run" / "config.yaml")
+    assert found == config
+    assert type(found["configuration"]) is type(value)
+
+
+def test_a_hash_that_looks_like_a_number_is_none() -> None:
+    """Also where it was written without quotes."""
+    assert parse("configuration: 83103051e493") == {"configuration": "83103051e493"}
+    assert parse("step_size: 1e-5") == {"step_size": 1e-5}
+    assert parse("step_size: 12e4") == {"step_size": 12e4}

@@ -170,9 +170,10 @@ class RunDirectory:
 
 
 class _Dumper(getattr(yaml, "CSafeDumper", yaml.SafeDumper)):  # type: ignore[misc]
-    """Writes tuples as lists."""
+    """Writes tuples as lists, and in quotes what the loader would take for a number."""
 
 
+_Dumper.add_implicit_resolver("tag:yaml.org,2002:float", yaml_file.FLOAT, yaml_file.FLOAT_STARTS)
 _Dumper.add_representer(tuple, lambda dumper, data: dumper.represent_list(list(data)))
 _Dumper.add_representer(float, lambda dumper, data: dumper.represent_scalar("tag:yaml.org,2002:float", _float(data)))
 
