@@ -26,7 +26,7 @@ from .figures.style import Looks, StyleName, looks, settings
 from .names.naming import Naming
 from .names.quantity import quantity
 from .reading.frame import is_control, layers, metric_names
-from .reading.load import Sweep, load, output_folder
+from .reading.load import LEFT_OUT, Sweep, load, output_folder
 from .reading.metric import check_metric, diagnostics_of, performance_metric
 from .statistics.band import DEFAULT, Band
 from .statistics.compared import missing
@@ -123,6 +123,7 @@ def write(
     differences = comparison_table.comparison_table(sweep, options.baseline, band=options.band, naming=options.naming)
     summary = early_late.summary(sweep, options.band, options.naming)
     told = [note for name in sweep.benchmarks for note in missing(*_performance(sweep.of(name)))]
+    told += [f"of the choice: {note}" for note in (tuning.notes if tuning else ()) if note.startswith(LEFT_OUT)]
     report = Report(summary, differences, notes=told)
     drawings = _chosen(_all_drawings(sweep, options, tuning, notes), options)
     formats = [name for name in options.formats if name in FIGURES]

@@ -25,6 +25,7 @@ from .where import chosen
 FINAL = ("done", "diverged")
 # Runs that cannot be read and are named, one line each.
 TOLD = 5
+LEFT_OUT = "left out:"  # how notes of runs that cannot be taken begin
 
 
 @dataclass(frozen=True)
@@ -105,8 +106,8 @@ def load(paths: str | Path | Sequence[str | Path], where: Sequence[str] = ()) ->
         raise left_out[0]
     runs, notes = _unique(usable)
     learn(run.described for run in runs)
-    notes += [f"left out: {error}" for error in left_out[:TOLD]]
-    notes += [f"left out: {len(left_out) - TOLD} more runs"] if len(left_out) > TOLD else []
+    notes += [f"{LEFT_OUT} {error}" for error in left_out[:TOLD]]
+    notes += [f"{LEFT_OUT} {len(left_out) - TOLD} more runs"] if len(left_out) > TOLD else []
     notes += [note for _, of_url in downloaded for note in of_url]
     frame = runs_frame(runs)
     if where:

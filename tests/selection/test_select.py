@@ -162,6 +162,16 @@ def test_a_changed_record_is_refused_and_so_is_another_selection_in_the_folder(
     assert "is not as it was written" in ended.err
 
 
+def test_a_run_of_the_choice_that_cannot_be_taken_is_named_with_the_figures(
+    whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy = _copy(whole, tmp_path)
+    edited = sorted((copy / record.TUNING).glob("*/config.yaml"))[0]
+    edited.write_text(edited.read_text() + "more: 1\n")
+    figures([str(copy), "--format", "tex", "--csv", "--out", str(tmp_path / "figures")])
+    assert f"Note: of the choice: left out: {edited}" in capsys.readouterr().out
+
+
 def test_a_record_that_the_logs_do_not_bear_out_is_refused(whole: Path, tmp_path: Path, lop: Command) -> None:
     copy = _copy(whole, tmp_path)
     found = record.read(copy)
